@@ -1,0 +1,85 @@
+"""Two-view geometry on bearings: relative pose, essential matrix, epipolar distances as angles.
+
+Bearings are unit directions in the camera's frame, so that any lens model and focal length fits; an angle in radians
+times the focal length is a distance in pixels. A pair's motion is ``x_j = R x_i + t`` and its constraint ``x_j . (E
+x_i) = 0`` with ``E = [t]x R``; both hold in OpenGL and in OpenCV axes as long as motion and bearings use the same
+ones.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.geometry.lie import compose, inverse, skew
+
+
+def flip_camera_axes(bearings: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+    """Camera-frame vectors from OpenGL (y up, z backward) to OpenCV axes (y down, z forward) or back: it is its own
+    inverse.
+    """
+    return bearings * bearings.new_tensor([1.0, -1.0, -1.0])
+
+
+def flip_pose_axes(c2w: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
+    """Camera-to-world pose with its camera axes changed from OpenGL to OpenCV or back; the world stays."""
+    return c2w * c2w.new_tensor([1.0, -1.0, -1.0, 1.0])
+
+
+def flip_motion_axes(motion: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
+    """Relative pose of two cameras with the axes of both changed from OpenGL to OpenCV or back."""
+    return motion * motion.new_tensor([1.0, -1.0, -1.0])[:, None] * motion.new_tensor([1.0, -1.0, -1.0, 1.0])
+
+
+def relative_pose(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
+    """Motion ``[R | t]`` that takes points from camera i's frame to camera j's: ``x_j = R x_i + t``."""
+    return compose(inverse(c2w_j), c2w_i)
+
+
+def essential_from_motion(motion: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 3"]:
+    """Essential matrix ``[t]x R`` of a relative pose, at the scale of its translation."""
+    return skew(motion[..., 3]) @ motion[..., :3]
+
+
+def essential(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 3"]:
+    """Essential matrix of two posed cameras: ``x_j . (E x_i) = 0`` for bearings of one world point."""
+    return essential_from_motion(relative_pose(c2w_i, c2w_j))
+
+
+def _residual_and_slopes(
+    essential_ij: Tensor, bearings_i: Tensor, bearings_j: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """``x_j . E x_i`` and its squared gradient lengths on the two spheres of directions."""
+    plane_in_j = (essential_ij @ bearings_i[..., None]).squeeze(-1)
+    plane_in_i = (essential_ij.transpose(-1, -2) @ bearings_j[..., None]).squeeze(-1)
+    residual = (bearings_j * plane_in_j).sum(-1)
+    tangent_i = plane_in_i - residual[..., None] * bearings_i
+    tangent_j = plane_in_j - residual[..., None] * bearings_j
+    return residual, tangent_i.square().sum(-1), tangent_j.square().sum(-1)
+
+
+def sampson_distance(
+    essential_ij: Float[Tensor, "*b 3 3"], bearings_i: Float[Tensor, "*b 3"], bearings_j: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b"]:
+    """Least joint rotation, in radians, of both unit bearings that fulfils the epipolar constraint, to first order;
+    >= 0.
+
+    Well behaved near the epipoles, where a point-to-line distance is not. Does not depend on the scale of
+    `essential_ij`; 0 when it vanishes (a pair without baseline constrains nothing).
+    """
+    residual, squared_i, squared_j = _residual_and_slopes(essential_ij, bearings_i, bearings_j)
+    return residual.abs() / _guarded(squared_i + squared_j).sqrt()
+
+
+def symmetric_epipolar_distance(
+    essential_ij: Float[Tensor, "*b 3 3"], bearings_i: Float[Tensor, "*b 3"], bearings_j: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b"]:
+    """Root mean square of the angles, in radians and to first order, from each unit bearing to its epipolar plane; >=
+    0.
+    """
+    residual, squared_i, squared_j = _residual_and_slopes(essential_ij, bearings_i, bearings_j)
+    return residual.abs() * (0.5 / _guarded(squared_i) + 0.5 / _guarded(squared_j)).sqrt()
+
+
+def _guarded(squared_length: Tensor) -> Tensor:
+    """Keeps a denominator off zero: both bearings on the epipoles, or no baseline."""
+    return squared_length.clamp_min(torch.finfo(squared_length.dtype).eps ** 2)

@@ -1,0 +1,127 @@
+"""Rotations and rigid motions: exponential and logarithm maps, composition, the 6-D rotation of the paper.
+
+A tangent vector is ``xi = [translation, rotation]``. All maps are smooth through zero: near it their coefficients
+come from Taylor series in the squared angle, because ``sin(x) / x`` evaluated with ``x = sqrt(0)`` would send
+infinite gradients into the poses at the first step.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+_SERIES_BELOW = 0.05
+"""Squared angle under which the Taylor series are exact to float64."""
+
+
+def skew(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Matrix of the cross product: ``skew(a) @ b == cross(a, b)``."""
+    x, y, z = vector.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+def _exp_coefficients(squared_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` as functions of ``x^2``."""
+    small = squared_angle < _SERIES_BELOW
+    s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
+    sine_series = 1 - s / 6 * (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110))))
+    cosine_series = 0.5 * (1 - s / 12 * (1 - s / 30 * (1 - s / 56 * (1 - s / 90 * (1 - s / 132)))))
+    cubic_series = (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110 * (1 - s / 156))))) / 6
+    # The branch that is not taken must be finite too, or its NaN gradient leaks through `where`.
+    x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
+    x = x2.sqrt()
+    sine = x.sin() / x
+    half = (0.5 * x).sin() / (0.5 * x)
+    return (
+        torch.where(small, sine_series, sine),
+        torch.where(small, cosine_series, 0.5 * half * half),
+        torch.where(small, cubic_series, (1 - sine) / x2),
+    )
+
+
+def so3_exp(rotation_vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation matrix of a rotation vector in radians (Rodrigues)."""
+    sine, cosine, _ = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
+    generator = skew(rotation_vector)
+    identity = torch.eye(3, dtype=rotation_vector.dtype, device=rotation_vector.device)
+    return identity + sine * generator + cosine * (generator @ generator)
+
+
+def quaternion_from_rotation(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
+    """Unit quaternion (w, x, y, z) with w >= 0 of a rotation matrix; accurate and differentiable at every angle."""
+    r = rotation
+    xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
+    wx, wy, wz = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
+    xy, xz, yz = r[..., 1, 0] + r[..., 0, 1], r[..., 0, 2] + r[..., 2, 0], r[..., 2, 1] + r[..., 1, 2]
+    # 4 q q^T; its row of greatest diagonal is a multiple of q whose length is at least 2.
+    rows = torch.stack(
+        [
+            torch.stack([1 + xx + yy + zz, wx, wy, wz], dim=-1),
+            torch.stack([wx, 1 + xx - yy - zz, xy, xz], dim=-1),
+            torch.stack([wy, xy, 1 - xx + yy - zz, yz], dim=-1),
+            torch.stack([wz, xz, yz, 1 - xx - yy + zz], dim=-1),
+        ],
+        dim=-2,
+    )
+    best = rows.diagonal(dim1=-2, dim2=-1).argmax(-1)
+    row = torch.take_along_dim(rows, best[..., None, None].expand(*best.shape, 1, 4), dim=-2).squeeze(-2)
+    quaternion = row / row.norm(dim=-1, keepdim=True)
+    return torch.where(quaternion[..., :1] < 0, -quaternion, quaternion)
+
+
+def so3_log(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
+    """Rotation vector in radians, of length <= pi, of a rotation matrix."""
+    quaternion = quaternion_from_rotation(rotation)
+    real, imaginary = quaternion[..., :1], quaternion[..., 1:]
+    squared_sine = (imaginary * imaginary).sum(-1, keepdim=True)
+    small = squared_sine < 1e-3
+    s = torch.where(small, squared_sine, torch.zeros_like(squared_sine))
+    series = 1 + s * (1 / 6 + s * (3 / 40 + s * (5 / 112 + s * 35 / 1152)))
+    sine = torch.where(small, torch.ones_like(squared_sine), squared_sine).sqrt()
+    return 2 * torch.where(small, series, torch.atan2(sine, real) / sine) * imaginary
+
+
+def rotation_angle_deg(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]:
+    """Angle of a rotation matrix in degrees, in [0, 180]; its gradient at the identity is 0."""
+    quaternion = quaternion_from_rotation(rotation)
+    squared_sine = (quaternion[..., 1:] ** 2).sum(-1)
+    moved = squared_sine > 0
+    sine = torch.where(moved, squared_sine, torch.ones_like(squared_sine)).sqrt()
+    return torch.rad2deg(2 * torch.atan2(torch.where(moved, sine, torch.zeros_like(sine)), quaternion[..., 0]))
+
+
+def se3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:
+    """Rigid motion of a twist ``[translation, rotation]``: the exponential map of SE(3)."""
+    translation, rotation_vector = xi[..., :3], xi[..., 3:]
+    sine, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
+    generator = skew(rotation_vector)
+    square = generator @ generator
+    identity = torch.eye(3, dtype=xi.dtype, device=xi.device)
+    left_jacobian = identity + cosine * generator + cubic * square
+    return torch.cat([identity + sine * generator + cosine * square, left_jacobian @ translation[..., None]], dim=-1)
+
+
+def so3xr3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:
+    """Rigid motion ``[exp(rotation) | translation]``: rotation and translation independent of each other."""
+    return torch.cat([so3_exp(xi[..., 3:]), xi[..., :3, None]], dim=-1)
+
+
+def compose(a: Float[Tensor, "*b 3 4"], b: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
+    """Rigid motion that applies ``b`` first, then ``a`` (the matrix product of the 4x4 forms); batches broadcast."""
+    rotation = a[..., :3] @ b[..., :3]
+    translation = a[..., :3] @ b[..., 3:] + a[..., 3:]
+    return torch.cat([rotation, translation], dim=-1)
+
+
+def inverse(motion: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
+    """Inverse of a rigid motion: c2w to w2c and back."""
+    transposed = motion[..., :3].transpose(-1, -2)
+    return torch.cat([transposed, -transposed @ motion[..., 3:]], dim=-1)
+
+
+def rotation_from_6d(vectors: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation whose first two columns are two 3-vectors made orthonormal by Gram-Schmidt (paper Eq. 8)."""
+    first = torch.nn.functional.normalize(vectors[..., :3], dim=-1)
+    second = vectors[..., 3:] - (first * vectors[..., 3:]).sum(-1, keepdim=True) * first
+    second = torch.nn.functional.normalize(second, dim=-1)
+    return torch.stack([first, second, torch.linalg.cross(first, second, dim=-1)], dim=-1)
