@@ -1,0 +1,161 @@
+"""The losses of the paper (Eq. 5 to 7) and of a NeuS field, as pure functions of tensors.
+
+Every loss is a scalar, 0 for an empty batch, with finite gradients at its minimum.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+
+RobustKernel = Literal["geman-mcclure", "huber"]
+
+
+def epipolar_residuals_px(
+    c2w_i: Float[Tensor, "*matches 3 4"],
+    c2w_j: Float[Tensor, "*matches 3 4"],
+    bearings_i: Float[Tensor, "*matches 3"],
+    bearings_j: Float[Tensor, "*matches 3"],
+    focal_px: Float[Tensor, "*matches"] | float,
+) -> Float[Tensor, "*matches"]:
+    """Sampson distance of matched key rays in pixels, >= 0; 0 when their bearings agree with the poses (Eq. 5).
+
+    Depth drops out, and so do the world's frame and scale: only relative poses are constrained.
+    """
+    return sampson_distance(essential(c2w_i, c2w_j), bearings_i, bearings_j) * focal_px
+
+
+def annealed_kernel_scale_px(
+    step: int,
+    steps: int,
+    initial_px: float = 20.0,
+    final_px: float = 2.0,
+    residuals_px: Float[Tensor, "*matches"] | None = None,
+) -> Float[Tensor, ""] | float:
+    """Scale of the robust kernel: falls geometrically from `initial_px` to `final_px` over `steps`.
+
+    With `residuals_px` it follows the batch instead, ``max(final_px, 1.5 x median)`` without gradient: poses that are
+    80 px off are then still pulled by most of their matches, and good poses are not disturbed by a wide kernel.
+    """
+    if residuals_px is not None and residuals_px.numel() > 0:
+        return (1.5 * residuals_px.detach().median()).clamp_min(final_px)
+    progress = min(max(step / max(steps, 1), 0.0), 1.0)
+    return initial_px * math.exp(progress * math.log(final_px / initial_px))
+
+
+def robust_cost(
+    residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float, kernel: RobustKernel = "geman-mcclure"
+) -> Float[Tensor, "*b"]:
+    """Cost in the unit of the residuals whose slope stays of order 1 at any scale.
+
+    Geman-McClure, ``s r^2 / (r^2 + s^2)``, lets go of outliers (its slope returns to 0); Huber, ``r^2 / 2s`` up to
+    ``r - s/2``, never does.
+    """
+    if kernel == "geman-mcclure":
+        squared = residuals.square()
+        return scale * squared / (squared + scale**2)
+    inner = residuals.abs().clamp_max(scale)
+    return inner * (residuals.abs() - 0.5 * inner) / scale
+
+
+def epipolar_loss(
+    residuals_px: Float[Tensor, "*matches"],
+    scale_px: Float[Tensor, ""] | float,
+    weights: Float[Tensor, "*matches"] | None = None,
+    kernel: RobustKernel = "geman-mcclure",
+) -> Float[Tensor, ""]:
+    """Mean robust epipolar distance in pixels (Eq. 5, 6), each match times its trust in [0, 1].
+
+    `weights` (matchability x confidence) are used without gradient, or the network would lower them to lower the loss;
+    the mean is over all matches, so a batch of distrusted matches counts for little.
+    """
+    return _trusted_mean(robust_cost(residuals_px, scale_px, kernel), weights)
+
+
+def point_alignment_loss(
+    points_i: Float[Tensor, "*matches 3"],
+    points_j: Float[Tensor, "*matches 3"],
+    weights: Float[Tensor, "*matches"] | None = None,
+    opacity_i: Float[Tensor, "*matches"] | None = None,
+    opacity_j: Float[Tensor, "*matches"] | None = None,
+    least_opacity: float = 0.5,
+) -> Float[Tensor, ""]:
+    """Mean distance in world units between the surface points that matched key rays see (Eq. 7).
+
+    `weights` as in `epipolar_loss`. A match counts only when both rays end on something: opacity above `least_opacity`.
+    """
+    distances = _safe_norm(points_i - points_j)
+    for opacity in (opacity_i, opacity_j):
+        if opacity is not None:
+            distances = torch.where(opacity > least_opacity, distances, torch.zeros_like(distances))
+    return _trusted_mean(distances, weights)
+
+
+def eikonal_loss(
+    gradients: Float[Tensor, "*b 3"], weights: Float[Tensor, "*b"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean squared deviation of the SDF gradient's length from 1, weighted by `weights` of any sum."""
+    return _weighted_mean((_safe_norm(gradients) - 1).square(), weights)
+
+
+def photometric_loss(
+    predicted: Float[Tensor, "*rays channels"],
+    target: Float[Tensor, "*rays channels"],
+    weights: Float[Tensor, "*rays"] | None = None,
+) -> Float[Tensor, ""]:
+    """Mean squared colour error, weighted by `weights` of any sum (e.g. a mask)."""
+    return _weighted_mean((predicted - target).square().mean(-1), weights)
+
+
+def ssim_loss(
+    predicted: Float[Tensor, "patches height width channels"],
+    target: Float[Tensor, "patches height width channels"],
+    window_px: int = 11,
+) -> Float[Tensor, ""]:
+    """``1 - SSIM`` of image patches with values in [0, 1], a Gaussian window of sigma 1.5 px (Wang et al. 2004).
+
+    The window shrinks to the largest odd size that fits the patches; statistics are taken where it fits inside.
+    """
+    patches, height, width = predicted.shape[:3]
+    if patches == 0:
+        return predicted.sum()
+    size = min(window_px, height - 1 + height % 2, width - 1 + width % 2)
+    offsets = torch.arange(size, dtype=predicted.dtype, device=predicted.device) - size // 2
+    window = torch.exp(-0.5 * (offsets / 1.5).square())
+    window = window / window.sum()
+
+    def local_mean(images: Tensor) -> Tensor:
+        rows = torch.nn.functional.conv2d(images, window.view(1, 1, -1, 1))
+        return torch.nn.functional.conv2d(rows, window.view(1, 1, 1, -1))
+
+    x, y = (image.permute(0, 3, 1, 2).reshape(-1, 1, height, width) for image in (predicted, target))
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = local_mean(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
+    variance_sum = mean_xx + mean_yy - mean_x.square() - mean_y.square()
+    covariance = mean_xy - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x.square() + mean_y.square() + 0.01**2)
+    structure = (2 * covariance + 0.03**2) / (variance_sum + 0.03**2)
+    return 1 - (luminance * structure).mean()
+
+
+def _safe_norm(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+    """Length with gradient 0, not NaN, at the zero vector."""
+    squared = vectors.square().sum(-1)
+    positive = squared > 0
+    return torch.where(positive, torch.where(positive, squared, torch.ones_like(squared)).sqrt(), squared)
+
+
+def _trusted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean over all entries of cost x weight; the weights get no gradient."""
+    trusted = costs if weights is None else costs * weights.detach()
+    return trusted.sum() / max(costs.numel(), 1)
+
+
+def _weighted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:
+    """Mean of the costs under weights that need not add up to anything."""
+    if weights is None:
+        return costs.sum() / max(costs.numel(), 1)
+    return (costs * weights).sum() / weights.sum().clamp_min(torch.finfo(costs.dtype).eps)
