@@ -1,0 +1,185 @@
+"""Backend for CPUs: numba kernels on a pool of threads; nothing to compile by hand, machine code cached on disk.
+
+The kernels release the GIL and run on a plain Python thread pool rather than on one of numba's threading layers:
+those kill forked data-loader workers (``omp``) or abort when two threads call them at once (``workqueue``).
+"""
+
+import importlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from torch import Tensor
+
+from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
+from craym_nerfstudio.fields.encoding.grid import GridSpec
+
+KERNEL_MODULE = "craym_nerfstudio.fields.encoding.cpu_kernels"
+MIN_POINTS_PER_TASK = 2048
+EMPTY_1, EMPTY_2, EMPTY_3 = (np.empty((0,) * n, np.float32) for n in (1, 2, 3))
+
+
+@lru_cache(maxsize=1)
+def load_kernels() -> ModuleType:
+    """Import the numba kernels, saying so when they are about to be compiled for the first time."""
+    try:
+        module = importlib.import_module(KERNEL_MODULE)
+    except RuntimeError:  # numba finds neither the package nor the home directory writable
+        import numba
+
+        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="craym_numba_")  # type: ignore[attr-defined]
+        module = importlib.import_module(KERNEL_MODULE)
+    source, cache = Path(str(module.__file__)), Path(module.forward.stats.cache_path)
+    newest = max((entry.stat().st_mtime for entry in cache.glob("cpu_kernels.*.nbi")), default=0.0)
+    if newest < source.stat().st_mtime:
+        Console().log("compiling CPU kernels once, cached afterwards")
+    return module
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int, process_id: int) -> ThreadPoolExecutor:
+    """Helper threads of one process; a forked child has none of its parent's and gets its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"craym-encoding-{process_id}")
+
+
+def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks on ``torch.get_num_threads()`` threads, the calling one included; the first error is raised."""
+    helpers = min(torch.get_num_threads(), len(tasks)) - 1
+    remaining = iter(tasks)  # next() of a sequence iterator is atomic under the GIL
+
+    def drain() -> None:
+        for task in remaining:
+            task()
+
+    futures = [_pool(helpers, os.getpid()).submit(drain) for _ in range(helpers)] if helpers > 0 else []
+    drain()
+    for future in futures:
+        future.result()
+
+
+def _ranges(n: int, parts: int) -> list[slice]:
+    """Split n points into at most ``parts`` contiguous ranges of at least ``MIN_POINTS_PER_TASK``."""
+    parts = max(1, min(parts, n // MIN_POINTS_PER_TASK))
+    bounds = [n * i // parts for i in range(parts + 1)]
+    return [slice(a, b) for a, b in pairwise(bounds)]
+
+
+def _array(tensor: Tensor | None, empty: np.ndarray) -> np.ndarray:
+    return empty if tensor is None else tensor.detach().to(torch.float32).contiguous().numpy()
+
+
+@lru_cache(maxsize=256)
+def _levels(spec: GridSpec, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale, (level, offset, size, dense resolution or 0) and weight of the levels that are not masked."""
+    active = [level for level, weight in enumerate(weights) if weight != 0]
+    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
+    scales = np.array([spec.scales[k] for k in active], np.float32)
+    return scales, np.array(rows, np.int64).reshape(-1, 4), np.array([weights[k] for k in active], np.float32)
+
+
+def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list[list[int]]:
+    """Deal the active levels to ``parts`` threads, largest tables first, each to the thread with the least work."""
+    sizes = _levels(spec, weights)[1][:, 2]
+    costs = 1 + sizes * spec.features_per_level / 2**20  # traversal costs the same everywhere, cache misses grow
+    groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(sizes))))]
+    loads = [0.0] * len(groups)
+    for k in np.argsort(-costs, kind="stable").tolist():
+        lightest = loads.index(min(loads))
+        groups[lightest].append(k)
+        loads[lightest] += costs[k]
+    return [sorted(group) for group in groups]
+
+
+class CpuKernels:
+    """Forward parallel over points; backward over levels, then over points with a table for each part: no atomics."""
+
+    def forward(
+        self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n 3 feat"] | None]:
+        """See ``fused.Kernels``."""
+        kernels, levels = load_kernels(), _levels(spec, weights)
+        allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
+        features = allocate(len(x), spec.n_features)
+        jacobians = allocate(len(x), 3, spec.n_features) if jacobian else None
+        points, entries, out = _array(x, EMPTY_2), _array(table, EMPTY_2), features.numpy()
+        out_j = _array(jacobians, EMPTY_3)
+
+        def task(part: slice) -> Callable[[], None]:
+            return lambda: kernels.forward(points[part], entries, *levels, spec.smooth, out[part], out_j[part])
+
+        run_parallel([task(part) for part in _ranges(len(x), 4 * torch.get_num_threads())])
+        return features, jacobians
+
+    def backward(
+        self,
+        x: Float[Tensor, "n 3"],
+        table: Tensor,
+        spec: GridSpec,
+        weights: tuple[float, ...],
+        upstream: Upstream,
+        wants_x: bool,
+        wants_table: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """See ``fused.Kernels``."""
+        kernels, (scales, integers, level_weights) = load_kernels(), _levels(spec, weights)
+        threads = torch.get_num_threads()
+        groups = level_groups(spec, weights, threads)
+        parts = _ranges(len(x), threads // len(groups))
+        grad_tables = torch.zeros(len(parts), *table.shape) if wants_table else None
+        grad_xs = torch.zeros(len(groups), len(x), 3) if wants_x else None
+        points, entries = _array(x, EMPTY_2), _array(table, EMPTY_2)
+        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)]
+        given += [_array(upstream.direction, EMPTY_2), _array(upstream.pulled, EMPTY_2)]
+        tables, xs = _array(grad_tables, EMPTY_3), _array(grad_xs, EMPTY_3)
+
+        def task(g: int, i: int) -> Callable[[], None]:
+            part, chosen = parts[i], np.array(groups[g], np.int64)
+            arguments = (
+                scales[chosen],
+                integers[chosen],
+                level_weights[chosen],
+                spec.smooth,
+                *(a[part] for a in given),
+            )
+            out = (tables[i] if wants_table else EMPTY_2, xs[g, part] if wants_x else EMPTY_2)
+            return lambda: kernels.backward(points[part], entries, *arguments, *out)
+
+        run_parallel([task(g, i) for g in range(len(groups)) for i in range(len(parts))])
+        return grad_xs.sum(0) if grad_xs is not None else None, _merge(grad_tables)
+
+    def pull(self, jacobian: Float[Tensor, "n 3 feat"], direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
+        """See ``fused.Kernels``."""
+        kernels, pulled = load_kernels(), torch.empty(len(direction), 3)
+        given, along, out = jacobian.numpy(), _array(direction, EMPTY_2), pulled.numpy()
+        parts = _ranges(len(direction), 2 * torch.get_num_threads())
+        run_parallel([lambda p=p: kernels.pull(given[p], along[p], out[p]) for p in parts])  # type: ignore[misc]
+        return pulled
+
+    def push(self, jacobian: Float[Tensor, "n 3 feat"], tangent: Float[Tensor, "n 3"]) -> Float[Tensor, "n feat"]:
+        """See ``fused.Kernels``."""
+        kernels, pushed = load_kernels(), torch.empty(len(tangent), jacobian.shape[-1])
+        given, along, out = jacobian.numpy(), _array(tangent, EMPTY_2), pushed.numpy()
+        parts = _ranges(len(tangent), 2 * torch.get_num_threads())
+        run_parallel([lambda p=p: kernels.push(given[p], along[p], out[p]) for p in parts])  # type: ignore[misc]
+        return pushed
+
+
+def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor, "entries f"] | None:
+    """Sum the tables of the parts of the points."""
+    if grad_tables is None:
+        return None
+    return grad_tables[0] if len(grad_tables) == 1 else grad_tables.sum(0)
+
+
+def backend() -> FusedBackend:
+    """The CPU backend."""
+    return FusedBackend("cpu", CpuKernels())

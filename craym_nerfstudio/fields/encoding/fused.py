@@ -1,0 +1,177 @@
+"""Autograd around fused kernels: one traversal of the grid forward, one backward, second-order terms included.
+
+The Jacobian is an output of the forward pass, so that a loss on it (the eikonal loss, normals) needs first-order
+gradients alone. What a field needs of it is only ``J^T g`` with ``g`` the gradient of the SDF by the features.
+``encode_with_pullback`` gives just that: the gradient by the Jacobian is then the outer product of ``g`` and of one
+vector per point, and is never stored.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.pullback import Pullback
+
+
+@dataclass
+class Upstream:
+    """Gradients that reach the encoding: by features, and by the Jacobian either whole or as ``direction x pulled``."""
+
+    features: Float[Tensor, "n feat"] | None = None
+    jacobian: Float[Tensor, "n 3 feat"] | None = None
+    direction: Float[Tensor, "n feat"] | None = None
+    pulled: Float[Tensor, "n 3"] | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no gradient arrived."""
+        return self.features is None and self.jacobian is None and self.pulled is None
+
+
+class Kernels(Protocol):
+    """What a device must provide; Jacobians are stored as [n, 3, feat]."""
+
+    def forward(
+        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Features [n, feat] and, if wanted, the Jacobian."""
+
+    def backward(
+        self,
+        x: Tensor,
+        table: Tensor,
+        spec: GridSpec,
+        weights: tuple[float, ...],
+        upstream: Upstream,
+        wants_x: bool,
+        wants_table: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Gradients by x [n, 3] and by the table."""
+
+    def pull(self, jacobian: Tensor, direction: Tensor) -> Tensor:
+        """``J^T direction`` [n, 3]."""
+
+    def push(self, jacobian: Tensor, tangent: Tensor) -> Tensor:
+        """``J tangent`` [n, feat]."""
+
+
+@dataclass
+class _Call:
+    """One use of the grid, and what its parts tell each other outside of autograd."""
+
+    kernels: Kernels
+    spec: GridSpec
+    weights: tuple[float, ...]
+    jacobian: Tensor | None = field(default=None, repr=False)
+    direction: Tensor | None = field(default=None, repr=False)
+
+    def backward(self, ctx: Any, upstream: Upstream) -> tuple[Tensor | None, Tensor | None, None]:
+        if upstream.empty:
+            return None, None, None
+        x, table = ctx.saved_tensors
+        wants_x, wants_table = ctx.needs_input_grad[:2]
+        return *self.kernels.backward(x, table, self.spec, self.weights, upstream, wants_x, wants_table), None
+
+
+class _Encode(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> Tensor:
+        ctx.save_for_backward(x, table)
+        ctx.call = call
+        return call.kernels.forward(x, table, call.spec, call.weights, jacobian=False)[0]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_features: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        return ctx.call.backward(ctx, Upstream(features=grad_features))
+
+
+class _EncodeWithJacobian(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, table)
+        ctx.set_materialize_grads(False)
+        ctx.call = call
+        features, jacobian = call.kernels.forward(x, table, call.spec, call.weights, jacobian=True)
+        assert jacobian is not None
+        return features, jacobian
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_features: Tensor | None, grad_jacobian: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        return ctx.call.backward(ctx, Upstream(features=grad_features, jacobian=grad_jacobian))
+
+
+class _EncodeForPullback(torch.autograd.Function):
+    """Features, and a stand-in [n, 3] whose gradient is the one that reaches the pulled back vector."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(x, table)
+        ctx.set_materialize_grads(False)
+        ctx.call = call
+        features, call.jacobian = call.kernels.forward(x, table, call.spec, call.weights, jacobian=True)
+        return features, torch.zeros_like(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad_features: Tensor | None, grad_pulled: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None, None]:
+        upstream = Upstream(features=grad_features, direction=ctx.call.direction, pulled=grad_pulled)
+        return ctx.call.backward(ctx, upstream)
+
+
+class _Pull(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, stand_in: Tensor, direction: Tensor, call: _Call) -> Tensor:
+        assert call.jacobian is not None
+        ctx.call, call.direction = call, direction.detach()
+        return call.kernels.pull(call.jacobian, direction)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_pulled: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        grad_direction = ctx.call.kernels.push(ctx.call.jacobian, grad_pulled) if ctx.needs_input_grad[1] else None
+        return grad_pulled, grad_direction, None
+
+
+class FusedBackend:
+    """The three ways to encode, on any device's kernels."""
+
+    def __init__(self, name: str, kernels: Kernels) -> None:
+        self.name, self.kernels = name, kernels
+
+    def encode(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> Float[Tensor, "n feat"]:
+        """Features of points in the unit cube."""
+        return _Encode.apply(x, table, _Call(self.kernels, spec, weights))
+
+    def encode_with_jacobian(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
+        """Features and their derivative by x."""
+        features, jacobian = _EncodeWithJacobian.apply(x, table, _Call(self.kernels, spec, weights))
+        return features, jacobian.transpose(1, 2)
+
+    def encode_with_pullback(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "n feat"], Pullback]:
+        """Features, and the map from a gradient by them to the gradient by x, usable once."""
+        call = _Call(self.kernels, spec, weights)
+        features, stand_in = _EncodeForPullback.apply(x, table, call)
+
+        def pullback(gradient: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
+            if call.direction is not None:
+                raise RuntimeError("a pullback can be used once; encode the points again for a second direction")
+            return _Pull.apply(stand_in, gradient, call)
+
+        return features, pullback

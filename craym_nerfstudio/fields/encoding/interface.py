@@ -1,0 +1,153 @@
+"""The hash encoding module and the choice of what computes it."""
+
+import importlib.util
+import os
+from functools import lru_cache
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.fields.encoding.grid import GridSpec, LevelWeights, resolve_level_weights
+from craym_nerfstudio.fields.encoding.pullback import Pullback
+
+BackendName = Literal["torch", "cpu", "triton", "tcnn"]
+BackendChoice = Literal["auto", "torch", "cpu", "triton", "tcnn"]
+TABLE_INIT = 1e-4
+
+
+class Backend(Protocol):
+    """What computes the encoding of points [n, 3] in the unit cube from a table [entries, f]."""
+
+    name: str
+
+    def encode(self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]) -> Tensor:
+        """Features [n, feat]."""
+
+    def encode_with_jacobian(
+        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Features [n, feat] and Jacobian [n, feat, 3]."""
+
+    def encode_with_pullback(
+        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Tensor, Pullback]:
+        """Features [n, feat] and the map of a gradient by them [n, feat] to the gradient by x [n, 3]."""
+
+
+def _importable(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+def choose_backend(device: torch.device | str, requested: BackendChoice = "auto") -> tuple[BackendName, str]:
+    """The backend for points on a device and why; raises ``InputError`` if the requested one cannot run there."""
+    kind = torch.device(device).type
+    if requested != "auto":
+        homes = {"cpu": "cpu", "triton": "cuda", "tcnn": "cuda"}
+        modules = {"cpu": "numba", "triton": "triton", "tcnn": "tinycudann"}
+        if requested in modules and not _importable(modules[requested]):
+            raise InputError(
+                f"the encoding backend {requested!r} needs the module {modules[requested]}, which is not installed",
+                remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
+            )
+        if homes.get(requested, kind) != kind and not (requested == "triton" and _triton_interpreted()):
+            raise InputError(
+                f"the encoding backend {requested!r} cannot run on the device {kind!r}",
+                remedy="Use --pipeline.model.sdf-field.encoding auto.",
+            )
+        return requested, "as requested"
+    if kind == "cuda":
+        if _importable("triton"):
+            return "triton", "fused CUDA kernel: exact derivatives in one pass, masked levels cost nothing"
+        if _importable("tinycudann"):
+            return "tcnn", "tinycudann is installed and triton is not"
+        return "torch", "neither triton nor tinycudann is installed: plain torch operations, slow"
+    if kind == "cpu":
+        if _importable("numba"):
+            return "cpu", "fused and multi-threaded CPU kernel"
+        return "torch", "numba is not installed: plain torch operations, slow"
+    return "torch", f"no fused kernel for the device {kind!r}: plain torch operations, slow"
+
+
+def _triton_interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@lru_cache(maxsize=8)
+def _load(name: BackendName, half_table: bool) -> Backend:
+    """Import a backend at its first use, so that importing this package compiles nothing."""
+    if name == "cpu":
+        from craym_nerfstudio.fields.encoding import cpu_backend
+
+        return cpu_backend.backend()
+    from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
+
+    return TorchBackend()
+
+
+class HashEncoding(nn.Module):
+    """Multi-resolution hash encoding of points in [0, 1]^3 with exact derivatives.
+
+    Points outside are moved to the nearest point of the cube, and derivatives along the axes on which they were moved
+    are zero. A point with a NaN coordinate gets NaN features. The backend follows the device of the input at every
+    call, and the table has one layout for all, so that checkpoints move between devices and backends. A module turned
+    to float64 is always computed by ``torch``.
+
+    ``level_weights`` is the coarse-to-fine mask, one factor per level (a sequence or a CPU tensor); a level of weight
+    0 is not traversed in either pass, its features are exactly 0 and its table gets no gradient. None means ones.
+    """
+
+    def __init__(self, spec: GridSpec, backend: BackendChoice = "auto", half_table: bool = False) -> None:
+        """``half_table`` lets the triton backend read a float16 copy of the table; the parameter stays float32."""
+        super().__init__()
+        self.spec, self.requested, self.half_table = spec, backend, half_table
+        self.table = nn.Parameter(
+            torch.empty(spec.n_entries, spec.features_per_level).uniform_(-TABLE_INIT, TABLE_INIT)
+        )
+
+    @property
+    def n_features(self) -> int:
+        """Width of the encoding."""
+        return self.spec.n_features
+
+    def backend_for(self, x: Tensor) -> Backend:
+        """The backend that will encode points like x."""
+        name, _ = choose_backend(x.device, self.requested)
+        return _load("torch" if self.table.dtype == torch.float64 else name, self.half_table)
+
+    def _points(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "n 3"]:
+        return x.reshape(-1, 3).to(self.table.dtype)
+
+    def forward(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None) -> Float[Tensor, "*b feat"]:
+        """Features of points."""
+        weights = resolve_level_weights(self.spec, level_weights)
+        features = self.backend_for(x).encode(self._points(x), self.table, self.spec, weights)
+        return features.view(*x.shape[:-1], self.n_features)
+
+    def encode_with_jacobian(
+        self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None
+    ) -> tuple[Float[Tensor, "*b feat"], Float[Tensor, "*b feat 3"]]:
+        """Features and their derivative by x, both differentiable by x and by the table."""
+        weights = resolve_level_weights(self.spec, level_weights)
+        backend = self.backend_for(x)
+        features, jacobian = backend.encode_with_jacobian(self._points(x), self.table, self.spec, weights)
+        return features.view(*x.shape[:-1], -1), jacobian.view(*x.shape[:-1], self.n_features, 3)
+
+    def encode_with_pullback(
+        self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None
+    ) -> tuple[Float[Tensor, "*b feat"], Pullback]:
+        """Features and the map ``g -> J^T g`` of a gradient by features [*b, feat] to the one by x [*b, 3].
+
+        This is what an SDF field wants (its normal is ``J^T`` of the MLP's input gradient), on every backend with one
+        traversal of the grid forward and one backward; the result is differentiable by g, x and the table. Call the
+        map once at most.
+        """
+        weights = resolve_level_weights(self.spec, level_weights)
+        features, pull = self.backend_for(x).encode_with_pullback(self._points(x), self.table, self.spec, weights)
+
+        def pullback(gradient: Float[Tensor, "*b feat"]) -> Float[Tensor, "*b 3"]:
+            return pull(gradient.reshape(-1, self.n_features)).view(x.shape)
+
+        return features.view(*x.shape[:-1], self.n_features), pullback
