@@ -18,6 +18,7 @@ from samples.export import (
 )
 from samples.render import camera_rays, render, render_geometry, trace
 from samples.scene import Scene, Solid, rotation_about, tiny_scene
+from samples.still_life_solids import still_life
 
 __all__ = [
     "CAMERA_ANGLE_X",
@@ -35,6 +36,7 @@ __all__ = [
     "rotation_about",
     "sample_mesh",
     "split_cameras",
+    "still_life",
     "tiny_scene",
     "trace",
     "visible_surface_points",

@@ -1,4 +1,4 @@
-"""Cameras on a dome around the origin, as a person with a phone would stand: jittered heights, distances, aims and tilts."""
+"""Cameras on a dome around the origin, as if held by hand: jittered heights, distances, aims and tilts."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ def focal_length_px(width: int, camera_angle_x: float = CAMERA_ANGLE_X) -> float
     return 0.5 * width / np.tan(0.5 * camera_angle_x)
 
 
-def look_at(position: Float[np.ndarray, "3"], target: Float[np.ndarray, "3"], roll_deg: float = 0.0) -> Float[np.ndarray, "3 4"]:
-    """OpenGL camera-to-world matrix at ``position`` looking at ``target``, z up, then turned about its axis by ``roll_deg``."""
+def look_at(
+    position: Float[np.ndarray, " 3"], target: Float[np.ndarray, " 3"], roll_deg: float = 0.0
+) -> Float[np.ndarray, "3 4"]:
+    """OpenGL camera-to-world matrix at ``position`` looking at ``target``, z up, rolled by ``roll_deg``."""
     backward = (position - target) / np.linalg.norm(position - target)
     right = np.cross([0.0, 0.0, 1.0], backward)
     right /= np.linalg.norm(right)

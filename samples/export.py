@@ -1,4 +1,4 @@
-"""What a scene leaves on disk: a folder in Blender (NeRF-synthetic) layout, its exact mesh, and the surface points that cameras see."""
+"""What a scene leaves on disk: a folder in Blender (NeRF-synthetic) layout, its mesh, the surface that cameras see."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Faces = Int[np.ndarray, "faces 3"]
 
 @dataclass(frozen=True)
 class WrittenScene:
-    """Exact cameras of a folder made by :func:`write_blender_scene`: ``c2w`` in the order of the frames, focal length in px."""
+    """Exact cameras made by :func:`write_blender_scene`: ``c2w`` in the order of the frames, focal length in px."""
 
     train_c2w: Float[np.ndarray, "train 3 4"]
     test_c2w: Float[np.ndarray, "test 3 4"]
@@ -29,7 +29,7 @@ class WrittenScene:
 def split_cameras(
     cameras: Float[np.ndarray, "cams 3 4"], test_count: int, seed: int
 ) -> tuple[Float[np.ndarray, "train 3 4"], Float[np.ndarray, "test 3 4"]]:
-    """Training and test cameras in random order; one test camera from each of ``test_count`` equal parts of the dome's spiral."""
+    """Training and test cameras in random order: one test camera from each of ``test_count`` parts of the spiral."""
     random = np.random.default_rng(seed)
     parts = np.array_split(np.arange(len(cameras)), test_count) if test_count else []
     test = np.array([random.choice(part) for part in parts], dtype=int)
@@ -49,7 +49,7 @@ def write_blender_scene(
     elevation_deg: tuple[float, float] = (5.0, 80.0),
     samples_per_axis: int = 2,
 ) -> WrittenScene:
-    """Write ``transforms_{train,test}.json`` and the RGBA images ``{train,test}/r_N.png``, cameras on a dome with exact poses."""
+    """Write ``transforms_{train,test}.json`` and RGBA images ``{train,test}/r_N.png`` from a dome, with exact poses."""
     cameras = dome_cameras(train_count + test_count, radius, seed, elevation_deg)
     train_c2w, test_c2w = split_cameras(cameras, test_count, seed)
     focal_px = focal_length_px(size_px)
@@ -76,7 +76,7 @@ def write_split(
 
 
 def extract_mesh(scene: Scene, resolution: int) -> tuple[Points, Faces]:
-    """Vertices and faces of the surface: marching cubes on ``resolution``^3 points, then Newton steps that put every vertex on the surface."""
+    """Vertices and faces of the surface: marching cubes on ``resolution``^3 points, then every vertex moved onto it."""
     from skimage.measure import marching_cubes
 
     axis = np.linspace(-scene.bound_radius, scene.bound_radius, resolution)
@@ -113,7 +113,7 @@ def visible_surface_points(
     camera_angle_x: float = CAMERA_ANGLE_X,
     seed: int = 0,
 ) -> tuple[Points, Points]:
-    """Those of ``count`` points spread over the surface that at least one (square) camera sees, and their unit normals."""
+    """Those of ``count`` points spread over the surface that some square image shows, and their unit normals."""
     points = project_to_surface(scene, sample_mesh(*mesh, count, seed))
     normals = scene.normals(points)
     seen = np.zeros(count, dtype=bool)

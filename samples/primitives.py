@@ -1,6 +1,7 @@
-"""Signed distance functions of simple solids in their own frame: points [n, 3] -> distances [n], positive outside, 1-Lipschitz.
+"""Signed distance functions of simple solids in their own frame: points [n, 3] -> distances [n], positive outside.
 
-Formulas: J. C. Hart, "Sphere Tracing" (1996), and elementary geometry; every function is the exact Euclidean distance outside its solid.
+Elementary geometry (J. C. Hart, "Sphere Tracing", 1996): every function is the exact Euclidean distance outside its
+solid, except where two parts of a solid meet.
 """
 
 from __future__ import annotations
@@ -19,9 +20,19 @@ def sphere(points: Points, radius: float) -> Values:
 
 def rounded_box(points: Points, half_size: tuple[float, float, float], radius: float) -> Values:
     """Axis-aligned box of the given outer half sizes whose edges are rounded by ``radius``."""
-    excess = np.abs(points) - (np.asarray(half_size) - radius)
-    outside = np.sqrt((np.maximum(excess, 0.0) ** 2).sum(axis=-1))
-    return outside + np.minimum(excess.max(axis=-1), 0.0) - radius
+    x, y, z = (np.abs(points[:, axis]) - (half_size[axis] - radius) for axis in range(3))
+    outside = np.sqrt(np.maximum(x, 0.0) ** 2 + np.maximum(y, 0.0) ** 2 + np.maximum(z, 0.0) ** 2)
+    return outside + np.minimum(np.maximum(np.maximum(x, y), z), 0.0) - radius
+
+
+def board(points: Points, half_size: tuple[float, float, float], corner_radius: float, edge_radius: float) -> Values:
+    """Flat plate of the given outer half sizes: corners of its outline rounded, edges of the outline bevelled round."""
+    x, y = (np.abs(points[:, axis]) - (half_size[axis] - corner_radius) for axis in range(2))
+    inside = np.minimum(np.maximum(x, y), 0.0)
+    outline = np.hypot(np.maximum(x, 0.0), np.maximum(y, 0.0)) + inside - corner_radius + edge_radius
+    above = np.abs(points[:, 2]) - half_size[2] + edge_radius
+    outside = np.hypot(np.maximum(outline, 0.0), np.maximum(above, 0.0))
+    return outside + np.minimum(np.maximum(outline, above), 0.0) - edge_radius
 
 
 def torus(points: Points, major_radius: float, minor_radius: float) -> Values:
@@ -49,7 +60,7 @@ def round_cone(points: Points, bottom_radius: float, top_radius: float, height: 
 
 
 def cup(points: Points, radius: float, height: float, wall: float) -> Values:
-    """Hollow cylinder without a lid, its floor at z = 0: a surface of revolution of constant thickness ``wall``, rim rounded.
+    """Hollow cylinder without a lid, its floor at z = 0, ``wall`` thick everywhere, its rim rounded.
 
     ``radius`` and ``height`` are the outer measures; the distance is exact inside the wall too.
     """

@@ -1,4 +1,4 @@
-"""Sphere tracing of an analytic scene: supersampled RGBA images, depth along the ray and normals of a pinhole camera."""
+"""Sphere tracing of an analytic scene: supersampled RGBA, depth along the ray and normals of a pinhole camera."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from samples.scene import Scene
 from samples.textures import Colours
 
 HIT_DISTANCE = 1e-6
-MAX_STEPS = 160
+NEAR_DISTANCE = 4e-3
+LONGEST_TANGENT_STEP = 0.05
+MAX_STEPS = 256
 RAYS_PER_CHUNK = 16384
 SUN = np.array([0.42, -0.55, 0.72]) / np.linalg.norm([0.42, -0.55, 0.72])
-"""Direction towards the soft light that every scene shares; fixed in the world, so that appearance does not depend on the view."""
+"""Direction towards the soft lamp of every scene, fixed in the world: appearance does not depend on the view."""
 
 
 @dataclass(frozen=True)
 class Hits:
-    """Where rays meet the scene: mask of hits, distance along the unit ray (inf without a hit), point and normal (0 without)."""
+    """Where rays meet the scene: mask of hits, distance along the ray (else inf), point and unit normal (else 0)."""
 
     mask: Bool[np.ndarray, " n"]
     depth: Values
@@ -31,7 +33,7 @@ class Hits:
 def camera_rays(
     c2w: Float[np.ndarray, "3 4"], fl: float, pixels: Float[np.ndarray, "n 2"], size_px: tuple[int, int]
 ) -> tuple[Points, Points]:
-    """World origins and unit directions through pixel positions (x, y), the centre of the first pixel at 0.5, principal point central."""
+    """World origins and unit directions through positions (x, y) px, the centre of the first pixel at 0.5."""
     x = (pixels[:, 0] - 0.5 * size_px[0]) / fl
     y = (0.5 * size_px[1] - pixels[:, 1]) / fl
     directions = np.stack([x, y, -np.ones_like(x)], axis=-1) @ c2w[:, :3].T
@@ -51,8 +53,9 @@ def trace(scene: Scene, origins: Points, directions: Points) -> Hits:
     for _ in range(MAX_STEPS):
         if len(active) == 0:
             break
-        distance = scene.sdf(origins[active] + depth[active, None] * directions[active])
-        depth[active] += distance
+        position = origins[active] + depth[active, None] * directions[active]
+        distance = scene.sdf(position)
+        depth[active] += _steps(scene, position, directions[active], distance)
         arrived = np.abs(distance) < HIT_DISTANCE
         mask[active[arrived]] = True
         active = active[~arrived & (depth[active] < exit_depth[active])]
@@ -62,20 +65,34 @@ def trace(scene: Scene, origins: Points, directions: Points) -> Hits:
     return Hits(mask, np.where(mask, depth, np.inf), all_points, normals)
 
 
+def _steps(scene: Scene, points: Points, directions: Points, distance: Values) -> Values:
+    """Lengths of the next steps: the distance itself, near a surface the distance along the ray to its tangent plane.
+
+    Plain steps shrink by only (1 - sin) of the grazing angle; the tangent plane of a convex solid is never beyond it.
+    """
+    steps = distance.copy()
+    near = np.flatnonzero(np.abs(distance) < NEAR_DISTANCE)
+    approach = -(scene.normals(points[near]) * directions[near]).sum(axis=-1)
+    facing = approach > 1e-4
+    tangent = distance[near[facing]] / approach[facing]
+    steps[near[facing]] = np.clip(tangent, -LONGEST_TANGENT_STEP, LONGEST_TANGENT_STEP)
+    return steps
+
+
 def shade(scene: Scene, points: Points, normals: Points) -> Colours:
-    """Display colours of surface points: sky light dimmed in corners, and one softly shadowed lamp; independent of the view."""
+    """Display colours of surface points: sky light dimmed in corners, and one lamp with soft shadows."""
     openness = np.zeros(len(points))
     for reach, weight in ((0.04, 0.4), (0.12, 0.35), (0.28, 0.25)):
         openness += weight * np.clip(scene.sdf(points + reach * normals) / reach, 0.0, 1.0)
     sky = (0.45 + 0.55 * openness) * (0.85 + 0.15 * normals[:, 2])
     lamp = np.maximum(normals @ SUN, 0.0) * sun_visibility(scene, points + 2e-3 * normals)
     # Light adds up in linear intensity; textures are display values, so the sum goes through the display's gamma.
-    light = (0.42 * sky + 0.62 * lamp) ** (1 / 2.2)
+    light = (0.52 * sky + 0.62 * lamp) ** (1 / 2.2)
     return np.clip(scene.albedo(points) * light[:, None], 0.0, 1.0)
 
 
 def sun_visibility(scene: Scene, points: Points, softness: float = 7.0) -> Values:
-    """Share of the lamp seen from each point in [0, 1]: penumbra estimated from the nearest miss on the way to the lamp."""
+    """Share of the lamp seen from each point in [0, 1], estimated from the nearest miss on the way to the lamp."""
     visible = np.ones(len(points))
     travelled = np.full(len(points), 0.02)
     active = np.arange(len(points))
@@ -100,9 +117,10 @@ def _grid(width: int, height: int, samples_per_axis: int) -> Float[np.ndarray, "
 def render(
     scene: Scene, c2w: Float[np.ndarray, "3 4"], fl: float, width: int, height: int, samples_per_axis: int = 3
 ) -> tuple[UInt8[np.ndarray, "h w 4"], Float[np.ndarray, "h w"], Float[np.ndarray, "h w 3"]]:
-    """One view: RGBA with straight alpha, distance along the ray through each pixel's centre (inf where empty), world normals (0 where empty).
+    """One view: RGBA with straight alpha, distance along the rays of the pixel centres, world normals there.
 
-    ``c2w`` has OpenGL camera axes, ``fl`` is the focal length in px; colour averages ``samples_per_axis ** 2`` rays per pixel.
+    ``c2w`` has OpenGL camera axes, ``fl`` is the focal length in px; colour and alpha average ``samples_per_axis ** 2``
+    rays per pixel. Where a pixel's central ray meets nothing, its distance is inf and its normal 0.
     """
     samples = _grid(width, height, samples_per_axis)
     shaded = np.zeros((len(samples), 4))

@@ -1,9 +1,9 @@
-"""A scene of analytic solids: the union of signed distance functions, each solid painted by its own procedural texture."""
+"""A scene of analytic solids: a union of signed distance functions, each solid with its own procedural texture."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -24,7 +24,7 @@ def rotation_about(axis: Sequence[float], angle_deg: float) -> Float[np.ndarray,
 
 @dataclass(frozen=True)
 class Solid:
-    """One object: ``shape`` (points -> distances) and ``texture`` (surface points -> colours in [0, 1]), both in its own frame."""
+    """One object: ``shape`` (points -> distances) and ``texture`` (points -> colours), both in its own frame."""
 
     name: str
     shape: Callable[[Points], Values]
@@ -32,14 +32,16 @@ class Solid:
     centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
     rotation: Float[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
     """Columns are the solid's axes in world coordinates."""
+    scale: float = 1.0
+    """World size of the solid's unit of length."""
 
     def local(self, points: Points) -> Points:
         """World points in the solid's frame."""
-        return (points - np.asarray(self.centre)) @ self.rotation
+        return (points - np.asarray(self.centre)) @ (self.rotation / self.scale)
 
     def sdf(self, points: Points) -> Values:
         """Signed distance at world points."""
-        return self.shape(self.local(points))
+        return self.scale * self.shape(self.local(points))
 
     def albedo(self, points: Points) -> Colours:
         """Colour in [0, 1] at world points on the surface."""
@@ -88,33 +90,36 @@ class Scene:
         return values
 
 
+def enlarged(solid: Solid, factor: float) -> Solid:
+    """The solid in a world enlarged about the origin."""
+    return replace(solid, centre=tuple(factor * x for x in solid.centre), scale=factor * solid.scale)
+
+
 def tiny_scene() -> Scene:
     """A box, a ball and a ring that touch, in coarse patches that survive images of 48 px: the scene of fast tests."""
     warm = palette("#c8402f", "#e9a13b", "#7a2048", "#f2d15c", "#3c2a4d")
     cold = palette("#1f5f8b", "#39a394", "#12344d", "#8fce7f", "#5b4b9a")
     mixed = palette("#d95f43", "#2f6690", "#eebb4d", "#3a7d44", "#6b2d5c", "#81c3d7")
-    return Scene(
-        solids=(
-            Solid(
-                "box",
-                lambda points: rounded_box(points, (0.72, 0.52, 0.30), 0.06),
-                lambda points: cells(points, 0.17, mixed, seed=1),
-                centre=(0.0, 0.0, -0.40),
-                rotation=rotation_about((0, 0, 1), 20.0),
-            ),
-            Solid(
-                "ball",
-                lambda points: sphere(points, 0.38),
-                lambda points: cells(points, 0.14, cold, seed=2),
-                centre=(0.22, 0.10, 0.27),
-            ),
-            Solid(
-                "ring",
-                lambda points: torus(points, 0.30, 0.10),
-                lambda points: cells(points, 0.12, warm, seed=3),
-                centre=(-0.38, -0.16, 0.15),
-                rotation=rotation_about((0.3, 1.0, 0.0), -50.0),
-            ),
+    solids = (
+        Solid(
+            "box",
+            lambda points: rounded_box(points, (0.86, 0.64, 0.34), 0.06),
+            lambda points: cells(points, 0.24, mixed, seed=1),
+            centre=(0.0, 0.0, -0.42),
+            rotation=rotation_about((0, 0, 1), 20.0),
         ),
-        bound_radius=1.2,
+        Solid(
+            "ball",
+            lambda points: sphere(points, 0.44),
+            lambda points: cells(points, 0.20, cold, seed=2),
+            centre=(0.26, 0.12, 0.35),
+        ),
+        Solid(
+            "ring",
+            lambda points: torus(points, 0.34, 0.12),
+            lambda points: cells(points, 0.17, warm, seed=3),
+            centre=(-0.44, -0.18, 0.25),
+            rotation=rotation_about((0.3, 1.0, 0.0), -50.0),
+        ),
     )
+    return Scene(solids, bound_radius=1.35)

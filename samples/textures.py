@@ -1,4 +1,4 @@
-"""Procedural textures: points [n, 3] in a solid's frame -> colours [n, 3] in [0, 1]; none repeats over the size of the scene."""
+"""Procedural textures: points [n, 3] in a solid's frame -> colours [n, 3] in [0, 1]; none repeats within a scene."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Colours = Float[np.ndarray, "n 3"]
 Palette = Float[np.ndarray, "colours 3"]
 
 
-def colour(code: str) -> Float[np.ndarray, "3"]:
+def colour(code: str) -> Float[np.ndarray, " 3"]:
     """Colour of a "#rrggbb" code, in [0, 1]."""
     return np.array([int(code[start : start + 2], 16) for start in (1, 3, 5)]) / 255.0
 
@@ -55,7 +55,7 @@ def fractal_noise(points: Points, size: float, seed: int, octaves: int = 3) -> V
 
 
 def voronoi(points: Points, size: float, seed: int) -> tuple[Values, Values, Int[np.ndarray, "n 3"]]:
-    """Cells around one random site per lattice cube of ``size``: distance to the nearest site, to the second, lattice point of the nearest."""
+    """Cells around one random site per cube of ``size``: distances to the nearest two sites, cube of the nearest."""
     scaled = points / size
     base = np.floor(scaled).astype(np.int64)
     nearest = np.full(len(points), np.inf)
@@ -73,7 +73,7 @@ def voronoi(points: Points, size: float, seed: int) -> tuple[Values, Values, Int
 
 
 def cells(points: Points, size: float, colours: Palette, seed: int) -> Colours:
-    """Irregular patches about ``size`` wide, each in a random colour of the palette with its own brightness, wavy at their rims."""
+    """Irregular wavy patches about ``size`` wide, each in a random colour of the palette with its own brightness."""
     waves = np.stack([noise(points, 0.6 * size, seed + 11 * axis) for axis in range(3)], axis=-1) - 0.5
     _, _, owner = voronoi(points + 0.5 * size * waves, size, seed)
     chosen = colours[(hashed(owner, seed + 7) * len(colours)).astype(int)]
