@@ -1,0 +1,73 @@
+"""What every input layout is read into: one record of all images with their rough poses and intrinsics."""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Layout = Literal["nerfstudio", "blender", "colmap"]
+
+
+@dataclass(frozen=True)
+class Frames:
+    """The images of a dataset, as its files describe them.
+
+    Poses are in the user's frame: the world of the file that was read, nothing centred, scaled or turned.
+    """
+
+    layout: Layout
+    source: Path
+    """The file (or COLMAP folder) that the poses came from."""
+    names: list[str]
+    """Unique; the path relative to the data folder, with forward slashes."""
+    paths: list[Path]
+    mask_paths: list[Path] | None
+    c2w: Float[np.ndarray, "cams 3 4"]
+    """OpenGL camera axes, float64."""
+    intrinsics_px: Float[np.ndarray, "cams 4"]
+    """fx, fy, cx, cy; the first pixel's centre is at 0.5."""
+    size_px: Int[np.ndarray, "cams 2"]
+    """Width and height that the intrinsics refer to."""
+    distortion: Float[np.ndarray, "cams 6"]
+    """nerfstudio's order k1 k2 k3 k4 p1 p2; for FISHEYE k1..k4 are OpenCV's polynomial in the angle."""
+    camera_types: list[str]
+    """PERSPECTIVE or FISHEYE, as nerfstudio names them."""
+    train: Int[np.ndarray, " train"] | None = None
+    """Indices of the training images where the files say which they are."""
+    test: Int[np.ndarray, " test"] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def scaled_to(self, size_px: Int[np.ndarray, "cams 2"]) -> "Frames":
+        """The same cameras for images resampled to `size_px`."""
+        ratio = size_px / self.size_px
+        return replace(self, size_px=size_px, intrinsics_px=self.intrinsics_px * np.concatenate([ratio, ratio], axis=1))
+
+    def subset(self, indices: Int[np.ndarray, " n"]) -> "Frames":
+        """The chosen images, in the order of `indices`; without a split of their own."""
+        chosen: dict[str, Any] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, list):
+                chosen[item.name] = [value[index] for index in indices]
+            elif isinstance(value, np.ndarray):
+                chosen[item.name] = value[indices] if item.name not in ("train", "test") else None
+        return replace(self, **chosen)
+
+
+def concatenate(first: Frames, second: Frames) -> Frames:
+    """Images of two files of one dataset as one record whose split is (first, second)."""
+    joined: dict[str, Any] = {}
+    for item in fields(Frames):
+        one, two = getattr(first, item.name), getattr(second, item.name)
+        if isinstance(one, list) and isinstance(two, list):
+            joined[item.name] = one + two
+        elif isinstance(one, np.ndarray) and item.name not in ("train", "test"):
+            joined[item.name] = np.concatenate([one, two])
+    split = np.arange(len(first) + len(second))
+    if first.mask_paths is None or second.mask_paths is None:
+        joined["mask_paths"] = None
+    return replace(first, **joined, train=split[: len(first)], test=split[len(first) :])

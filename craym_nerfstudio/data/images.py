@@ -1,0 +1,142 @@
+"""Images and masks from disk: one pixel format, the size that the cameras want, one clear error for unusable files.
+
+EXIF orientation is *not* applied: poses and intrinsics describe the pixels as they lie in the file.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from craym_nerfstudio.errors import InputError
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+
+_DECODE_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError)
+_TURNED_ORIENTATIONS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class ImageHeader:
+    """What the first bytes of an image file tell: its size in pixels and whether it has an alpha channel."""
+
+    size_px: tuple[int, int]
+    has_alpha: bool
+    is_turned_by_exif: bool
+
+
+def _open(path: Path) -> Image.Image:
+    if not path.is_file():
+        raise InputError("Missing image", path, "Put the file there, or remove it from the list of images.")
+    try:
+        return Image.open(path)
+    except Image.DecompressionBombError as error:
+        problem = f"Image larger than {2 * (Image.MAX_IMAGE_PIXELS or 0) // 1_000_000} megapixels"
+        raise InputError(problem, path, "Scale the image down before training.") from error
+    except _DECODE_ERRORS as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).replace(str(path), "").strip(" '\"") or type(error).__name__
+    return InputError(
+        f"Unreadable image ({reason})", path, "Export the image again as PNG or JPEG, or remove it from the data."
+    )
+
+
+def _has_alpha(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
+
+
+def read_header(path: Path) -> ImageHeader:
+    """Size and kind of an image without decoding its pixels.
+
+    Raises:
+        InputError: the file is missing or is no image.
+    """
+    with _open(path) as image:
+        try:
+            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+        except _DECODE_ERRORS:  # a broken EXIF block says nothing about the pixels
+            orientation = 1
+        return ImageHeader(image.size, _has_alpha(image), orientation in _TURNED_ORIENTATIONS)
+
+
+def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
+    """Any PIL mode as RGB or RGBA."""
+    if image.mode.startswith("I"):
+        high_byte = np.asarray(image).astype(np.int64) >> 8
+        return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise InputError("Floating-point image", path, "Tone-map it to an 8-bit PNG or JPEG.")
+    return image.convert("RGBA" if _has_alpha(image) else "RGB")
+
+
+def _decode(path: Path) -> Image.Image:
+    with _open(path) as image:
+        try:
+            image.load()
+            return _to_8_bit(image, path)
+        except InputError:
+            raise
+        except _DECODE_ERRORS as error:
+            raise _unreadable(path, error) from error
+
+
+def load_image(path: Path, size_px: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w c"]:
+    """Decoded image with 3 channels, or 4 when it has (straight) alpha, resampled to `size_px` = (width, height).
+
+    Shrinking averages pixel areas, with colours weighted by alpha; greyscale, 16-bit and palette images are converted.
+
+    Raises:
+        InputError: the file is missing, truncated, no image, or of floating-point type.
+    """
+    image = _decode(path)
+    if size_px is not None and image.size != tuple(size_px):
+        # Pillow premultiplies RGBA before it resamples, so that colours hidden by alpha 0 do not bleed in.
+        image = image.resize((size_px[0], size_px[1]), Image.Resampling.BOX)
+    return np.array(image)
+
+
+def load_mask(path: Path, size_px: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
+    """Mask with 255 where the image may be used and 0 where it is unknown.
+
+    Any grey above 0 in the file counts as usable; after shrinking, a pixel is when at least half of it was.
+
+    Raises:
+        InputError: the file is missing, truncated or no image.
+    """
+    rgb = np.array(_decode(path).convert("RGB"))
+    mask = Image.fromarray((rgb.max(axis=-1) > 0).astype(np.uint8) * 255)
+    if size_px is not None and mask.size != tuple(size_px):
+        mask = mask.resize((size_px[0], size_px[1]), Image.Resampling.BOX)
+    return (np.array(mask) >= 128).astype(np.uint8) * 255
+
+
+@dataclass(frozen=True)
+class AlphaUse:
+    """What the alpha channels of a dataset are used for."""
+
+    has_alpha: bool
+    """Some pixels are transparent."""
+    is_isolated: bool
+    """In addition, what is opaque touches no image border: whole objects before an empty background."""
+
+
+def alpha_use(paths: list[Path], samples: int = 8) -> AlphaUse:
+    """Looks at the alpha channels of evenly spread images.
+
+    Raises:
+        InputError: one of them cannot be read.
+    """
+    has_alpha, is_cut = False, False
+    for index in np.unique(np.linspace(0, len(paths) - 1, samples).round().astype(int)):
+        if not read_header(paths[index]).has_alpha:
+            return AlphaUse(False, False)
+        alpha = load_image(paths[index])[..., -1]
+        has_alpha |= bool((alpha < 255).any())
+        borders = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
+        is_cut |= bool((borders > 127).any())
+    return AlphaUse(has_alpha, has_alpha and not is_cut)

@@ -1,0 +1,129 @@
+"""Reads a COLMAP model (binary or text) with its images."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.images import IMAGE_SUFFIXES
+from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
+from craym_nerfstudio.errors import InputError
+
+_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse")
+
+_PARAMETERS = {
+    "SIMPLE_PINHOLE": "f cx cy",
+    "PINHOLE": "fx fy cx cy",
+    "SIMPLE_RADIAL": "f cx cy k1",
+    "RADIAL": "f cx cy k1 k2",
+    "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
+    "RADIAL_FISHEYE": "f cx cy k1 k2",
+    "OPENCV_FISHEYE": "fx fy cx cy k1 k2 k3 k4",
+}
+"""Camera models that nerfstudio's rays can follow, with COLMAP's order of their parameters."""
+
+
+def find_model(folder: Path) -> Path | None:
+    """The COLMAP model inside a data folder, None where there is none."""
+    for name in _FOLDERS:
+        for suffix in (".bin", ".txt"):
+            if all((folder / name / f"{part}{suffix}").is_file() for part in ("cameras", "images")):
+                return folder / name
+    return None
+
+
+def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
+    """Image names and OpenGL camera-to-world poses in the model's world; the images themselves need not exist."""
+    images = _registered(_load(model), model)
+    return [image.name for image in images], np.stack([_c2w(image, model) for image in images])
+
+
+def read_colmap(folder: Path, model: Path) -> Frames:
+    """The registered images of a model, sorted by name; files are looked for in `images/`, masks in `masks/`.
+
+    Raises:
+        InputError: an unreadable model, an unsupported camera model, or images that are missing or of another size.
+    """
+    reconstruction = _load(model)
+    images = _registered(reconstruction, model)
+    paths = [folder / "images" / image.name for image in images]
+    cameras = [reconstruction.cameras[image.camera_id] for image in images]
+    parameters = [_parameters(camera, model) for camera in cameras]
+    sizes = [
+        checked_size((camera.width, camera.height), header, path, model)
+        for camera, header, path in zip(cameras, read_headers(paths, model), paths, strict=True)
+    ]
+    return Frames(
+        layout="colmap",
+        source=model,
+        names=[image.name for image in images],
+        paths=paths,
+        mask_paths=_masks(folder, [image.name for image in images], sizes, model),
+        c2w=np.stack([_c2w(image, model) for image in images]),
+        intrinsics_px=np.array([_take(values, ("fx", "fy", "cx", "cy")) for values in parameters]),
+        size_px=np.array(sizes, dtype=np.int64),
+        distortion=np.array([_take(values, ("k1", "k2", "k3", "k4", "p1", "p2")) for values in parameters]),
+        camera_types=["FISHEYE" if "FISHEYE" in camera.model_name else "PERSPECTIVE" for camera in cameras],
+    )
+
+
+def _load(model: Path) -> Any:
+    # pycolmap's wheel aborts unless numpy was imported before it; numpy is, at the top of this file.
+    try:
+        import pycolmap
+    except ImportError as error:
+        raise InputError("Reading a COLMAP model needs pycolmap", model, "Run: pip install pycolmap") from error
+    try:
+        return pycolmap.Reconstruction(str(model))
+    except (RuntimeError, ValueError, IndexError) as error:
+        raise InputError("Unreadable COLMAP model", model, "Export it again as binary or text.") from error
+
+
+def _registered(reconstruction: Any, model: Path) -> list[Any]:
+    images = sorted((image for image in reconstruction.images.values() if image.has_pose), key=lambda image: image.name)
+    if not images:
+        raise InputError("The COLMAP model has zero registered images", model, "Run the mapper again.")
+    return images
+
+
+def _c2w(image: Any, model: Path) -> Float[np.ndarray, "3 4"]:
+    pose = image.cam_from_world
+    matrix = np.asarray((pose() if callable(pose) else pose).inverse().matrix(), dtype=np.float64)
+    # OpenCV camera axes (y down, z forward) to OpenGL's.
+    return checked_pose(matrix * np.array([1.0, -1.0, -1.0, 1.0]), f'image "{image.name}"', model)
+
+
+def _parameters(camera: Any, model: Path) -> dict[str, float]:
+    if camera.model_name not in _PARAMETERS:
+        raise InputError(
+            f"Camera model {camera.model_name} is not supported",
+            model,
+            f"Undistort the images with `colmap image_undistorter`, or use one of {', '.join(_PARAMETERS)}.",
+        )
+    values = dict(zip(_PARAMETERS[camera.model_name].split(), map(float, camera.params), strict=True))
+    if "f" in values:
+        values["fx"] = values["fy"] = values["f"]
+    return values
+
+
+def _take(values: dict[str, float], keys: tuple[str, ...]) -> list[float]:
+    return [values.get(key, 0.0) for key in keys]
+
+
+def _masks(folder: Path, names: list[str], sizes: list[tuple[int, int]], model: Path) -> list[Path] | None:
+    """Masks named as the image (COLMAP appends .png, others replace the suffix); used when every image has one."""
+    if not (folder / "masks").is_dir():
+        return None
+    masks = []
+    for name in names:
+        path = folder / "masks" / name
+        candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]
+        found = next((candidate for candidate in candidates if candidate.is_file()), None)
+        if found is None:
+            raise InputError("Missing mask", candidates[0], "Give every image a mask, or remove the folder of masks.")
+        masks.append(found)
+    check_masks(masks, sizes, model)
+    return masks

@@ -1,0 +1,178 @@
+"""Reads transforms.json files: nerfstudio's, instant-ngp's and the Blender scenes' dialects of one format."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from craym_nerfstudio.data.frames import Frames, Layout, concatenate
+from craym_nerfstudio.data.images import IMAGE_SUFFIXES
+from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json, match_key
+from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
+from craym_nerfstudio.errors import InputError
+
+_CAMERA_TYPES = {
+    **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"), "PERSPECTIVE"),
+    "OPENCV_FISHEYE": "FISHEYE",
+}
+_DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
+BLENDER_TRAIN, BLENDER_TEST = "transforms_train.json", "transforms_test.json"
+
+
+def read_poses(path: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
+    """Image names and checked poses of a transforms.json; the images themselves need not exist."""
+    tables = frame_tables(path, load_json(path))
+    return [_clean_name(table) for table in tables], _poses(tables)
+
+
+def read_nerfstudio(path: Path) -> Frames:
+    """A nerfstudio (or instant-ngp) JSON with its images, sorted by file name as nerfstudio does.
+
+    Raises:
+        InputError: anything in the file or its images that cannot be used.
+    """
+    frames, content = _read(path, "nerfstudio", sort=True)
+    listed = {key: file_list(content, f"{key}_filenames", path) for key in ("train", "test", "val")}
+    test = listed["test"] if listed["test"] is not None else listed["val"]
+    if listed["train"] is None and test is None:
+        return frames
+    chosen_test = _indices(frames, test or [], path)
+    others = np.setdiff1d(np.arange(len(frames)), chosen_test)
+    chosen_train = others if listed["train"] is None else _indices(frames, listed["train"], path)
+    return replace(frames, train=chosen_train, test=chosen_test)
+
+
+def read_blender(folder: Path) -> Frames:
+    """A Blender scene: `transforms_train.json`, and `transforms_test.json` where it exists, in file order."""
+    train, _ = _read(folder / BLENDER_TRAIN, "blender", sort=False)
+    if not (folder / BLENDER_TEST).is_file():
+        return train
+    return concatenate(train, _read(folder / BLENDER_TEST, "blender", sort=False)[0])
+
+
+def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
+    content = load_json(path)
+    tables = frame_tables(path, content)
+    if sort:
+        tables.sort(key=_clean_name)
+    images = [_find_image(path.parent, _clean_name(table)) for table in tables]
+    c2w = _poses(tables)
+    headers = read_headers(images, path)
+    sizes = [
+        checked_size(_declared_size(table), header, image, path)
+        for table, header, image in zip(tables, headers, images, strict=True)
+    ]
+    frames = Frames(
+        layout=layout,
+        source=path,
+        names=[_with_suffix_of(_clean_name(table), image) for table, image in zip(tables, images, strict=True)],
+        paths=images,
+        mask_paths=_masks(tables, sizes, path),
+        c2w=c2w,
+        intrinsics_px=np.array([_intrinsics(table, size) for table, size in zip(tables, sizes, strict=True)]),
+        size_px=np.array(sizes, dtype=np.int64),
+        distortion=np.array([_distortion(table) for table in tables]),
+        camera_types=[_camera_type(table) for table in tables],
+    )
+    return frames, content
+
+
+def _clean_name(table: FrameTable) -> str:
+    name = str(table.own["file_path"]).replace("\\", "/")
+    while name.startswith("./"):
+        name = name[2:]
+    return name
+
+
+def _find_image(root: Path, name: str) -> Path:
+    """The file of a name that may lack its suffix; where there is none, the path it was expected at."""
+    path = root / name
+    if path.is_file() or path.suffix.lower() in IMAGE_SUFFIXES:
+        return path
+    candidates = [root / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
+    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
+
+
+def _with_suffix_of(name: str, image: Path) -> str:
+    return name if name.endswith(image.suffix) else f"{name}{image.suffix}"
+
+
+def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
+    return np.stack([checked_pose(table.matrix("transform_matrix"), table.where, table.path) for table in tables])
+
+
+def _declared_size(table: FrameTable) -> tuple[int, int] | None:
+    width, height = table.number("w", positive=True), table.number("h", positive=True)
+    if width is None or height is None:
+        return None
+    for key, value in (("w", width), ("h", height)):
+        if value != int(value):
+            raise table.fail(key, "a whole number of pixels")
+    return int(width), int(height)
+
+
+def _intrinsics(table: FrameTable, size_px: tuple[int, int]) -> tuple[float, float, float, float]:
+    """fx, fy, cx, cy; from the field of view where no focal length is given, with a centred principal point if none."""
+    width, height = size_px
+    focal_x, focal_y = table.number("fl_x", positive=True), table.number("fl_y", positive=True)
+    angle_x, angle_y = table.number("camera_angle_x", positive=True), table.number("camera_angle_y", positive=True)
+    if focal_x is None and angle_x is not None:
+        focal_x = _focal(table, "camera_angle_x", angle_x, width)
+    if focal_y is None and angle_y is not None:
+        focal_y = _focal(table, "camera_angle_y", angle_y, height)
+    focal = focal_x or focal_y
+    if focal is None:
+        raise InputError(
+            f"No focal length for {table.where}",
+            table.path,
+            'Give "fl_x" (and "fl_y") in pixels or "camera_angle_x" in radians, in the frame or at the top level.',
+        )
+    center_x, center_y = table.number("cx"), table.number("cy")
+    return (
+        focal_x or focal,
+        focal_y or focal,
+        width / 2 if center_x is None else center_x,
+        height / 2 if center_y is None else center_y,
+    )
+
+
+def _focal(table: FrameTable, key: str, angle_rad: float, extent_px: int) -> float:
+    if angle_rad >= math.pi:
+        raise table.fail(key, "an angle in radians below pi")
+    return 0.5 * extent_px / math.tan(0.5 * angle_rad)
+
+
+def _distortion(table: FrameTable) -> list[float]:
+    listed = table.numbers("distortion_params", len(_DISTORTION_KEYS))
+    return listed or [table.number(key) or 0.0 for key in _DISTORTION_KEYS]
+
+
+def _camera_type(table: FrameTable) -> str:
+    model = table.get("camera_model")
+    if model is None:
+        return "FISHEYE" if table.get("is_fisheye") is True else "PERSPECTIVE"
+    if model not in _CAMERA_TYPES:
+        raise table.fail("camera_model", f"one of {', '.join(_CAMERA_TYPES)}")
+    return _CAMERA_TYPES[model]
+
+
+def _masks(tables: list[FrameTable], sizes: list[tuple[int, int]], path: Path) -> list[Path] | None:
+    names = [table.text("mask_path") for table in tables]
+    if all(name is None for name in names):
+        return None
+    for name, table in zip(names, tables, strict=True):
+        if name is None:
+            raise InputError(f'No "mask_path" in {table.where}', path, "Give every image a mask, or none.")
+    masks = [path.parent / str(name) for name in names]
+    check_masks(masks, sizes, path)
+    return masks
+
+
+def _indices(frames: Frames, names: list[str], path: Path) -> np.ndarray:
+    position = {match_key(name): index for index, name in enumerate(frames.names)}
+    unknown = [name for name in names if match_key(name) not in position]
+    if unknown:
+        raise InputError(f'The split names "{unknown[0]}", which is no frame', path, "Correct the list of file names.")
+    return np.array(sorted(position[match_key(name)] for name in names), dtype=np.int64)

@@ -1,0 +1,87 @@
+"""Checks of poses and image files that every layout goes through."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from craym_nerfstudio.data.images import ImageHeader, read_header
+from craym_nerfstudio.errors import InputError
+
+_ROUNDING = 1e-3
+"""Deviation of R^T R from the identity that rounded decimals explain; it is repaired, more is refused."""
+
+
+def checked_pose(matrix: Float[np.ndarray, "rows 4"], where: str, source: Path) -> Float[np.ndarray, "3 4"]:
+    """A camera-to-world matrix as float64 3x4 with an exactly orthonormal rotation.
+
+    Rotations are repaired when they deviate as rounded decimals do.
+
+    Raises:
+        InputError: NaN or infinite values, a wrong last row, a singular, scaled, mirrored or sheared rotation.
+    """
+
+    def fail(problem: str, remedy: str) -> InputError:
+        return InputError(f"{problem} in the pose of {where}", source, remedy)
+
+    if not np.isfinite(matrix).all():
+        raise fail("NaN or infinite value", "Give that image a valid pose or remove it.")
+    if len(matrix) == 4 and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
+        raise fail(
+            f"Last row is {matrix[3].tolist()} instead of [0, 0, 0, 1]", "Poses are camera-to-world, translation last."
+        )
+    linear = matrix[:3, :3]
+    scales = np.linalg.svd(linear, compute_uv=False)
+    if scales[0] < 1e-12 or scales[2] < 1e-6 * scales[0]:
+        raise fail("Singular rotation", "Give that image a valid pose or remove it.")
+    scale = float(scales.mean())
+    if scales[0] - scales[2] > _ROUNDING * scale:
+        raise fail(
+            f"Rotation is not orthonormal (its columns deviate by {scales[0] / scales[2] - 1:.2g})",
+            "The upper left 3x3 block must be a rotation: no shear, no different scales of the axes.",
+        )
+    if abs(scale - 1) > _ROUNDING:
+        raise fail(
+            f"Rotation carries a uniform scale of {scale:.4g}", f"Divide its upper left 3x3 block by {scale:.6g}."
+        )
+    if np.linalg.det(linear) < 0:
+        raise fail("Mirrored (left-handed) rotation", "Flip one camera axis; axes are x right, y up, z backward.")
+    left, _, right = np.linalg.svd(linear)
+    return np.concatenate([left @ right, matrix[:3, 3:]], axis=1)
+
+
+def read_headers(paths: list[Path], source: Path) -> list[ImageHeader]:
+    """Headers of all images.
+
+    Raises:
+        InputError: images are missing (the first is named, with their number) or unreadable.
+    """
+    missing = [path for path in paths if not path.is_file()]
+    if missing:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise InputError(
+            f"Missing image{more}, listed in {source}", missing[0], "Put the files there, or remove them from the list."
+        )
+    return [read_header(path) for path in paths]
+
+
+def checked_size(
+    declared: tuple[int, int] | None, header: ImageHeader, path: Path, source: Path
+) -> tuple[int, int]:
+    """Size in pixels of an image file, which must be the one declared beside its intrinsics."""
+    if declared is None or declared == header.size_px:
+        return header.size_px
+    problem = "Image of {} x {} px where {} says {} x {}".format(*header.size_px, source.name, *declared)
+    if header.is_turned_by_exif and declared == header.size_px[::-1]:
+        remedy = "The file is turned by its EXIF orientation only: save it with the pixels turned."
+    else:
+        remedy = "Give the images the size that their intrinsics (fl_x, cx, w, h...) refer to, or each frame its own."
+    raise InputError(problem, path, remedy)
+
+
+def check_masks(mask_paths: list[Path], size_px: list[tuple[int, int]], source: Path) -> None:
+    """Masks exist and have the sizes of their images."""
+    for path, header, size in zip(mask_paths, read_headers(mask_paths, source), size_px, strict=True):
+        if header.size_px != size:
+            problem = "Mask of {} x {} px for an image of {} x {}".format(*header.size_px, *size)
+            raise InputError(problem, path, "Give the mask the size of its image.")
