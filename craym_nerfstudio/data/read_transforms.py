@@ -18,6 +18,7 @@ _CAMERA_TYPES = {
     "OPENCV_FISHEYE": "FISHEYE",
 }
 _DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
+_FOCAL_KEYS = {"fl_x", "fl_y", "camera_angle_x", "camera_angle_y"}
 BLENDER_TRAIN, BLENDER_TEST = "transforms_train.json", "transforms_test.json"
 
 
@@ -64,6 +65,7 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
         checked_size(_declared_size(table), header, image, path)
         for table, header, image in zip(tables, headers, images, strict=True)
     ]
+    _check_shared_size(tables, sizes, images)
     frames = Frames(
         layout=layout,
         source=path,
@@ -111,6 +113,20 @@ def _declared_size(table: FrameTable) -> tuple[int, int] | None:
         if value != int(value):
             raise table.fail(key, "a whole number of pixels")
     return int(width), int(height)
+
+
+def _check_shared_size(tables: list[FrameTable], sizes: list[tuple[int, int]], images: list[Path]) -> None:
+    """Images that share one set of intrinsics must have one size: it is unknown how the others were cut or scaled."""
+    shared = [number for number, table in enumerate(tables) if not _FOCAL_KEYS & table.own.keys()]
+    for number in shared:
+        if sizes[number] != sizes[shared[0]]:
+            raise InputError(
+                "Image of {} x {} px while {} has {} x {}, under one set of intrinsics".format(
+                    *sizes[number], images[shared[0]].name, *sizes[shared[0]]
+                ),
+                images[number],
+                "Give all images one size, or each frame its own fl_x, fl_y, cx, cy, w and h.",
+            )
 
 
 def _intrinsics(table: FrameTable, size_px: tuple[int, int]) -> tuple[float, float, float, float]:

@@ -71,7 +71,7 @@ def checked_size(
     """Size in pixels of an image file, which must be the one declared beside its intrinsics."""
     if declared is None or declared == header.size_px:
         return header.size_px
-    problem = "Image of {} x {} px where {} says {} x {}".format(*header.size_px, source.name, *declared)
+    problem = "Image of {} x {} px where {} says {} x {}".format(*header.size_px, source, *declared)
     if header.is_turned_by_exif and declared == header.size_px[::-1]:
         remedy = "The file is turned by its EXIF orientation only: save it with the pixels turned."
     else:
