@@ -1,4 +1,4 @@
-"""The printed matter of the still life, all invented here: a tea box, a book, pictures around a mug and a painted peg."""
+"""The printed matter of the still life, all invented here: a tea box, a book, a mug, a painted peg."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing tools for printed surfaces: canvases in scene units, Pillow's built-in font (CC0), barcodes, leaves, flowers."""
+"""Drawing tools for printed surfaces: canvases in scene units, Pillow's built-in font, barcodes, leaves, flowers."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from PIL import Image, ImageDraw, ImageFont
 from samples.textures import Colours, Values, hashed
 
 PX_PER_UNIT = 400
-"""Texels per unit: about six per pixel of the 200 px images, so that supersampling sees every stroke."""
+"""Texels per unit: about six per pixel of a 200 px image."""
 
 Texture = Float[np.ndarray, "h w 3"]
 
 
 class Canvas:
-    """An image of ``width`` x ``height`` scene units to draw on; all measures in units, the origin at the upper left."""
+    """An image of ``width`` x ``height`` scene units to draw on; measures in units, the origin at the upper left."""
 
     def __init__(self, width: float, height: float, background: str) -> None:
         self.width, self.height = width, height

@@ -1,4 +1,4 @@
-"""The still life: on a terrazzo board a tea box, a leaning ring, a ball, a painted peg, a book, a mug and a crayon in it."""
+"""The still life: on a terrazzo board a tea box, a leaning ring, a ball, a painted peg, a book, a mug with a crayon."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from samples.textures import Colours, Palette, cells, colour, fractal_noise, has
 
 ENLARGEMENT = 1.16
 """The things were laid out in units of their own; by this factor they fill a camera's frame."""
-BOARD_TOP = -0.42
+BOARD_TOP = -0.36
 BOX_TURN_DEG = 16.0
 UP = (0.0, 0.0, 1.0)
 
@@ -31,9 +31,9 @@ RING_COLOURS = palette("#e4572e", "#17bebb", "#ffc914", "#2e282a", "#76b041", "#
 
 
 def still_life() -> Scene:
-    """The bundled scene, world z up, inside the ball of radius 1.25 around the origin."""
+    """The bundled scene, world z up, inside the ball of radius 1.26 around the origin."""
     turn = rotation_about(UP, BOX_TURN_DEG)
-    box_centre = np.array([-0.36, 0.24, BOARD_TOP + 0.5 * artwork.BOX_SIZE[2]])
+    box_centre = np.array([-0.40, 0.24, BOARD_TOP + 0.5 * artwork.BOX_SIZE[2]])
     book_top = BOARD_TOP + artwork.BOOK_SIZE[2]
     solids = (
         Solid("board", _board_shape, _terrazzo, centre=(0.0, 0.0, BOARD_TOP - 0.045)),
@@ -43,15 +43,15 @@ def still_life() -> Scene:
             "book",
             _book_shape,
             _book_texture(),
-            (0.42, 0.26, book_top - 0.5 * artwork.BOOK_SIZE[2]),
+            (0.37, 0.25, book_top - 0.5 * artwork.BOOK_SIZE[2]),
             rotation_about(UP, -24.0),
         ),
-        Solid("mug", _mug_shape, _mug_texture(), (0.44, 0.30, book_top), rotation_about(UP, -38.0)),
-        _crayon(np.array([0.44, 0.30, book_top])),
+        Solid("mug", _mug_shape, _mug_texture(), (0.39, 0.29, book_top), rotation_about(UP, -38.0)),
+        _crayon(np.array([0.39, 0.29, book_top])),
         Solid("ball", _ball_shape, _ball_texture, (0.13, -0.30, BOARD_TOP + 0.20), rotation_about((1, 2, 3), 70.0)),
         Solid("peg", _peg_shape, _peg_texture(), (0.60, -0.36, BOARD_TOP + PEG_RADII[0]), rotation_about(UP, 30.0)),
     )
-    return Scene(tuple(enlarged(solid, ENLARGEMENT) for solid in solids), bound_radius=1.25)
+    return Scene(tuple(enlarged(solid, ENLARGEMENT) for solid in solids), bound_radius=1.26)
 
 
 def _leaning_ring(box_centre: Points, turn: Points) -> Solid:
@@ -123,7 +123,7 @@ def _terrazzo(points: Points) -> Colours:
 def _six_sides(
     size: tuple[float, float, float], sides: dict[str, Texture], other: Palette
 ) -> Callable[[Points], Colours]:
-    """Texture of a box from pictures of its sides ("-y" is the front); sides without a picture get the colour ``other``.
+    """Texture of a box from pictures of its sides ("-y" is the front); sides without one get the colour ``other``.
 
     Seen from outside with z up, the pictures read from left to right; on top, the front is below.
     """
