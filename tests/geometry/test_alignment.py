@@ -1,0 +1,112 @@
+"""Similarity alignment: planted ones are recovered, degenerate cameras fall back as documented, errors by hand."""
+
+import pytest
+import torch
+
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, align_similarity, pose_errors
+from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp, so3_exp
+from tests.dome import make_dome
+
+
+def planted(scale: float = 2.5) -> Similarity:
+    """A similarity of known scale."""
+    generator = torch.Generator().manual_seed(7)
+    rotation = so3_exp(torch.randn(3, generator=generator, dtype=torch.float64))
+    translation = torch.randn(3, generator=generator, dtype=torch.float64)
+    return Similarity(torch.tensor(scale, dtype=torch.float64), rotation, translation)
+
+
+def assert_same(found: Similarity, expected: Similarity, tolerance: float = 1e-9) -> None:
+    torch.testing.assert_close(found.scale, expected.scale, rtol=tolerance, atol=0)
+    torch.testing.assert_close(found.rotation, expected.rotation, rtol=0, atol=tolerance)
+    torch.testing.assert_close(found.translation, expected.translation, rtol=0, atol=10 * tolerance)
+
+
+def test_planted_similarity_is_recovered() -> None:
+    poses, similarity = make_dome().c2w, planted()
+    assert_same(align_poses(poses, similarity.poses(poses)), similarity)
+    assert_same(align_similarity(poses[..., 3], similarity.points(poses[..., 3]), robust=True), similarity)
+
+
+def test_planar_centres_are_not_mirrored() -> None:
+    centers = torch.rand(6, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    centers[:, 2] = 0
+    assert_same(align_similarity(centers, planted().points(centers)), planted())
+
+
+def test_robust_fit_survives_wrong_cameras() -> None:
+    poses, similarity = make_dome(cameras=12).c2w, planted()
+    target = similarity.poses(poses)
+    target[:4, :, 3] += torch.randn(4, 3, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 5
+    assert_same(align_poses(poses, target, robust=True), similarity, 1e-6)
+    plain = align_poses(poses, target)
+    assert float(rotation_angle_deg(plain.rotation.T @ similarity.rotation)) > 1
+
+
+def test_inverse_and_poses() -> None:
+    poses, similarity = make_dome().c2w, planted()
+    mapped = similarity.poses(poses)
+    identity = torch.eye(3, dtype=torch.float64).expand(len(poses), 3, 3)
+    torch.testing.assert_close(mapped[..., :3] @ mapped[..., :3].mT, identity, rtol=0, atol=1e-12)
+    torch.testing.assert_close(similarity.inverse().poses(mapped), poses)
+    assert similarity.points(poses[..., 3].float()).dtype == torch.float32
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_few_cameras(count: int) -> None:
+    """Poses that differ by a similarity have no error; one camera cannot tell the scale and keeps it."""
+    poses, similarity = make_dome().c2w[:count], planted()
+    errors = pose_errors(poses, similarity.poses(poses))
+    assert errors.rotation_deg_mean < 1e-6 and errors.translation_x100_mean < 1e-6
+    torch.testing.assert_close(float(errors.similarity.scale), 2.5 if count > 1 else 1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_centres_on_a_line_take_the_rotation_of_the_cameras(dtype: torch.dtype) -> None:
+    poses, similarity = make_dome().c2w.clone(), planted()
+    poses[..., 3] = torch.arange(8, dtype=torch.float64)[:, None] * torch.tensor([0.3, -0.2, 0.9], dtype=torch.float64)
+    assert_same(align_poses(poses.to(dtype), similarity.poses(poses).to(dtype)), similarity, 1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_coinciding_centres_keep_the_scale(dtype: torch.dtype) -> None:
+    poses, similarity = make_dome().c2w.to(dtype).clone(), planted(1.0)
+    poses[..., 3] = torch.tensor([0.1, 0.7, -0.3], dtype=dtype)
+    target = similarity.poses(poses)
+    found = align_poses(poses, target)
+    assert float(found.scale) == 1
+    torch.testing.assert_close(found.poses(poses), target, rtol=0, atol=1e-5)
+
+
+def test_undetermined_alignment_is_refused() -> None:
+    line = torch.arange(12, dtype=torch.float64).view(4, 3)
+    with pytest.raises(ValueError, match="do not fix the rotation"):
+        align_similarity(line, line)
+    with pytest.raises(ValueError, match="as many"):
+        align_similarity(line, line[:3])
+    with pytest.raises(ValueError, match="finite"):
+        align_similarity(line * torch.nan, line)
+
+
+def test_errors_have_the_planted_size() -> None:
+    """One of many cameras turned in place by 2 degrees: its w2c translation swings by its distance from the origin."""
+    dome = make_dome(cameras=30, seed=2)
+    turn = torch.zeros(30, 6, dtype=torch.float64)
+    turn[4, 4] = torch.deg2rad(torch.tensor(2.0, dtype=torch.float64))
+    errors = pose_errors(compose(dome.c2w, se3_exp(turn)), dome.c2w)
+    assert float(errors.rotation_deg[4]) == pytest.approx(2.0, abs=1e-6)
+    assert errors.rotation_deg_mean == pytest.approx(2.0 / 30, abs=1e-6) and errors.rotation_deg_median < 1e-6
+    chord = 2 * torch.sin(turn[4, 4] / 2) * dome.c2w[4, :, 3].norm()
+    assert float(errors.translation_x100[4]) == pytest.approx(100 * float(chord), rel=1e-6)
+    assert errors.translation_x100_median < 1e-6
+
+
+def test_errors_are_in_reference_units() -> None:
+    poses = make_dome().c2w
+    noisy = compose(poses, se3_exp(0.05 * torch.randn(8, 6, generator=torch.Generator().manual_seed(0)).double()))
+    errors, moved = pose_errors(noisy, poses), pose_errors(planted().poses(noisy), poses)
+    torch.testing.assert_close(errors.translation_x100, moved.translation_x100)
+    torch.testing.assert_close(errors.rotation_deg, moved.rotation_deg)
+    scale_only = Similarity(torch.tensor(3.0).double(), torch.eye(3).double(), torch.zeros(3).double())
+    tripled = pose_errors(noisy, scale_only.poses(poses))
+    torch.testing.assert_close(tripled.translation_x100, 3 * errors.translation_x100)

@@ -1,0 +1,193 @@
+"""One pose convention: rays, viewer, exporter and `optimised_c2w` agree; modes, fixed cameras, checkpoints."""
+
+import pytest
+import torch
+from nerfstudio.cameras.cameras import Cameras, CameraType
+from nerfstudio.cameras.rays import RayBundle
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.lie import compose, se3_exp
+from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
+from tests.dome import make_dome
+
+CAMERAS = 5
+NAMES = [f"images/frame_{index}.png" for index in range(CAMERAS)]
+DISTORTION = torch.tensor([0.1, -0.05, 0.0, 0.0, 0.01, -0.01])
+
+
+def dataset_poses() -> torch.Tensor:
+    """What the dataset says."""
+    return make_dome(CAMERAS).c2w.float()
+
+
+def make_optimizer(mode="SE3", moved: bool = True, start: bool = True, **options) -> CraymCameraOptimizer:
+    """An optimizer with poses set and, unless off, residuals of about 10 degrees."""
+    optimizer = CraymCameraOptimizerConfig(mode=mode, **options).setup(num_cameras=CAMERAS, device="cpu")
+    generator = torch.Generator().manual_seed(0)
+    shift = se3_exp(0.05 * torch.randn(CAMERAS, 6, generator=generator))
+    optimizer.set_poses(dataset_poses(), compose(shift, dataset_poses()) if start else None, NAMES)
+    if moved and mode != "off":
+        with torch.no_grad():
+            optimizer.residual.copy_(0.2 * torch.randn(CAMERAS, 6, generator=generator))
+    return optimizer
+
+
+def cameras_at(c2w: torch.Tensor) -> Cameras:
+    """Distorted 40 x 30 pinhole cameras."""
+    distortion = DISTORTION.repeat(len(c2w), 1)
+    return Cameras(c2w, 50.0, 52.0, 20.0, 15.0, 40, 30, distortion, camera_type=CameraType.PERSPECTIVE, metadata={})
+
+
+def rays_of(c2w: torch.Tensor, indices: torch.Tensor) -> RayBundle:
+    """One ray per entry of `indices`, through differing pixels."""
+    rows = torch.arange(len(indices)) * 2.0 + 0.5
+    return cameras_at(c2w).generate_rays(indices[:, None], torch.stack([rows, 39.5 - rows], dim=-1))
+
+
+@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
+def test_viewer_delta_leads_to_the_optimised_pose(mode) -> None:
+    optimizer = make_optimizer(mode)
+    indices = torch.tensor([3, 0, 3])
+    torch.testing.assert_close(compose(dataset_poses()[indices], optimizer(indices)), optimizer.optimised_c2w(indices))
+    torch.testing.assert_close(optimizer.get_correction_matrices(), optimizer(torch.arange(CAMERAS)))
+    torch.testing.assert_close(optimizer.optimised_c2w()[indices], optimizer.optimised_c2w(indices))
+
+
+@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
+def test_rays_are_those_of_the_optimised_cameras(mode) -> None:
+    optimizer = make_optimizer(mode)
+    indices = torch.tensor([4, 0, 1, 1, 2, 3])
+    bundle = rays_of(dataset_poses(), indices)
+    optimizer.apply_to_raybundle(bundle)
+    expected = rays_of(optimizer.optimised_c2w().detach(), indices)
+    torch.testing.assert_close(bundle.origins, expected.origins, rtol=0, atol=1e-5)
+    torch.testing.assert_close(bundle.directions, expected.directions, rtol=0, atol=1e-5)
+
+
+def test_a_bundle_of_one_ray_as_the_exporter_makes_it() -> None:
+    """Un-normalised directions keep their length, and camera indices may be floats."""
+    optimizer = make_optimizer()
+    bundle = RayBundle(
+        origins=torch.ones(1, 3), directions=torch.full((1, 3), 2.0), pixel_area=torch.ones(1, 1),
+        camera_indices=torch.ones(1, 1),
+    )  # fmt: skip
+    optimizer.apply_to_raybundle(bundle)
+    assert bundle.origins.shape == bundle.directions.shape == (1, 3)
+    assert float(bundle.directions.norm()) == pytest.approx(12**0.5, rel=1e-5)
+    pose, optimised = dataset_poses()[1], optimizer.optimised_c2w()[1].detach()
+    local = pose[:, :3].T @ (torch.ones(3) - pose[:, 3])
+    expected = optimised[:, :3] @ local + optimised[:, 3]
+    torch.testing.assert_close(bundle.origins[0].detach(), expected, rtol=0, atol=1e-5)
+
+
+def test_image_shaped_bundles_and_bundles_without_cameras() -> None:
+    optimizer = make_optimizer()
+    image = cameras_at(dataset_poses()).generate_rays(2)
+    flat = image.flatten()
+    optimizer.apply_to_raybundle(image)
+    optimizer.apply_to_raybundle(flat)
+    assert image.origins.shape == (30, 40, 3)
+    torch.testing.assert_close(image.directions.reshape(-1, 3), flat.directions)
+    free = RayBundle(origins=torch.ones(2, 3), directions=torch.ones(2, 3), pixel_area=torch.ones(2, 1))
+    optimizer.apply_to_raybundle(free)
+    assert torch.equal(free.origins, torch.ones(2, 3))
+
+
+def test_apply_to_camera() -> None:
+    optimizer = make_optimizer()
+    camera = cameras_at(dataset_poses())[2:3]
+    assert torch.equal(optimizer.apply_to_camera(camera), camera.camera_to_worlds)
+    camera.metadata = {"cam_idx": 2}
+    torch.testing.assert_close(optimizer.apply_to_camera(camera), optimizer.optimised_c2w()[2:3])
+    assert len(optimizer.apply_to_camera(camera).tolist()[0]) == 3
+
+
+def test_a_rotation_turns_the_camera_about_its_own_centre() -> None:
+    for mode in ("SO3xR3", "SE3"):
+        optimizer = make_optimizer(mode, moved=False, start=False)
+        with torch.no_grad():
+            optimizer.residual[:, 3:] = 0.3
+        assert torch.equal(optimizer.optimised_c2w()[..., 3], dataset_poses()[..., 3])
+
+
+def test_off_mode_has_nothing_to_optimise_and_stays_at_the_start() -> None:
+    optimizer = make_optimizer("off")
+    groups, losses, metrics = {}, {}, {}
+    optimizer.get_param_groups(groups)
+    optimizer.get_loss_dict(losses)
+    optimizer.get_metrics_dict(metrics)
+    assert (groups, losses, metrics) == ({}, {}, {}) and not list(optimizer.parameters())
+    assert torch.equal(optimizer.optimised_c2w(), optimizer.start_c2w)
+
+
+def test_start_defaults_to_the_input() -> None:
+    optimizer = make_optimizer(start=False, moved=False)
+    torch.testing.assert_close(optimizer.optimised_c2w(), dataset_poses(), rtol=0, atol=1e-6)
+    identity = torch.eye(4)[:3].expand(CAMERAS, 3, 4)
+    torch.testing.assert_close(optimizer(torch.arange(CAMERAS)), identity, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("pattern", ["images/frame_3.png", "frame_3.png", "*_3.png", "images/*3*"])
+def test_fixed_cameras_keep_their_input_pose(pattern: str) -> None:
+    optimizer = make_optimizer(fixed_cameras=(pattern,))
+    torch.testing.assert_close(optimizer.optimised_c2w()[3], dataset_poses()[3], rtol=0, atol=1e-6)
+    optimizer.optimised_c2w().square().sum().backward()
+    moved = optimizer.residual.grad.abs().sum(-1) > 0
+    assert moved.tolist() == [True, True, True, False, True]
+
+
+def test_unknown_fixed_camera_is_an_error() -> None:
+    with pytest.raises(InputError, match=r"'frame_9\.png' is not among the 5 training images.*images/frame_0"):
+        make_optimizer(fixed_cameras=("frame_9.png",))
+
+
+def test_parameters_prior_and_metrics() -> None:
+    optimizer = make_optimizer(start=False, trans_l2_penalty=2.0, rot_l2_penalty=3.0)
+    with torch.no_grad():
+        optimizer.residual.zero_()
+        optimizer.residual[0] = torch.tensor([0.3, 0.0, 0.4, 0.0, 0.1, 0.0])
+    groups, losses, metrics = {}, {}, {}
+    optimizer.get_param_groups(groups)
+    optimizer.get_loss_dict(losses)
+    optimizer.get_metrics_dict(metrics)
+    assert groups["camera_opt"][0] is optimizer.residual
+    assert float(losses["camera_opt_regularizer"]) == pytest.approx((2 * 0.25 + 3 * 0.01) / CAMERAS)
+    assert float(metrics["camera_opt_rotation_max"]) == pytest.approx(5.7296, rel=1e-3)
+    assert float(metrics["camera_opt_translation_mean"]) == pytest.approx(0.1, rel=1e-2)
+    silent: dict = {}
+    make_optimizer().get_loss_dict(silent)
+    assert silent == {}
+
+
+@pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
+def test_gradcheck_of_the_pose_residual(mode) -> None:
+    optimizer = make_optimizer(mode).double()
+    residual = optimizer.residual.detach().clone().requires_grad_()
+
+    def deltas(values: torch.Tensor) -> torch.Tensor:
+        return torch.func.functional_call(optimizer, {"residual": values}, (torch.arange(CAMERAS),))
+
+    assert torch.autograd.gradcheck(deltas, residual)
+    assert torch.autograd.gradcheck(deltas, torch.zeros_like(residual).requires_grad_())
+
+
+def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
+    trained = make_optimizer(fixed_cameras=("frame_1.png",))
+    state = trained.state_dict()
+    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable"}
+    fresh = make_optimizer(moved=False, start=False)
+    fresh.load_state_dict(state)
+    assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and not fresh.trainable[1]
+    other = make_optimizer(moved=False)
+    other.set_poses(dataset_poses() + 0.1)
+    with pytest.raises(InputError, match="other input poses"):
+        other.load_state_dict(state)
+    unset = CraymCameraOptimizerConfig().setup(num_cameras=CAMERAS, device="cpu")
+    unset.load_state_dict(state)
+    assert torch.equal(unset.input_c2w, dataset_poses())
+
+
+def test_wrong_number_of_poses_is_refused() -> None:
+    optimizer = CraymCameraOptimizerConfig().setup(num_cameras=CAMERAS, device="cpu")
+    with pytest.raises(ValueError, match="4 poses for 5 cameras"):
+        optimizer.set_poses(dataset_poses()[:4])
