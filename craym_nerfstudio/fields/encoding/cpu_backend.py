@@ -25,6 +25,7 @@ from craym_nerfstudio.fields.encoding.grid import GridSpec
 
 KERNEL_MODULE = "craym_nerfstudio.fields.encoding.cpu_kernels"
 MIN_POINTS_PER_TASK = 2048
+CACHE_BYTES = 2**22
 EMPTY_1, EMPTY_2, EMPTY_3 = (np.empty((0,) * n, np.float32) for n in (1, 2, 3))
 
 
@@ -86,6 +87,11 @@ def _levels(spec: GridSpec, weights: tuple[float, ...]) -> tuple[np.ndarray, np.
     return scales, np.array(rows, np.int64).reshape(-1, 4), np.array([weights[k] for k in active], np.float32)
 
 
+def _span(spec: GridSpec) -> int:
+    """Points done on one level before the next: few while all levels fit into a core's cache."""
+    return 512 if 4 * spec.n_params <= CACHE_BYTES else 32768
+
+
 def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list[list[int]]:
     """Deal the active levels to ``parts`` threads, largest tables first, each to the thread with the least work."""
     sizes = _levels(spec, weights)[1][:, 2]
@@ -110,11 +116,12 @@ class CpuKernels:
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
         features = allocate(len(x), spec.n_features)
         jacobians = allocate(len(x), 3, spec.n_features) if jacobian else None
-        points, entries, out = _array(x, EMPTY_2), _array(table, EMPTY_2), features.numpy()
+        settings = (*levels, spec.smooth, _span(spec), (0,) * spec.features_per_level)
+        points, entries, out = _array(x.t(), EMPTY_2), _array(table, EMPTY_2), features.numpy()
         out_j = _array(jacobians, EMPTY_3)
 
         def task(part: slice) -> Callable[[], None]:
-            return lambda: kernels.forward(points[part], entries, *levels, spec.smooth, out[part], out_j[part])
+            return lambda: kernels.forward(points[:, part], entries, *settings, out[part], out_j[part])
 
         run_parallel([task(part) for part in _ranges(len(x), 4 * torch.get_num_threads())])
         return features, jacobians
@@ -130,31 +137,26 @@ class CpuKernels:
         wants_table: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        kernels, (scales, integers, level_weights) = load_kernels(), _levels(spec, weights)
-        threads = torch.get_num_threads()
-        groups = level_groups(spec, weights, threads)
-        parts = _ranges(len(x), threads // len(groups))
+        kernels, levels = load_kernels(), _levels(spec, weights)
+        groups = level_groups(spec, weights, torch.get_num_threads())
+        parts = _ranges(len(x), torch.get_num_threads() // len(groups))
         grad_tables = torch.zeros(len(parts), *table.shape) if wants_table else None
-        grad_xs = torch.zeros(len(groups), len(x), 3) if wants_x else None
-        points, entries = _array(x, EMPTY_2), _array(table, EMPTY_2)
-        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)]
-        given += [_array(upstream.direction, EMPTY_2), _array(upstream.pulled, EMPTY_2)]
+        grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
+        points, entries = _array(x.t(), EMPTY_2), _array(table, EMPTY_2)
+        by_features, by_jacobian = _array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)
+        direction = _array(upstream.direction, EMPTY_2)
+        pulled = _array(None if upstream.pulled is None else upstream.pulled.t(), EMPTY_2)
         tables, xs = _array(grad_tables, EMPTY_3), _array(grad_xs, EMPTY_3)
 
         def task(g: int, i: int) -> Callable[[], None]:
-            part, chosen = parts[i], np.array(groups[g], np.int64)
-            arguments = (
-                scales[chosen],
-                integers[chosen],
-                level_weights[chosen],
-                spec.smooth,
-                *(a[part] for a in given),
-            )
-            out = (tables[i] if wants_table else EMPTY_2, xs[g, part] if wants_x else EMPTY_2)
-            return lambda: kernels.backward(points[part], entries, *arguments, *out)
+            part, chosen = parts[i], groups[g]
+            settings = (*(a[chosen] for a in levels), spec.smooth, _span(spec), (0,) * spec.features_per_level)
+            given = (by_features[part], by_jacobian[part], direction[part], pulled[:, part])
+            out = (tables[i] if wants_table else EMPTY_2, xs[g][:, part] if wants_x else EMPTY_2)
+            return lambda: kernels.backward(points[:, part], entries, *settings, *given, *out)
 
         run_parallel([task(g, i) for g in range(len(groups)) for i in range(len(parts))])
-        return grad_xs.sum(0) if grad_xs is not None else None, _merge(grad_tables)
+        return grad_xs.sum(0).t() if grad_xs is not None else None, _merge(grad_tables)
 
     def pull(self, jacobian: Float[Tensor, "n 3 feat"], direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
         """See ``fused.Kernels``."""

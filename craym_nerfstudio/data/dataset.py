@@ -1,0 +1,45 @@
+"""Images as the host and the trainer want them: resized to the cameras' size, 8-bit in memory."""
+
+import numpy as np
+import torch
+from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.data.datasets.base_dataset import InputDataset
+from rich.progress import track
+
+from craym_nerfstudio.data.image_store import ImageStore
+from craym_nerfstudio.data.images import load_image, load_mask
+
+
+def _size_px(outputs: DataparserOutputs, index: int) -> tuple[int, int]:
+    cameras = outputs.cameras
+    return int(cameras.width[index]), int(cameras.height[index])
+
+
+class CraymDataset(InputDataset):
+    """nerfstudio's dataset, with images and masks resized to the size their camera has."""
+
+    def get_numpy_image(self, image_idx: int) -> np.ndarray:
+        """Image as uint8 [h, w, 3 or 4] at its camera's size."""
+        outputs = self._dataparser_outputs
+        return load_image(outputs.image_filenames[image_idx], _size_px(outputs, image_idx))
+
+    def get_data(self, image_idx: int, image_type: str = "float32") -> dict:
+        """Image (composited on the background colour by the host) and mask of one view."""
+        image = self.get_image_uint8(image_idx) if image_type == "uint8" else self.get_image_float32(image_idx)
+        data = {"image_idx": image_idx, "image": image}
+        masks = self._dataparser_outputs.mask_filenames
+        if masks is not None:
+            mask = load_mask(masks[image_idx], _size_px(self._dataparser_outputs, image_idx))
+            data["mask"] = torch.from_numpy(mask)[..., None] > 0
+        return data
+
+
+def load_image_store(outputs: DataparserOutputs) -> ImageStore:
+    """All images (and masks) of a split, decoded once into 8-bit memory."""
+    paths, masks = outputs.image_filenames, outputs.mask_filenames
+    images, hidden = [], []
+    for index in track(range(len(paths)), description="Loading images", transient=True):
+        images.append(torch.from_numpy(load_image(paths[index], _size_px(outputs, index))))
+        if masks is not None:
+            hidden.append(torch.from_numpy(load_mask(masks[index], _size_px(outputs, index))))
+    return ImageStore(images, hidden or None)

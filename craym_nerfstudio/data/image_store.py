@@ -1,0 +1,104 @@
+"""All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+
+class ImageStore:
+    """Images kept as 8-bit RGBA (4 bytes a pixel), looked up by image number and position.
+
+    The alpha channel is the image's own (255 where it has none); a mask is kept beside it, because masked pixels are
+    unknown while transparent ones are known to be empty.
+    """
+
+    def __init__(self, images: list[UInt8[Tensor, "h w c"]], masks: list[UInt8[Tensor, "h w"]] | None = None) -> None:
+        self.size_px = torch.tensor([[image.shape[1], image.shape[0]] for image in images])
+        counts = self.size_px.prod(-1)
+        self.offset = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
+        self.pixels = torch.full((int(counts.sum()), 4), 255, dtype=torch.uint8)
+        for image, offset, count in zip(images, self.offset.tolist(), counts.tolist(), strict=True):
+            self.pixels[offset : offset + count, : image.shape[-1]] = image.reshape(count, -1)
+        self.mask = torch.cat([mask.reshape(-1) for mask in masks]) if masks else None
+
+    def __len__(self) -> int:
+        return self.size_px.shape[0]
+
+    @property
+    def bytes(self) -> int:
+        """Memory held, in bytes."""
+        return self.pixels.numel() + (0 if self.mask is None else self.mask.numel())
+
+    def to(self, device: torch.device | str) -> "ImageStore":
+        """Move the buffers to a device."""
+        self.pixels, self.offset, self.size_px = self.pixels.to(device), self.offset.to(device), self.size_px.to(device)
+        self.mask = None if self.mask is None else self.mask.to(device)
+        return self
+
+    def _flat(self, image: Tensor, column: Tensor, row: Tensor) -> Tensor:
+        return self.offset[image] + row * self.size_px[image, 0] + column
+
+    def random_pixels(
+        self, count: int, generator: torch.Generator, rounds: int = 8
+    ) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
+        """Uniformly drawn images and (x, y) pixel centres; masked pixels are drawn again, up to `rounds` times."""
+        device = self.pixels.device
+        image = torch.randint(len(self), (count,), generator=generator, device=device)
+        xy = self._pixel_centres(image, generator)
+        if self.mask is None:
+            return image, xy
+        for _ in range(rounds):
+            hidden = (self.visible(image, xy) == 0).nonzero()[:, 0]
+            if hidden.numel() == 0:
+                break
+            image[hidden] = torch.randint(len(self), (hidden.shape[0],), generator=generator, device=device)
+            xy[hidden] = self._pixel_centres(image[hidden], generator)
+        return image, xy
+
+    def _pixel_centres(self, image: Tensor, generator: torch.Generator) -> Float[Tensor, "n 2"]:
+        unit = torch.rand((image.shape[0], 2), generator=generator, device=image.device)
+        size = self.size_px[image]
+        return (unit * size).floor().minimum(size - 1.0) + 0.5
+
+    def random_patches(
+        self, patches: int, side: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"]]:
+        """Images and pixel centres of square patches, ``patches * side * side`` in row-major order."""
+        device = self.pixels.device
+        image = torch.randint(len(self), (patches,), generator=generator, device=device)
+        unit = torch.rand((patches, 2), generator=generator, device=device)
+        corner = (unit * (self.size_px[image] - side + 1).clamp_min(1)).floor()
+        step = torch.arange(side, device=device, dtype=torch.float32)
+        rows, columns = torch.meshgrid(step, step, indexing="ij")
+        xy = corner[:, None] + torch.stack([columns.flatten(), rows.flatten()], dim=-1) + 0.5
+        image = image.repeat_interleave(side * side)
+        return image, self._clip(image, xy.reshape(-1, 2))
+
+    def _clip(self, image: Tensor, xy: Tensor) -> Tensor:
+        return xy.clamp_min(0.5).minimum(self.size_px[image] - 0.5)
+
+    def visible(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:
+        """1 where the pixel that contains the position is not masked."""
+        if self.mask is None:
+            return torch.ones_like(image)
+        column, row = self._clip(image, xy).floor().long().unbind(-1)
+        return (self.mask[self._flat(image, column, row)] > 0).long()
+
+    def colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
+        """Bilinear RGBA in [0, 1] (straight alpha; exact at pixel centres) at (x, y) positions in pixels."""
+        corner_xy = self._clip(image, xy) - 0.5
+        low = corner_xy.floor()
+        fraction = corner_xy - low
+        column, row = low.long().unbind(-1)
+        right = torch.minimum(column + 1, self.size_px[image, 0] - 1)
+        below = torch.minimum(row + 1, self.size_px[image, 1] - 1)
+        corners = torch.stack(
+            [self._flat(image, c, r) for r in (row, below) for c in (column, right)], dim=-1
+        )
+        rgba = self.pixels[corners].float() / 255.0
+        fx, fy = fraction[:, :1], fraction[:, 1:]
+        share = torch.cat([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
+        alpha = (share * rgba[..., 3]).sum(-1, keepdim=True)
+        # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
+        rgb = (share[..., None] * rgba[..., 3:] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
+        return torch.cat([rgb, alpha], dim=-1)

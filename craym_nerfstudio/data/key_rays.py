@@ -1,0 +1,78 @@
+"""Matched key rays and their auxiliary rays, drawn for a training step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.matching.matches import Matches
+
+
+@dataclass
+class MatchedPairs:
+    """A draw of matches: two cameras, two bearings (OpenGL camera frame), a confidence and a focal length each."""
+
+    cameras: Int[Tensor, "pairs 2"]
+    bearings: Float[Tensor, "pairs 2 3"]
+    confidence: Float[Tensor, " pairs"]
+    focal_px: Float[Tensor, " pairs"]
+
+
+@dataclass
+class KeyPixels:
+    """Positions of key rays and auxiliary rays: pair by pair, view by view, the key first, then its auxiliaries."""
+
+    image: Int[Tensor, " n"]
+    xy: Float[Tensor, "n 2"]
+    pairs: MatchedPairs
+
+
+class KeyRaySource:
+    """Draws matches for key rays (rendered) and for the epipolar loss alone (not rendered, therefore many)."""
+
+    def __init__(self, matches: Matches, focal_px: np.ndarray, size_px: np.ndarray) -> None:
+        self.cameras = torch.from_numpy(matches.pairs[matches.pair_of_match]).long()
+        self.keypoints = torch.from_numpy(matches.keypoints).float()
+        self.bearings = torch.from_numpy(matches.bearings).float()
+        self.confidence = torch.from_numpy(matches.confidence).float()
+        # A pixel is worth 1/focal radians; both images of a pair share one figure.
+        self.focal_px = torch.from_numpy(focal_px).float()[self.cameras].mean(-1)
+        # 2 px at an image width of 400, scaled with the resolution (method note [C] of Eq. 2).
+        self.jitter_px = float(np.clip(np.median(size_px[:, 0]) / 200.0, 1.0, 4.0))
+        self._odds = self.confidence.double().cumsum(0)
+
+    def __len__(self) -> int:
+        return self.cameras.shape[0]
+
+    def to(self, device: torch.device | str) -> "KeyRaySource":
+        """Move the buffers to a device."""
+        for name in ("cameras", "keypoints", "bearings", "confidence", "focal_px", "_odds"):
+            setattr(self, name, getattr(self, name).to(device))
+        return self
+
+    def _draw(self, count: int, generator: torch.Generator) -> Int[Tensor, " count"]:
+        """Numbers of matches, drawn in proportion to their confidence."""
+        unit = torch.rand(count, generator=generator, device=self._odds.device, dtype=torch.float64)
+        return torch.searchsorted(self._odds, unit * self._odds[-1]).clamp(max=len(self) - 1)
+
+    def pairs(self, count: int, generator: torch.Generator) -> MatchedPairs:
+        """Matches for the epipolar loss."""
+        return self._gather(self._draw(count, generator))
+
+    def _gather(self, index: Tensor) -> MatchedPairs:
+        return MatchedPairs(
+            self.cameras[index], self.bearings[index], self.confidence[index], self.focal_px[index]
+        )
+
+    def key_pixels(self, count: int, aux: int, generator: torch.Generator) -> KeyPixels:
+        """Pixels of `count` matched pairs of key rays, each with `aux` auxiliary rays scattered around it."""
+        index = self._draw(count, generator)
+        keys = self.keypoints[index]
+        offset = torch.randn((count, 2, aux, 2), generator=generator, device=keys.device) * self.jitter_px
+        # Auxiliary rays go through pixel centres, where the image is known without interpolation.
+        around = (keys[:, :, None] + offset).floor() + 0.5
+        xy = torch.cat([keys[:, :, None], around], dim=2)
+        image = self.cameras[index][:, :, None].expand(-1, -1, 1 + aux)
+        return KeyPixels(image.reshape(-1), xy.reshape(-1, 2), self._gather(index))

@@ -1,0 +1,110 @@
+"""Image metrics of rendered views, and test-time refinement of a test camera's pose."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.utils import colormaps
+from nerfstudio.utils.rich_utils import CONSOLE
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from craym_nerfstudio.geometry.lie import compose, se3_exp
+
+_LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
+
+
+@functools.cache
+def lpips_metric() -> Any | None:
+    """LPIPS (AlexNet), or None, with the reason printed once, where its weights are not on the machine: never a download."""
+    weights = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_WEIGHTS
+    if not weights.exists():
+        CONSOLE.print(f"[yellow]LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
+        return None
+    from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+    return LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True).eval()
+
+
+@torch.no_grad()
+def image_metrics(
+    rendered: Float[Tensor, "h w 3"], image: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w 1"] | None = None
+) -> dict[str, float]:
+    """PSNR (dB), SSIM and, when available, LPIPS; pixels outside the mask count neither for nor against."""
+    rendered = rendered.clamp(0.0, 1.0)
+    squared = (rendered - image).square()
+    if mask is not None:
+        mask = mask.to(image.device).bool()
+        squared = squared[mask.expand_as(squared)]
+        rendered = torch.where(mask, rendered, image)
+    batch = [value.permute(2, 0, 1)[None] for value in (rendered, image)]
+    similarity = structural_similarity_index_measure(*batch, data_range=1.0)
+    assert isinstance(similarity, Tensor)
+    metrics = {"psnr": float(-10.0 * torch.log10(squared.mean().clamp_min(1e-10))), "ssim": float(similarity)}
+    lpips = lpips_metric()
+    if lpips is not None:
+        metrics["lpips"] = float(lpips.to(image.device)(*batch))
+    return metrics
+
+
+@torch.no_grad()
+def image_panels(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Float[Tensor, "h w2 3"]]:
+    """Photo beside rendering, and the opacity, depth and normals of the rendering."""
+    rgb, opacity = outputs["rgb"].clamp(0.0, 1.0), outputs["accumulation"]
+    return {
+        "img": torch.cat([image, rgb], dim=1),
+        "accumulation": colormaps.apply_colormap(opacity),
+        "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=opacity),
+        "normals": outputs["normals"] * opacity + (1.0 - opacity),
+    }
+
+
+def refine_camera(
+    model: Any, camera: Cameras, image: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w 1"] | None, steps: int, rays: int
+) -> Cameras:
+    """Pose of one test camera after `steps` Adam steps on the photometric error of random pixels.
+
+    The protocol of BARF and CRAYM: a test pose mapped through the alignment is off by the alignment's own error, which
+    must not count against the rendering. Only this camera's six numbers change.
+    """
+    height, width = image.shape[:2]
+    device = model.device
+    generator = torch.Generator().manual_seed(0)
+    allowed = torch.arange(height * width) if mask is None else mask.cpu().flatten().nonzero()[:, 0]
+    residual = torch.zeros(6, device=device, requires_grad=True)
+    optimizer = torch.optim.Adam([residual], lr=1e-3)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.1 ** (1.0 / max(steps, 1)))
+    start = camera.camera_to_worlds[0].to(device)
+    flat = image.reshape(-1, 3).to(device)
+    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        for _ in range(steps):
+            pixel = allowed[torch.randint(len(allowed), (rays,), generator=generator)]
+            coords = torch.stack([pixel // width, pixel % width], dim=-1).float() + 0.5
+            bundle = camera.generate_rays(camera_indices=torch.zeros(rays, 1, dtype=torch.long), coords=coords)
+            bundle = bundle.to(device)
+            pose = compose(start, se3_exp(residual))
+            local = bundle.directions @ start[:, :3]
+            bundle.directions = local @ pose[:, :3].T
+            bundle.origins = pose[:, 3].expand_as(bundle.origins)
+            loss = (model(bundle)["rgb"] - flat[pixel.to(device)]).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
+    return with_pose(camera, compose(start, se3_exp(residual)).detach())
+
+
+def with_pose(camera: Cameras, c2w: Float[Tensor, "3 4"]) -> Cameras:
+    """The same camera at another pose."""
+    moved = camera[...]
+    moved.camera_to_worlds = c2w.to(camera.camera_to_worlds)[None]
+    return moved

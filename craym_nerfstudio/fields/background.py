@@ -1,0 +1,50 @@
+"""What lies outside the unit sphere: a radiance field over contracted space (mip-NeRF 360, Eq. 10)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from craym_nerfstudio.fields.color_field import spherical_harmonics
+from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+
+
+def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
+    """Map all of space into the ball of radius 2; the unit ball stays as it is."""
+    norm = points.norm(dim=-1, keepdim=True).clamp_min(1.0)
+    return (2.0 - 1.0 / norm) * (points / norm)
+
+
+class BackgroundField(nn.Module):
+    """Density and colour outside the unit sphere, rendered with a few sections equally spaced in inverse distance."""
+
+    def __init__(self, encoding: str, log2_table_size: int = 15, samples: int = 16) -> None:
+        super().__init__()
+        spec = GridSpec(levels=8, log2_table_size=log2_table_size, base_resolution=16, growth=1.5, interpolation="smoothstep")
+        self.samples = samples
+        self.encoding = HashEncoding(spec, backend=encoding)
+        self.density = nn.Sequential(nn.Linear(spec.n_features, 32), nn.ReLU(inplace=True), nn.Linear(32, 16))
+        self.color = nn.Sequential(nn.Linear(15 + 16, 32), nn.ReLU(inplace=True), nn.Linear(32, 3), nn.Sigmoid())
+
+    def forward(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        start: Float[Tensor, " rays"],
+        jitter: Float[Tensor, "rays 1"] | None,
+    ) -> Float[Tensor, "rays 3"]:
+        """Colour of the light that arrives from beyond the distance `start` of each ray."""
+        rays = origins.shape[0]
+        steps = torch.arange(self.samples, device=origins.device) + (0.5 if jitter is None else jitter)
+        inverse = 1.0 - (steps / self.samples).expand(rays, -1)
+        # Sections are equal in inverse distance from the unit sphere outwards.
+        distance = start[:, None] + 1.0 / inverse.clamp_min(0.01) - 1.0
+        points = origins[:, None] + directions[:, None] * distance[..., None]
+        features = self.encoding(contract(points).reshape(-1, 3) * 0.25 + 0.5)
+        raw = self.density(features)
+        # Densities are per unit of contracted length, in which the sections are equally long.
+        alpha = 1.0 - torch.exp(-torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, -1) * (8.0 / self.samples))
+        alpha = torch.cat([alpha[:, :-1], torch.ones_like(alpha[:, -1:])], dim=-1)
+        ahead = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1.0 - alpha[:, :-1]], dim=-1), dim=-1)
+        harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
+        colors = self.color(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
+        return ((ahead * alpha)[..., None] * colors).sum(1)

@@ -1,0 +1,95 @@
+"""The signed distance field: masked hash features, key-ray enrichment, geometry net (paper Eq. 1, 9, 10)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+from craym_nerfstudio.fields.mlp import DistanceMLP
+
+
+Pullback = Callable[[Float[Tensor, "n feat"]], Float[Tensor, "n 3"]]
+
+
+@dataclass
+class SDFFieldConfig:
+    """Sizes of the signed distance field."""
+
+    encoding: Literal["auto", "torch", "cpu", "triton", "tcnn"] = "auto"
+    """Which implementation of the hash grid runs; auto takes the fastest that this machine can run."""
+    num_levels: int = 16
+    """Levels of the hash grid."""
+    features_per_level: int = 2
+    """Features per level."""
+    log2_table_size: int = 19
+    """Largest number of entries per level, as a power of two."""
+    base_resolution: int = 32
+    """Resolution of the coarsest level over the field's cube."""
+    growth: float = 1.3195
+    """Ratio of the resolutions of successive levels."""
+    interpolation: Literal["linear", "smoothstep"] = "smoothstep"
+    """Interpolation between grid nodes; smoothstep makes the gradient for poses continuous."""
+    hidden_width: int = 64
+    """Width of the geometry net."""
+    hidden_layers: int = 2
+    """Hidden layers of the geometry net."""
+    feature_size: int = 15
+    """Length of the geometric feature f'' handed to the colour."""
+    sphere_radius: float = 0.5
+    """Radius of the initial sphere; the field fills the unit sphere."""
+
+
+@dataclass
+class SurfacePoint:
+    """What the geometry net says of points."""
+
+    sdf: Float[Tensor, " n"]
+    gradient: Float[Tensor, "n 3"]
+    feature: Float[Tensor, "n feat"]
+
+
+class SDFField(nn.Module):
+    """Signed distance, its gradient and a geometric feature at points of the field frame (unit sphere)."""
+
+    def __init__(self, config: SDFFieldConfig) -> None:
+        super().__init__()
+        self.config = config
+        spec = GridSpec(
+            levels=config.num_levels,
+            features_per_level=config.features_per_level,
+            log2_table_size=config.log2_table_size,
+            base_resolution=config.base_resolution,
+            growth=config.growth,
+            interpolation=config.interpolation,
+        )
+        self.encoding = HashEncoding(spec, backend=config.encoding)
+        self.geometry = DistanceMLP(3 + spec.n_features, config.hidden_width, config.hidden_layers, 1 + config.feature_size)
+        self.geometry.initialise_sphere(config.sphere_radius)
+
+    def encode(
+        self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]
+    ) -> tuple[Float[Tensor, "n feat"], Pullback]:
+        """Masked grid features f = M(V(p)) (Eq. 1), and the map of a gradient by them to the gradient by the points."""
+        features, pullback = self.encoding.encode_with_pullback(points * 0.5 + 0.5, level_weights)
+        return features, lambda gradient: 0.5 * pullback(gradient)
+
+    def surface(
+        self, points: Float[Tensor, "n 3"], features: Float[Tensor, "n feat"], pullback: Pullback
+    ) -> SurfacePoint:
+        """Geometry net ``[SDF | f''] = Phi_g(p, f')`` (Eq. 10) with the exact gradient of the SDF.
+
+        Args:
+            features: the (enriched) features f'.
+            pullback: maps a gradient with respect to f' to one with respect to the points.
+        """
+        outputs, slope = self.geometry.with_gradient(torch.cat([points, features], dim=-1))
+        return SurfacePoint(outputs[:, 0], slope[:, :3] + pullback(slope[:, 3:]), outputs[:, 1:])
+
+    def sdf(self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]) -> Float[Tensor, " n"]:
+        """Signed distance alone, for caches and meshing."""
+        features = self.encoding(points * 0.5 + 0.5, level_weights)
+        return self.geometry(torch.cat([points, features], dim=-1))[:, 0]

@@ -1,0 +1,295 @@
+"""The CRAYM model: wires camera optimizer, renderer, key-ray modules and losses to nerfstudio's model contract."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.models.base_model import Model, ModelConfig
+from torch import Tensor
+
+from craym_nerfstudio import losses
+from craym_nerfstudio.data.key_rays import MatchedPairs
+from craym_nerfstudio.evaluation.images import image_metrics, image_panels
+from craym_nerfstudio.fields.background import BackgroundField
+from craym_nerfstudio.fields.color_field import ColorField
+from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
+from craym_nerfstudio.modules.coherency import fuse_matched, matchability
+from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
+from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.schedulers import level_weights, ramp
+
+
+@dataclass
+class CraymModelConfig(ModelConfig):
+    """Parts of the method, each with a switch, and their sizes. Steps count from the start of training."""
+
+    _target: type = field(default_factory=lambda: CraymModel)
+    enable_collider: bool = False
+    eval_num_rays_per_chunk: int = 8192
+    camera_optimizer: CraymCameraOptimizerConfig = field(default_factory=CraymCameraOptimizerConfig)
+    """Refinement of the poses."""
+    sdf_field: SDFFieldConfig = field(default_factory=SDFFieldConfig)
+    """The signed distance field."""
+    color_width: int = 64
+    """Width of the texture net."""
+    color_hidden_layers: int = 3
+    """Hidden layers of the texture net."""
+    background: Literal["auto", "color", "field"] = "auto"
+    """What lies outside the region of interest: one colour, or a field; auto takes the colour for images with alpha."""
+    random_background: bool = True
+    """While training, put images with alpha on a random colour per ray, which tells empty from white."""
+    enrichment: bool = True
+    """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
+    coherency: bool = True
+    """Matched Rays Coherency (Eq. 3, 4): colours of matched key rays are fused by their matchability."""
+    matchability_power: float = 2.0
+    """Exponent of the cosine that gives the matchability w."""
+    photometric_loss_mult: float = 10.0
+    """Weight of the squared colour error."""
+    ssim_loss_mult: float = 0.05
+    """Weight of 1 - SSIM on patches."""
+    epipolar_loss_mult: float = 0.1
+    """Weight of the epipolar loss L_e (Eq. 6), per pixel."""
+    epipolar_scale_px: float = 1.0
+    """Residual at which the epipolar loss turns robust, once the poses have settled."""
+    point_alignment_loss_mult: float = 0.1
+    """Weight of the point alignment loss L_a (Eq. 7), once it is fully on."""
+    point_alignment_steps: tuple[int, int] = (6000, 9000)
+    """L_a is ramped up between these steps: before, rendered depth cannot be trusted."""
+    eikonal_loss_mult: float = 0.1
+    """Weight of the eikonal loss."""
+    start_levels: int = 4
+    """Levels of the hash grid that are on from the start."""
+    steps_per_level: int = 1000
+    """Steps after which each further level is on."""
+    smooth_levels: bool = True
+    """Fade levels in instead of switching them."""
+    cosine_anneal_steps: int = 5000
+    """Steps over which NeuS's slope becomes exact."""
+    coarse_samples: int = 64
+    """Look-ups of the cached distances per ray."""
+    fine_samples: int = 32
+    """Sections per ray at which the field is evaluated, at most."""
+    grid_resolution: int = 64
+    """Resolution of the cache of distances."""
+    grid_refresh_steps: int = 16
+    """Steps in which the cache is refreshed once, slab by slab."""
+    eikonal_points: int = 256
+    """Points of free space per step at which the eikonal loss also holds."""
+    seed: int = 0
+    """Seed of the sampling jitter."""
+
+
+class CraymModel(Model):
+    """SDF, colour and poses, optimised together and tied by matched key rays."""
+
+    config: CraymModelConfig
+    camera_optimizer: CraymCameraOptimizer
+    center: Tensor
+    radius: Tensor
+
+    def populate_modules(self) -> None:
+        """Build the fields; nothing here reads files or the network."""
+        config = self.config
+        metadata: dict[str, Any] = self.kwargs["metadata"]
+        self.has_alpha = bool(metadata["has_alpha"])
+        self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
+        use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
+        self.scene = SceneRenderer(
+            SDFField(config.sdf_field),
+            ColorField(config.sdf_field.feature_size, config.color_width, config.color_hidden_layers),
+            BackgroundField(config.sdf_field.encoding) if use_field else None,
+            grid_resolution=config.grid_resolution,
+            coarse_samples=config.coarse_samples,
+            fine_samples=config.fine_samples,
+            eikonal_points=config.eikonal_points,
+        )
+        # The region in which the SDF lives: this sphere of the host's frame is the unit sphere of the field.
+        self.register_buffer("center", torch.zeros(3))
+        self.register_buffer("radius", torch.ones(()))
+        self.register_buffer("background_rgb", torch.tensor(metadata["background_rgb"], dtype=torch.float32), persistent=False)
+        self.step = 0
+        self.scene.refresh_grid(self._state(jitter=False).level_weights)
+
+    def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
+        """Groups ``fields``, ``variance`` and ``camera_opt``."""
+        variance = self.scene.variance
+        fields = [parameter for parameter in self.scene.parameters() if parameter is not variance]
+        groups: dict[str, list[torch.nn.Parameter]] = {"fields": fields, "variance": [variance]}
+        self.camera_optimizer.get_param_groups(param_groups=groups)
+        return groups
+
+    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+        """Track the step, and keep the cache of distances fresh."""
+        return [
+            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_to_step),
+            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._refresh_grid),
+        ]
+
+    def update_to_step(self, step: int) -> None:
+        """Everything scheduled follows from this number."""
+        self.step = step
+
+    def _refresh_grid(self, step: int) -> None:
+        parts = self.config.grid_refresh_steps
+        self.scene.refresh_grid(self._state(jitter=False).level_weights, step % parts, parts)
+
+    def _state(self, jitter: bool) -> RenderState:
+        config = self.config
+        weights = level_weights(
+            self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level, config.smooth_levels
+        )
+        generator = None
+        if jitter:
+            generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
+        return RenderState(weights, ramp(self.step, 0, config.cosine_anneal_steps), generator)
+
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+        """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
+        keys = KeyLayout(0, 0, False)
+        if self.training:
+            self.camera_optimizer.apply_to_raybundle(ray_bundle)
+            keys = self._key_layout(ray_bundle)
+        length = ray_bundle.directions.norm(dim=-1, keepdim=True)
+        origins = (ray_bundle.origins - self.center) / self.radius
+        state = self._state(jitter=self.training)
+        background = self._background(origins.shape[0] - keys.rays, keys.rays, state)
+        rendered = self.scene(origins, ray_bundle.directions / length, background, state, keys)
+        outputs = self._host_outputs(rendered)
+        if self.training:
+            outputs |= {"background": background, "gradients": rendered.gradients}
+            outputs["train_c2w"] = self.camera_optimizer.optimised_c2w()
+            if keys.groups:
+                outputs |= self._key_outputs(ray_bundle, rendered, keys)
+        return outputs
+
+    def _key_layout(self, rays: RayBundle) -> KeyLayout:
+        if "key_group" not in rays.metadata:
+            return KeyLayout(0, 0, False)
+        group = rays.metadata["key_group"][:, 0]
+        groups = int(group[-1]) + 1
+        members = int((group == 0).sum())
+        return KeyLayout(groups, members - 1, self.config.enrichment and members > 1)
+
+    def _background(self, plain: int, key_rays: int, state: RenderState) -> Float[Tensor, "rays 3"]:
+        """One colour per ray: random for plain training rays of images with alpha, the chosen colour elsewhere."""
+        chosen = self.background_rgb.expand(plain + key_rays, 3)
+        if state.generator is None or not (self.has_alpha and self.config.random_background):
+            return chosen
+        drawn = torch.rand((plain, 3), generator=state.generator, device=self.device)
+        return torch.cat([drawn, chosen[plain:]])
+
+    def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
+        """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
+        accumulation = rendered.accumulation[:, None]
+        depth = rendered.depth[:, None] * self.radius
+        if not self.training:
+            # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
+            depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
+        unit = torch.nn.functional.normalize(rendered.normal, dim=-1)
+        return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
+
+    def _key_outputs(self, rays: RayBundle, rendered: Rendered, keys: KeyLayout) -> dict[str, Tensor]:
+        """Matchability, fused colours and surface points of the matched key rays."""
+        heads = slice(rays.origins.shape[0] - keys.rays, None, 1 + keys.aux)
+        assert rendered.ray_feature is not None
+        feature = rendered.ray_feature.view(-1, 2, rendered.ray_feature.shape[-1])
+        rgb = rendered.rgb[heads].view(-1, 2, 3)
+        depth = rendered.depth[heads, None] * self.radius
+        points = rays.origins[heads] + rays.directions[heads] * depth
+        w = matchability(feature[:, 0], feature[:, 1], self.config.matchability_power)
+        return {
+            "matchability": w,
+            "key_rgb": rgb,
+            "key_fused_rgb": torch.stack(fuse_matched(rgb[:, 0], rgb[:, 1], w), dim=1),
+            "key_points": points.view(-1, 2, 3),
+            "key_accumulation": rendered.accumulation[heads].view(-1, 2),
+        }
+
+    def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
+        """Scalars for the training log."""
+        with torch.no_grad():
+            target = self._target(batch, outputs)
+            metrics = {"psnr": -10.0 * torch.log10(torch.mean((outputs["rgb"] - target) ** 2).clamp_min(1e-10))}
+            metrics["inv_s"] = self.scene.inv_s.detach()
+            if "matchability" in outputs:
+                metrics["matchability"] = outputs["matchability"].mean()
+            self.camera_optimizer.get_metrics_dict(metrics)
+        return metrics
+
+    def _target(self, batch: dict, outputs: dict[str, Tensor]) -> Float[Tensor, "rays 3"]:
+        """Colours of the images on the background that was rendered."""
+        rgba = batch["image"].to(self.device)
+        background = outputs.get("background", self.background_rgb)
+        return rgba[:, :3] * rgba[:, 3:] + background * (1.0 - rgba[:, 3:])
+
+    def get_loss_dict(
+        self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None
+    ) -> dict[str, Tensor]:
+        """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
+        config, target = self.config, self._target(batch, outputs)
+        visible = batch["visible"].to(self.device).float()
+        result = {"photometric": config.photometric_loss_mult * losses.photometric_loss(outputs["rgb"], target, visible)}
+        if not self.training:
+            return result
+        result["eikonal"] = config.eikonal_loss_mult * losses.eikonal_loss(outputs["gradients"])
+        if config.ssim_loss_mult and batch["patches"]:
+            result["ssim"] = config.ssim_loss_mult * self._ssim(outputs["rgb"], target, batch)
+        if "matches" in batch:
+            result |= self._match_losses(outputs, target, visible, batch)
+        self.camera_optimizer.get_loss_dict(result)
+        return result
+
+    def _ssim(self, rgb: Tensor, target: Tensor, batch: dict) -> Tensor:
+        shape = (batch["patches"], batch["patch_side"], batch["patch_side"], 3)
+        part = slice(batch["plain"] - shape[0] * shape[1] * shape[2], batch["plain"])
+        return losses.ssim_loss(rgb[part].view(shape), target[part].view(shape))
+
+    def _match_losses(self, outputs: dict, target: Tensor, visible: Tensor, batch: dict) -> dict[str, Tensor]:
+        """L_e on many matches, L_a and the fused colours on the rendered ones."""
+        config, matches, result = self.config, batch["matches"], {}
+        pairs = matches.pairs
+        heads = slice(batch["plain"], None, (target.shape[0] - batch["plain"]) // max(2 * len(pairs.confidence), 1))
+        w = outputs["matchability"].detach()
+        trust = pairs.confidence * w if config.coherency else pairs.confidence
+        if config.coherency:
+            key_target, key_visible = target[heads].view(-1, 2, 3), visible[heads].view(-1, 2)
+            fused = losses.photometric_loss(outputs["key_fused_rgb"], key_target, key_visible)
+            share = 2.0 * len(pairs.confidence) / target.shape[0]
+            result["coherency"] = config.photometric_loss_mult * share * fused
+        if config.epipolar_loss_mult:
+            # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
+            residuals = self._residuals_px(outputs["train_c2w"], pairs)
+            many = self._residuals_px(outputs["train_c2w"], matches.epipolar)
+            scale = losses.annealed_kernel_scale_px(0, 0, final_px=config.epipolar_scale_px, residuals_px=many)
+            result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
+                torch.cat([residuals, many]), scale, torch.cat([trust, matches.epipolar.confidence])
+            )
+        alignment = config.point_alignment_loss_mult * ramp(self.step, *config.point_alignment_steps)
+        if alignment:
+            points, opacity = outputs["key_points"] / self.radius, outputs["key_accumulation"].detach()
+            result["point_alignment"] = alignment * losses.point_alignment_loss(
+                points[:, 0], points[:, 1], trust, opacity[:, 0], opacity[:, 1]
+            )
+        return result
+
+    @staticmethod
+    def _residuals_px(c2w: Tensor, pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
+        poses, bearings = c2w[pairs.cameras], pairs.bearings
+        return losses.epipolar_residuals_px(poses[:, 0], poses[:, 1], bearings[:, 0], bearings[:, 1], pairs.focal_px)
+
+    def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
+        """Colour with the opacity as alpha, which the host's exporters filter by."""
+        return torch.cat([outputs[output_name], outputs["accumulation"]], dim=-1)
+
+    def get_image_metrics_and_images(
+        self, outputs: dict[str, Tensor], batch: dict[str, Tensor]
+    ) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """PSNR, SSIM and, where its weights are on the machine, LPIPS of a rendered test image."""
+        image = batch["image"].to(outputs["rgb"].device)
+        if image.shape[-1] == 4:
+            image = image[..., :3] * image[..., 3:] + self.background_rgb.to(image.device) * (1.0 - image[..., 3:])
+        return image_metrics(outputs["rgb"], image, batch.get("mask")), image_panels(outputs, image)

@@ -1,0 +1,195 @@
+"""The pipeline: hands the start poses to the model, aligns frames for evaluation, reports pose errors."""
+
+import statistics
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
+from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from rich.progress import track
+from torch import Tensor
+from torchvision.utils import save_image
+
+from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
+from craym_nerfstudio.evaluation.images import refine_camera, with_pose
+from craym_nerfstudio.evaluation.summary import report_training
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
+from craym_nerfstudio.model import CraymModel, CraymModelConfig
+
+
+@dataclass
+class CraymPipelineConfig(VanillaPipelineConfig):
+    """Data, model, and how test views are judged."""
+
+    _target: type = field(default_factory=lambda: CraymPipeline)
+    datamanager: CraymDataManagerConfig = field(default_factory=CraymDataManagerConfig)
+    """Data."""
+    model: CraymModelConfig = field(default_factory=CraymModelConfig)
+    """Model."""
+    test_pose_steps: int = 100
+    """Steps of test-time pose refinement per test view; 0 leaves the aligned pose."""
+    test_pose_rays: int = 512
+    """Random rays per step of test-time pose refinement."""
+
+
+class CraymPipeline(VanillaPipeline):
+    """nerfstudio's pipeline, aware that the poses it was given are not the poses it ends with."""
+
+    config: CraymPipelineConfig
+    datamanager: CraymDataManager
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        input_c2w = self.datamanager.train_dataset.cameras.camera_to_worlds
+        start = self.datamanager.start
+        names = self.datamanager.train_dataset.metadata["image_names"]
+        start_c2w = input_c2w if start is None else torch.from_numpy(start.c2w).to(input_c2w)
+        self.craym_model.camera_optimizer.set_poses(input_c2w, start_c2w, names)
+        if start is not None and start.region is not None:
+            center, radius = start.region
+            self.craym_model.center.copy_(torch.as_tensor(center))
+            self.craym_model.radius.fill_(float(radius))
+
+    @property
+    def craym_model(self) -> CraymModel:
+        """The model without the wrapper of distributed training."""
+        model = self.model
+        assert isinstance(model, CraymModel)
+        return model
+
+    def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
+        """Load a checkpoint; outside of training the data set then carries the refined poses.
+
+        The host's exporters and viewers render from the data set's cameras, some with and some without the camera
+        optimizer's correction: with the refined poses in both places they all agree.
+        """
+        super().load_pipeline(loaded_state, step)
+        if self.test_mode == "val":
+            return
+        optimizer, dataset = self.craym_model.camera_optimizer, self.datamanager.train_dataset
+        self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
+        refined = optimizer.optimised_c2w().detach()
+        dataset.cameras.camera_to_worlds = refined.to(dataset.cameras.camera_to_worlds)
+        self.datamanager.train_cameras = dataset.cameras.to(self.device)
+        optimizer.input_c2w.copy_(refined)
+
+    def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
+        """Refined training poses in the host's frame, on the CPU."""
+        return self.craym_model.camera_optimizer.optimised_c2w().detach().cpu()
+
+    def given_c2w(self) -> Float[Tensor, "cams 3 4"]:
+        """Training poses as they were given, in the host's frame, on the CPU."""
+        if hasattr(self, "input_c2w"):
+            return self.input_c2w
+        return self.craym_model.camera_optimizer.input_c2w.detach().cpu()
+
+    def reference_to_model(self) -> Similarity:
+        """Similarity from the frame of the true poses (of the given ones where no truth is known) to the model's."""
+        reference = self.datamanager.reference
+        source = self.given_c2w() if reference is None else torch.from_numpy(reference.train_c2w)
+        return align_poses(source.double(), self.refined_c2w().double())
+
+    def test_camera(self, camera: Cameras, index: int, similarity: Similarity) -> Cameras:
+        """A test camera, mapped from the frame of its pose into the model's."""
+        reference = self.datamanager.reference
+        c2w = camera.camera_to_worlds[0].cpu().double()
+        if reference is not None and reference.test_c2w is not None:
+            c2w = torch.from_numpy(reference.test_c2w[index]).double()
+        return with_pose(camera, similarity.poses(c2w))
+
+    def pose_metrics(self) -> dict[str, float]:
+        """Mean pose errors before and after, in degrees and in hundredths of the reference's unit; empty without truth."""
+        reference = self.datamanager.reference
+        if reference is None:
+            return {}
+        truth = torch.from_numpy(reference.train_c2w)
+        metrics = {}
+        for suffix, poses in (("", self.refined_c2w()), ("_before", self.given_c2w())):
+            errors = pose_errors(poses, truth)
+            metrics[f"pose_rotation_deg{suffix}"] = errors.rotation_deg_mean
+            metrics[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
+        return metrics
+
+    def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
+        """The host's training step, with pose errors in the log now and then."""
+        outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
+        if step % 100 == 0:
+            metrics_dict |= {name: torch.tensor(value) for name, value in self.pose_metrics().items()}
+        return outputs, loss_dict, metrics_dict
+
+    def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
+        """Loss on random rays of test images, mapped into the model's frame."""
+        self.eval()
+        rays, batch = self.datamanager.next_eval(step)
+        similarity = align_poses(self.given_c2w().double(), self.refined_c2w().double())
+        rays.origins = similarity.points(rays.origins)
+        rays.directions = rays.directions @ similarity.rotation.to(rays.directions).T
+        with torch.no_grad():
+            outputs = self.model(rays)
+        metrics = self.model.get_metrics_dict(outputs, batch)
+        loss_dict = self.model.get_loss_dict(outputs, batch, metrics)
+        self.train()
+        return outputs, loss_dict, metrics
+
+    def get_eval_image_metrics_and_images(self, step: int) -> tuple[dict, dict]:
+        """Metrics of one test view, its pose aligned but not refined."""
+        self.eval()
+        camera, batch = self.datamanager.next_eval_image(step)
+        camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
+        outputs = self.model.get_outputs_for_camera(camera)
+        metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+        self.train()
+        return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
+
+    def get_average_eval_image_metrics(
+        self, step: int | None = None, output_path: Path | None = None, get_std: bool = False
+    ) -> dict[str, float]:
+        """Mean metrics of all test views after alignment and test-time pose refinement, and the pose errors."""
+        self.eval()
+        similarity = self.reference_to_model()
+        if output_path is not None:
+            output_path.mkdir(parents=True, exist_ok=True)
+        rows: list[dict[str, float]] = []
+        loader = self.datamanager.fixed_indices_eval_dataloader
+        for index, (camera, batch) in enumerate(track(loader, description="Test views", transient=True)):
+            metrics, images = self._judge(self.test_camera(camera, index, similarity), batch)
+            rows.append(metrics)
+            if output_path is not None:
+                for name, image in images.items():
+                    save_image(image.permute(2, 0, 1).cpu(), output_path / f"eval_{name}_{index:04d}.png")
+        results = {name: statistics.fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
+        if get_std and rows:
+            results |= {f"{name}_std": statistics.pstdev(row[name] for row in rows) for name in rows[0]}
+        self.train()
+        return {**results, **self.pose_metrics()}
+
+    def _judge(self, camera: Cameras, batch: dict) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics and pictures of one test view."""
+        if self.config.test_pose_steps:
+            with torch.enable_grad():
+                camera = refine_camera(
+                    self.model,
+                    camera,
+                    batch["image"],
+                    batch.get("mask"),
+                    self.config.test_pose_steps,
+                    self.config.test_pose_rays,
+                )
+        outputs = self.model.get_outputs_for_camera(camera)
+        return self.model.get_image_metrics_and_images(outputs, batch)
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """The host's callbacks, and the report at the end of training."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        trainer = training_callback_attributes.trainer
+        assert trainer is not None
+        report = TrainingCallback(
+            [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self, trainer.base_dir, step)
+        )
+        return [*callbacks, report]

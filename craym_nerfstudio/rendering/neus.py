@@ -1,0 +1,60 @@
+"""NeuS volume rendering: from signed distances to weights, colours and depths (Wang et al. 2021, Eq. 10-13)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def neus_alpha(
+    sdf: Float[Tensor, "*b"],
+    slope: Float[Tensor, "*b"],
+    step: Float[Tensor, "*b"],
+    inv_s: Float[Tensor, ""],
+) -> Float[Tensor, "*b"]:
+    """Opacity of a ray section from the SDF at its middle (NeuS Eq. 13, linearised about the middle).
+
+    Args:
+        sdf: signed distance at the middle of the section.
+        slope: derivative of the SDF along the ray, at most 0 where the ray enters (see `entering_slope`).
+        step: length of the section.
+        inv_s: sharpness of the logistic density.
+    """
+    half = 0.5 * slope * step
+    enter = torch.sigmoid((sdf - half) * inv_s)
+    leave = torch.sigmoid((sdf + half) * inv_s)
+    # The floor keeps the ratio finite far inside the solid, where both sigmoids vanish.
+    return ((enter - leave + 1e-5) / (enter + 1e-5)).clamp(0.0, 1.0)
+
+
+def entering_slope(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
+    """Slope of the SDF along the ray that only ever lets light in, never out.
+
+    With ``anneal = 0`` even rays that leave the surface get a gradient, which lets an early, wrong shape move;
+    with ``anneal = 1`` it is the exact -ReLU(-cosine) of NeuS.
+    """
+    exact = -torch.relu(-cosine)
+    if anneal >= 1.0:
+        return exact
+    soft = -torch.relu(0.5 - 0.5 * cosine)
+    return soft * (1.0 - anneal) + exact * anneal
+
+
+def render_weights(alpha: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b samples"]:
+    """Contribution T_j alpha_j of each sample, front to back."""
+    transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
+    ahead = torch.cat([torch.ones_like(alpha[..., :1]), transmittance[..., :-1]], dim=-1)
+    return ahead * alpha
+
+
+def accumulate(
+    weights: Float[Tensor, "*b samples"], values: Float[Tensor, "*b samples feat"]
+) -> Float[Tensor, "*b feat"]:
+    """Sum of the values along each ray, weighted."""
+    return torch.einsum("...s,...sf->...f", weights, values)
+
+
+def expected_depth(
+    weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"]
+) -> Float[Tensor, "*b"]:
+    """Mean distance along the ray where the ray is absorbed, normalised by its opacity."""
+    return (weights * distances).sum(-1) / weights.sum(-1).clamp_min(1e-6)

@@ -1,0 +1,205 @@
+"""Rays to pixels: the SDF, its colour and the background, rendered for plain rays and for enriched key rays in one batch."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from craym_nerfstudio.fields.background import BackgroundField
+from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
+from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
+from craym_nerfstudio.modules.coherency import accumulate_ray_feature
+from craym_nerfstudio.modules.enrichment import enrich
+from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
+from craym_nerfstudio.rendering.sampling import DistanceGrid, RaySamples, sample_rays, scatter_active, sphere_bounds
+
+
+@dataclass(frozen=True)
+class RenderState:
+    """What depends on the training step alone."""
+
+    level_weights: Float[Tensor, " levels"]
+    cosine_anneal: float = 1.0
+    generator: torch.Generator | None = None
+    """Source of the sampling jitter; None renders without jitter."""
+
+
+@dataclass(frozen=True)
+class KeyLayout:
+    """The last ``groups * (1 + aux)`` rays of a batch are key rays, each followed by its auxiliary rays."""
+
+    groups: int
+    aux: int
+    enrich: bool
+
+    @property
+    def rays(self) -> int:
+        """Number of rays that belong to the groups."""
+        return self.groups * (1 + self.aux)
+
+
+@dataclass
+class Rendered:
+    """Results per ray, and the SDF gradients of all evaluated points for the eikonal loss."""
+
+    rgb: Float[Tensor, "rays 3"]
+    accumulation: Float[Tensor, " rays"]
+    depth: Float[Tensor, " rays"]
+    normal: Float[Tensor, "rays 3"]
+    ray_feature: Float[Tensor, "groups feat"] | None
+    gradients: Float[Tensor, "n 3"]
+    inside: Float[Tensor, "rays 1"]
+
+
+class SceneRenderer(nn.Module):
+    """Everything that is rendered, in the field frame (the region of interest is the unit sphere)."""
+
+    def __init__(
+        self,
+        field: SDFField,
+        color: ColorField,
+        background: BackgroundField | None,
+        *,
+        grid_resolution: int,
+        coarse_samples: int,
+        fine_samples: int,
+        eikonal_points: int,
+        initial_variance: float = 0.3,
+    ) -> None:
+        super().__init__()
+        self.field, self.color, self.background = field, color, background
+        self.grid = DistanceGrid(grid_resolution)
+        self.coarse_samples, self.fine_samples, self.eikonal_points = coarse_samples, fine_samples, eikonal_points
+        self.variance = nn.Parameter(torch.tensor(initial_variance))
+
+    @property
+    def inv_s(self) -> Float[Tensor, ""]:
+        """Sharpness of the logistic density, ``exp(10 v)``."""
+        return torch.exp(10.0 * self.variance).clamp(1.0, 1e5)
+
+    def refresh_grid(self, level_weights: Float[Tensor, " levels"], part: int = 0, parts: int = 1) -> None:
+        """Read the SDF anew into the cached grid, or into one of its slabs."""
+        self.grid.refresh(lambda points: self.field.sdf(points, level_weights), part, parts)
+
+    def forward(
+        self,
+        origins: Float[Tensor, "rays 3"],
+        directions: Float[Tensor, "rays 3"],
+        background_color: Float[Tensor, "rays 3"],
+        state: RenderState,
+        keys: KeyLayout | None = None,
+    ) -> Rendered:
+        """Render rays; enrichment (KRE) applies to the key rays of `keys` alone."""
+        keys = keys or KeyLayout(0, 0, False)
+        plain = origins.shape[0] - keys.rays
+        samples = self._samples(origins, directions, plain, keys, state)
+        index, plain_count = _active_index(samples.active, plain, keys)
+        ray = index // self.fine_samples
+        middles = samples.middles.flatten()[index]
+        points = origins[ray] + directions[ray] * middles[:, None]
+        surface, gradients = self._surface(points, plain_count, keys, state)
+
+        cosine = (surface.gradient * directions[ray]).sum(-1)
+        slope = entering_slope(cosine, state.cosine_anneal)
+        alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[index], self.inv_s)
+        normal = F.normalize(surface.gradient, dim=-1)
+        color = self.color(surface.feature, spherical_harmonics(directions)[ray], normal)
+
+        dense = scatter_active(torch.cat([alpha[:, None], color, normal], dim=-1), samples.active, index)
+        weights = render_weights(dense[..., 0])
+        out = accumulate(weights, dense[..., 1:])
+        accumulation = weights.sum(-1)
+        behind = self._background(origins, directions, background_color, state)
+        ray_feature = None
+        if keys.groups:
+            feature = scatter_active(surface.feature[plain_count:], samples.active[plain:], index[plain_count:] - plain * self.fine_samples)
+            heads = feature.view(keys.groups, 1 + keys.aux, self.fine_samples, -1)[:, 0]
+            ray_feature = accumulate_ray_feature(weights[plain :: 1 + keys.aux], heads)
+        return Rendered(
+            rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
+            accumulation=accumulation,
+            depth=expected_depth(weights, samples.middles),
+            normal=out[:, 3:],
+            ray_feature=ray_feature,
+            gradients=gradients,
+            inside=samples.active.any(-1, keepdim=True),
+        )
+
+    def _samples(self, origins, directions, plain: int, keys: KeyLayout, state: RenderState) -> RaySamples:
+        """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
+        own = torch.cat([torch.arange(plain), torch.arange(plain, origins.shape[0], 1 + keys.aux)]).to(origins.device)
+        jitter = None
+        if state.generator is not None:
+            jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
+        # The cache cannot resolve densities narrower than about one of its cells.
+        sharpness = min(float(self.inv_s.detach()), 2.0 / self.grid.cell)
+        samples = sample_rays(
+            self.grid,
+            origins.detach()[own],
+            directions.detach()[own],
+            coarse=self.coarse_samples,
+            fine=self.fine_samples,
+            sharpness=sharpness,
+            keep_below=1e-3,
+            jitter=jitter,
+        )
+        if not keys.groups:
+            return samples
+
+        def spread(values: Tensor) -> Tensor:
+            return torch.cat([values[:plain], values[plain:].repeat_interleave(1 + keys.aux, dim=0)])
+
+        return RaySamples(spread(samples.middles), spread(samples.steps), spread(samples.active))
+
+    def _surface(
+        self, points: Float[Tensor, "n 3"], plain_count: int, keys: KeyLayout, state: RenderState
+    ) -> tuple[SurfacePoint, Float[Tensor, "m 3"]]:
+        """Geometry at all points, with free points for the eikonal loss appended while training."""
+        count = points.shape[0]
+        if state.generator is not None and self.eikonal_points:
+            free = torch.rand((self.eikonal_points, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
+            points = torch.cat([points, free])
+        features, pullback = self.field.encode(points, state.level_weights)
+        chain = pullback
+        if keys.groups and keys.enrich and count > plain_count:
+            group = features[plain_count:count].view(-1, 1 + keys.aux, features.shape[-1])
+            enriched = enrich(group[:, 0], group[:, 1:])
+            tokens = torch.cat([enriched.features[:, None], group[:, 1:]], dim=1).flatten(0, 1)
+            features = torch.cat([features[:plain_count], tokens, features[count:]])
+
+            def chain(gradient: Tensor) -> Tensor:
+                part = gradient[plain_count:count].view(-1, 1 + keys.aux, gradient.shape[-1])
+                part = torch.cat([enriched.pull_back(part[:, 0])[:, None], part[:, 1:]], dim=1).flatten(0, 1)
+                return pullback(torch.cat([gradient[:plain_count], part, gradient[count:]]))
+
+        surface = self.field.surface(points, features, chain)
+        return SurfacePoint(surface.sdf[:count], surface.gradient[:count], surface.feature[:count]), surface.gradient
+
+    def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
+        if self.background is None:
+            return background_color
+        _, leave, meets = sphere_bounds(origins, directions)
+        # A ray that misses the sphere starts where it is closest to it.
+        closest = -(origins * directions).sum(-1).clamp(max=-0.05)
+        start = torch.where(meets, leave, closest)
+        jitter = None
+        if state.generator is not None:
+            jitter = torch.rand((origins.shape[0], 1), generator=state.generator, device=origins.device)
+        return self.background(origins, directions, start, jitter)
+
+
+def _active_index(active: Tensor, plain: int, keys: KeyLayout) -> tuple[Int[Tensor, " n"], int]:
+    """Flat numbers of the active sections, those of plain rays first, then section by section each key with its auxiliaries.
+
+    The second part can be viewed as ``[points, 1 + aux]``, which is what enrichment attends over.
+    """
+    samples = active.shape[1]
+    first = active[:plain].flatten().nonzero()[:, 0]
+    if not keys.groups:
+        return first, first.shape[0]
+    group, section = active[plain :: 1 + keys.aux].nonzero(as_tuple=True)
+    member = torch.arange(1 + keys.aux, device=active.device)
+    second = (plain + group[:, None] * (1 + keys.aux) + member) * samples + section[:, None]
+    return torch.cat([first, second.flatten()]), first.shape[0]

@@ -1,0 +1,157 @@
+"""Where to sample a ray: sphere bounds, a cached grid of signed distances, and importance sampling from it."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+
+@dataclass
+class RaySamples:
+    """Sections of rays; sections outside `active` are known to be empty or hidden and are not evaluated."""
+
+    middles: Float[Tensor, "rays samples"]
+    steps: Float[Tensor, "rays samples"]
+    active: Bool[Tensor, "rays samples"]
+
+
+def sphere_bounds(
+    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], near: float = 0.02
+) -> tuple[Float[Tensor, " rays"], Float[Tensor, " rays"], Bool[Tensor, " rays"]]:
+    """Distances at which unit-direction rays enter and leave the unit sphere, and whether they meet it."""
+    middle = -(origins * directions).sum(-1)
+    closest_sq = (origins * origins).sum(-1) - middle * middle
+    half = (1.0 - closest_sq).clamp_min(1e-6).sqrt()
+    enter = (middle - half).clamp_min(near)
+    leave = (middle + half).clamp_min(near + 1e-3)
+    return enter, leave, (closest_sq < 1.0) & (middle + half > near)
+
+
+class DistanceGrid(nn.Module):
+    """A coarse cache of the SDF over the cube [-1, 1]^3, refreshed on a schedule, that tells where surfaces may be."""
+
+    values: Tensor
+
+    def __init__(self, resolution: int) -> None:
+        super().__init__()
+        self.resolution = resolution
+        # It can be recomputed from the field at any time, but a resumed run must equal an uninterrupted one: it is state.
+        self.register_buffer("values", torch.zeros(1, 1, resolution, resolution, resolution))
+
+    @property
+    def cell(self) -> float:
+        """Edge of one cell, in units of the field."""
+        return 2.0 / (self.resolution - 1)
+
+    def points(self, start: int, count: int) -> Float[Tensor, "points 3"]:
+        """Positions of the grid's nodes number `start` to `start + count`, x fastest."""
+        index = torch.arange(start, start + count, device=self.values.device)
+        axis = torch.stack(
+            [
+                index % self.resolution,
+                index // self.resolution % self.resolution,
+                index // self.resolution**2,
+            ],
+            dim=-1,
+        )
+        return axis.float() * self.cell - 1.0
+
+    @torch.no_grad()
+    def refresh(self, sdf, part: int = 0, parts: int = 1) -> None:
+        """Evaluate one of `parts` equal slabs of the grid again with ``sdf(points) -> [points]``."""
+        total = self.resolution**3
+        start, stop = total * part // parts, total * (part + 1) // parts
+        flat = self.values.view(-1)
+        for begin in range(start, stop, 1 << 16):
+            count = min(1 << 16, stop - begin)
+            flat[begin : begin + count] = sdf(self.points(begin, count)).to(flat.dtype)
+
+    def lookup(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+        """Trilinear interpolation of the cached distances."""
+        flat = points.reshape(1, -1, 1, 1, 3)
+        found = F.grid_sample(self.values, flat, mode="bilinear", padding_mode="border", align_corners=True)
+        return found.view(points.shape[:-1])
+
+
+def stratified(count: int, rays: int, jitter: Float[Tensor, "rays 1"] | None, device) -> Float[Tensor, "rays count"]:
+    """Ascending numbers in (0, 1), one per equal bin, shifted together by each ray's jitter (0.5 when None)."""
+    steps = torch.arange(count, device=device, dtype=torch.float32)
+    shift = jitter if jitter is not None else torch.full((rays, 1), 0.5, device=device)
+    return (steps + shift) / count
+
+
+def importance_edges(
+    edges: Float[Tensor, "rays bins+1"], weights: Float[Tensor, "rays bins"], quantiles: Float[Tensor, "rays n"]
+) -> Float[Tensor, "rays n"]:
+    """Invert the piecewise-linear distribution with the given weight per bin at the given quantiles."""
+    density = weights / weights.sum(-1, keepdim=True)
+    cdf = torch.cat([torch.zeros_like(density[:, :1]), density.cumsum(-1)], dim=-1)
+    upper = torch.searchsorted(cdf, quantiles.contiguous(), right=True).clamp(1, weights.shape[-1])
+    lower = upper - 1
+    cdf_low, cdf_high = cdf.gather(-1, lower), cdf.gather(-1, upper)
+    edge_low, edge_high = edges.gather(-1, lower), edges.gather(-1, upper)
+    fraction = ((quantiles - cdf_low) / (cdf_high - cdf_low).clamp_min(1e-8)).clamp(0.0, 1.0)
+    return edge_low + fraction * (edge_high - edge_low)
+
+
+@torch.no_grad()
+def sample_rays(
+    grid: DistanceGrid,
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+    *,
+    coarse: int,
+    fine: int,
+    sharpness: float,
+    keep_below: float,
+    jitter: Float[Tensor, "rays 1"] | None = None,
+) -> RaySamples:
+    """Place `fine` sections per ray where the cached distances expect the surface (NeuS-style importance sampling).
+
+    Args:
+        sharpness: inverse width of the density used for placement; bounded by the caller to what the grid resolves.
+        keep_below: sections whose expected contribution falls below this are left out of `RaySamples.active`.
+    """
+    near, far, meets = sphere_bounds(origins, directions)
+    rays, device = origins.shape[0], origins.device
+    bins = torch.linspace(0.0, 1.0, coarse + 1, device=device)
+    edges = near[:, None] + (far - near)[:, None] * bins
+    sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
+    weights = _section_weights(sdf, sharpness)
+    # A little everywhere: a surface that the cache has not seen must still be found.
+    spread = weights + 0.02 / coarse * weights.sum(-1, keepdim=True) + 1e-4 / coarse
+    fine_edges = importance_edges(edges, spread, stratified(fine + 1, rays, jitter, device))
+    middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
+    steps = fine_edges[:, 1:] - fine_edges[:, :-1]
+    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness)
+    active = meets[:, None] & (expected > keep_below)
+    return RaySamples(middles, steps, active)
+
+
+def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: float) -> Float[Tensor, "rays bins"]:
+    enter, leave = torch.sigmoid(sdf[:, :-1] * sharpness), torch.sigmoid(sdf[:, 1:] * sharpness)
+    alpha = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
+    transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
+    return torch.cat([alpha[:, :1], alpha[:, 1:] * transmittance[:, :-1]], dim=-1)
+
+
+def _largest_weight(grid, origins, directions, edges, sharpness: float) -> Float[Tensor, "rays samples"]:
+    """Upper bound of each section's weight, given that the cache is coarse and a few steps old."""
+    sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
+    doubt, half = grid.cell, 0.5 * (edges[:, 1:] - edges[:, :-1])
+    nearest = torch.minimum(sdf[:, :-1], sdf[:, 1:]) - doubt
+    alpha = 1.0 - torch.sigmoid((nearest - half) * sharpness) / torch.sigmoid((nearest + half) * sharpness)
+    behind = torch.sigmoid((sdf + doubt) * sharpness)
+    # Light that reaches a section is what the most opaque point before it lets through.
+    reaching = torch.cummin(behind, dim=-1).values[:, :-1] / behind[:, :1]
+    return alpha * reaching.clamp(max=1.0)
+
+
+def scatter_active(
+    values: Float[Tensor, "active feat"], active: Bool[Tensor, "rays samples"], index: Int[Tensor, " active"]
+) -> Float[Tensor, "rays samples feat"]:
+    """Spread values of active sections over the dense layout, zero elsewhere, differentiably."""
+    dense = values.new_zeros((active.numel(), values.shape[1])).index_copy(0, index, values)
+    return dense.view(*active.shape, values.shape[1])

@@ -1,0 +1,60 @@
+"""Schedules: functions of the training step alone, in Python floats (a numpy float makes checkpoints unloadable)."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
+from torch.optim import Optimizer, lr_scheduler
+
+
+@dataclass
+class WarmupDecaySchedulerConfig(SchedulerConfig):
+    """Linear warm-up, then exponential decay to a fraction of the base rate."""
+
+    _target: type = field(default_factory=lambda: WarmupDecayScheduler)
+    warmup_steps: int = 500
+    """Steps from rate zero to the base rate."""
+    final_ratio: float = 0.1
+    """Rate at `max_steps`, relative to the base rate."""
+    max_steps: int = 20000
+    """Step at which the decay ends."""
+
+
+class WarmupDecayScheduler(Scheduler):
+    """See `WarmupDecaySchedulerConfig`."""
+
+    config: WarmupDecaySchedulerConfig
+
+    def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> lr_scheduler.LRScheduler:
+        """The torch scheduler."""
+        config = self.config
+
+        def factor(step: int) -> float:
+            if step < config.warmup_steps:
+                return (step + 1) / config.warmup_steps
+            progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+            return config.final_ratio ** min(progress, 1.0)
+
+        return lr_scheduler.LambdaLR(optimizer, lr_lambda=factor)
+
+
+def ramp(step: int, start: int, stop: int) -> float:
+    """0 before `start`, 1 from `stop` on, linear between."""
+    if stop <= start:
+        return float(step >= start)
+    return min(max((step - start) / (stop - start), 0.0), 1.0)
+
+
+def level_weights(step: int, levels: int, start_levels: int, steps_per_level: int, smooth: bool) -> torch.Tensor:
+    """Coarse-to-fine mask M of Eq. 1: `start_levels` at first, then one more per `steps_per_level` steps.
+
+    With `smooth` a level fades in by half a cosine (as in BARF) over the steps before it is fully on; a hard switch
+    makes the gradient for the poses jump.
+    """
+    weights = []
+    for level in range(levels):
+        on_at = max(level + 1 - start_levels, 0) * steps_per_level
+        share = ramp(step, on_at - steps_per_level, on_at) if smooth and on_at else float(step >= on_at)
+        weights.append(0.5 - 0.5 * math.cos(math.pi * share))
+    return torch.tensor(weights, dtype=torch.float32)

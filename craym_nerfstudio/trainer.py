@@ -1,0 +1,71 @@
+"""nerfstudio's trainer with checkpoints that survive a full disk, Ctrl-C and a kill."""
+
+import errno
+import os
+from pathlib import Path
+
+import torch
+from nerfstudio.engine.trainer import Trainer
+from nerfstudio.utils.decorators import check_main_thread
+from nerfstudio.utils.rich_utils import CONSOLE
+
+from craym_nerfstudio.errors import InputError
+
+
+class CraymTrainer(Trainer):
+    """Writes checkpoints atomically, and one more when training is interrupted."""
+
+    def setup(self, test_mode: str = "val") -> None:
+        """Build the pipeline and say what it runs on."""
+        if self.device == "cpu" and self.config.method_name == "craym":
+            CONSOLE.print("[yellow]No GPU found: `craym` will be slow. `ns-train craym-lite` is sized for this machine.")
+        super().setup(test_mode)  # type: ignore[arg-type]
+
+    def train(self) -> None:
+        """Train; an interrupt keeps what was learned."""
+        try:
+            super().train()
+        except KeyboardInterrupt:
+            # The host counts a step before it is taken: the last complete one is the one before.
+            self.save_checkpoint(max(self.step - 1, 0))
+            CONSOLE.print(
+                f"[yellow]Interrupted. Go on with the same command and [bold]--load-dir {self.checkpoint_dir}[/bold]"
+            )
+            raise
+
+    @check_main_thread
+    def save_checkpoint(self, step: int) -> None:
+        """Write ``step-{step}.ckpt`` beside its name first and move it into place; older ones go only then.
+
+        Raises:
+            InputError: the disk is full or not writable; the previous checkpoint is untouched.
+        """
+        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
+        # Outside of the checkpoint folder: the host reads a step number from every name in there.
+        partial = self.base_dir / f"{path.name}.partial"
+        try:
+            self._write(step, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:
+            partial.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+                raise
+            raise InputError("cannot write the checkpoint", path, "Free disk space and resume with --load-dir.") from error
+        if self.config.save_only_latest_checkpoint:
+            for old in self.checkpoint_dir.glob("*.ckpt"):
+                if old != path:
+                    old.unlink()
+
+    def _write(self, step: int, path: Path) -> None:
+        content = {
+            "step": step,
+            "pipeline": self.pipeline.state_dict(),
+            "optimizers": {name: value.state_dict() for name, value in self.optimizers.optimizers.items()},
+            "schedulers": {name: value.state_dict() for name, value in self.optimizers.schedulers.items()},
+            "scalers": self.grad_scaler.state_dict(),
+        }
+        with path.open("wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
