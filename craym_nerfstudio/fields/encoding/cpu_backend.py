@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
@@ -67,11 +67,15 @@ def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
         future.result()
 
 
-def _ranges(n: int, parts: int) -> list[slice]:
+def _ranges(n: int, parts: int) -> list[tuple[int, int]]:
     """Split n points into at most ``parts`` contiguous ranges of at least ``MIN_POINTS_PER_TASK``."""
     parts = max(1, min(parts, n // MIN_POINTS_PER_TASK))
-    bounds = [n * i // parts for i in range(parts + 1)]
-    return [slice(a, b) for a, b in pairwise(bounds)]
+    return list(pairwise(n * i // parts for i in range(parts + 1)))
+
+
+def _over_points(kernel: Callable[..., None], n: int, *arguments: object) -> None:
+    """Run a kernel whose first arguments are a range of points on all threads, in more parts than threads."""
+    run_parallel([partial(kernel, *bounds, *arguments) for bounds in _ranges(n, 4 * torch.get_num_threads())])
 
 
 def _array(tensor: Tensor | None, empty: np.ndarray) -> np.ndarray:
@@ -105,6 +109,11 @@ def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list
     return [sorted(group) for group in groups]
 
 
+def _parts_per_level(spec: GridSpec, n_points: int, n_levels: int, spare: int) -> int:
+    """Parts of the points with a gradient table each, for spare threads: no more than pay for adding the tables."""
+    return max(1, min(spare, 8 * n_points * n_levels // spec.n_entries))
+
+
 class CpuKernels:
     """Forward parallel over points; backward over levels, then over points with a table for each part: no atomics."""
 
@@ -117,13 +126,8 @@ class CpuKernels:
         features = allocate(len(x), spec.n_features)
         jacobians = allocate(len(x), 3, spec.n_features) if jacobian else None
         settings = (*levels, spec.smooth, _span(spec), (0,) * spec.features_per_level)
-        points, entries, out = _array(x.t(), EMPTY_2), _array(table, EMPTY_2), features.numpy()
-        out_j = _array(jacobians, EMPTY_3)
-
-        def task(part: slice) -> Callable[[], None]:
-            return lambda: kernels.forward(points[:, part], entries, *settings, out[part], out_j[part])
-
-        run_parallel([task(part) for part in _ranges(len(x), 4 * torch.get_num_threads())])
+        given, out = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), (features.numpy(), _array(jacobians, EMPTY_3))
+        _over_points(kernels.forward, len(x), *given, *settings, *out)
         return features, jacobians
 
     def backward(
@@ -139,39 +143,34 @@ class CpuKernels:
         """See ``fused.Kernels``."""
         kernels, levels = load_kernels(), _levels(spec, weights)
         groups = level_groups(spec, weights, torch.get_num_threads())
-        parts = _ranges(len(x), torch.get_num_threads() // len(groups))
+        parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), torch.get_num_threads() // len(groups)))
         grad_tables = torch.zeros(len(parts), *table.shape) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
-        points, entries = _array(x.t(), EMPTY_2), _array(table, EMPTY_2)
-        by_features, by_jacobian = _array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)
-        direction = _array(upstream.direction, EMPTY_2)
-        pulled = _array(None if upstream.pulled is None else upstream.pulled.t(), EMPTY_2)
-        tables, xs = _array(grad_tables, EMPTY_3), _array(grad_xs, EMPTY_3)
-
-        def task(g: int, i: int) -> Callable[[], None]:
-            part, chosen = parts[i], groups[g]
+        pulled = None if upstream.pulled is None else upstream.pulled.t()
+        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)]
+        given += [_array(upstream.direction, EMPTY_2), _array(pulled, EMPTY_2)]
+        inputs, tasks = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), []
+        for g, chosen in enumerate(groups):
             settings = (*(a[chosen] for a in levels), spec.smooth, _span(spec), (0,) * spec.features_per_level)
-            given = (by_features[part], by_jacobian[part], direction[part], pulled[:, part])
-            out = (tables[i] if wants_table else EMPTY_2, xs[g][:, part] if wants_x else EMPTY_2)
-            return lambda: kernels.backward(points[:, part], entries, *settings, *given, *out)
-
-        run_parallel([task(g, i) for g in range(len(groups)) for i in range(len(parts))])
-        return grad_xs.sum(0).t() if grad_xs is not None else None, _merge(grad_tables)
+            by_x = _array(None if grad_xs is None else grad_xs[g], EMPTY_2)
+            for i, bounds in enumerate(parts):
+                by_table = _array(None if grad_tables is None else grad_tables[i], EMPTY_2)
+                tasks.append(partial(kernels.backward, *bounds, *inputs, *settings, *given, by_table, by_x))
+        run_parallel(tasks)
+        return None if grad_xs is None else grad_xs.sum(0).t(), _merge(grad_tables)
 
     def pull(self, jacobian: Float[Tensor, "n 3 feat"], direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
         """See ``fused.Kernels``."""
-        kernels, pulled = load_kernels(), torch.empty(len(direction), 3)
-        given, along, out = jacobian.numpy(), _array(direction, EMPTY_2), pulled.numpy()
-        parts = _ranges(len(direction), 2 * torch.get_num_threads())
-        run_parallel([lambda p=p: kernels.pull(given[p], along[p], out[p]) for p in parts])  # type: ignore[misc]
+        pulled = torch.empty(len(direction), 3)
+        given = (jacobian.numpy(), _array(direction, EMPTY_2))
+        _over_points(load_kernels().pull, len(direction), *given, pulled.numpy())
         return pulled
 
     def push(self, jacobian: Float[Tensor, "n 3 feat"], tangent: Float[Tensor, "n 3"]) -> Float[Tensor, "n feat"]:
         """See ``fused.Kernels``."""
-        kernels, pushed = load_kernels(), torch.empty(len(tangent), jacobian.shape[-1])
-        given, along, out = jacobian.numpy(), _array(tangent, EMPTY_2), pushed.numpy()
-        parts = _ranges(len(tangent), 2 * torch.get_num_threads())
-        run_parallel([lambda p=p: kernels.push(given[p], along[p], out[p]) for p in parts])  # type: ignore[misc]
+        pushed = torch.empty(len(tangent), jacobian.shape[-1])
+        given = (jacobian.numpy(), _array(tangent, EMPTY_2))
+        _over_points(load_kernels().push, len(tangent), *given, pushed.numpy())
         return pushed
 
 

@@ -1,11 +1,12 @@
 """Numba kernels of the hash grid; importing this module imports numba, so only ``cpu_backend`` does, at first use.
 
-The kernels are serial and release the GIL; ``cpu_backend`` runs them on disjoint blocks of points (forward) or on disjoint
-levels (backward), so that no two threads ever write to the same memory and results do not depend on timing.
+The kernels are serial and release the GIL; ``cpu_backend`` runs them on disjoint blocks of points (forward) or on
+disjoint levels (backward), so that no two threads ever write to the same memory and results do not depend on timing.
+All arrays are contiguous, ranges of points are given by numbers: every call has one signature, compiled once.
 
-Each level is done in blocks of ``BLOCK`` points, stage by stage with the points innermost: arithmetic becomes SIMD, and the
-table reads of one stage are independent of each other, so that many cache misses are under way at once. ``lanes`` is any tuple
-of F elements: its length is known to the compiler, which unrolls the loops over features.
+Each level is done in blocks of ``BLOCK`` points, stage by stage with the points innermost: arithmetic becomes SIMD,
+and the table reads of one stage are independent of each other, so that many cache misses are under way at once.
+``lanes`` is any tuple of F elements: its length is known to the compiler, which unrolls the loops over features.
 """
 
 import numba
@@ -20,7 +21,7 @@ PRIME_Y, PRIME_Z = np.uint32(2654435761), np.uint32(805459861)
 
 @numba.njit(fastmath=FAST)
 def _scratch(lanes):
-    """Cells [3 n], weight of the upper vertex and its two derivatives [3 3 n], rows [8 n] and vertex values [F, 8 n]."""
+    """Cells [3 n], weight of the upper vertex and its two derivatives [3 3 n], rows [8 n], vertex values [F, 8 n]."""
     n = len(lanes)
     return (
         np.empty(3 * BLOCK, np.int32),
@@ -76,7 +77,7 @@ def _hashed_rows(n, cell, offset, size, rows):
 
 @numba.njit(fastmath=FAST)
 def _locate(x, start, stop, scale, integers, smooth, cell, weights, rows):
-    """Where points [3, start:stop] fall on a level; ``integers``: its number, offset, size, and resolution or 0 if hashed."""
+    """Where points [3, start:stop] fall on a level of ``integers`` (number, offset, size, resolution or 0)."""
     for axis in range(3):
         _locate_axis(x[axis][start:stop], scale, smooth, cell[axis * BLOCK :], weights[axis * BLOCK :])
     if integers[3] > 0:
@@ -122,15 +123,16 @@ def _interpolate(n, v, weights, level_weight, out):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def forward(x, table, scales, integers, weights, smooth, span, lanes, features, jacobian):
-    """Write features [n, L*F] and, where it is not empty, the Jacobian [n, 3, L*F] of points [3, n] on the active levels.
+def forward(first, last, x, table, scales, integers, weights, smooth, span, lanes, features, jacobian):
+    """Write features [n, L*F] and, where it is not empty, the Jacobian [n, 3, L*F] of points [3, first:last].
 
-    ``span`` points are done on one level before the next: many, where a table exceeds the cache, few, where the outputs would.
+    ``span`` points are done on one level before the next: many, where a table exceeds the cache, few, where the
+    outputs would.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     out = np.empty((len(lanes), 4 * BLOCK), np.float32)
-    for low in range(0, x.shape[1], span):
-        high = min(low + span, x.shape[1])
+    for low in range(first, last, span):
+        high = min(low + span, last)
         for k in range(scales.shape[0]):
             column = integers[k, 0] * len(lanes)
             for start in range(low, high, BLOCK):
@@ -161,7 +163,7 @@ def _outer_product(n, along, pulled_x, pulled_y, pulled_z):
 
 @numba.njit(fastmath=FAST)
 def _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad_pulled, lanes, out):
-    """Gradient by each feature of a level and by its three derivatives into ``out`` [F, 4 n], whichever way it is given."""
+    """Gradient by each feature of a level and by its derivatives into ``out`` [F, 4 n], whichever way it is given."""
     out[:] = ZERO
     if grad_features.shape[0] > 0:
         for p in range(stop - start):
@@ -225,18 +227,18 @@ def _to_points(n, v, g, weights, level_weight, grad_x):
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def backward(
-    x, table, scales, integers, weights, smooth, span, lanes,
+    first, last, x, table, scales, integers, weights, smooth, span, lanes,
     grad_features, grad_jacobian, direction, grad_pulled, grad_table, grad_x,
 ):  # fmt: skip
-    """Add the gradients of points [3, n] on some levels to ``grad_table`` [entries, F] and ``grad_x`` [3, n].
+    """Add the gradients of points [3, first:last] on some levels to ``grad_table`` [entries, F] and ``grad_x`` [3, n].
 
-    The gradient by the Jacobian [n, 3, L*F] is either given (``grad_jacobian``) or, for ``J^T direction``, the outer product
-    of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
+    The gradient by the Jacobian [n, 3, L*F] is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
+    product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     upstream, by_x = np.empty((len(lanes), 4 * BLOCK), np.float32), np.empty(3 * BLOCK, np.float32)
-    for low in range(0, x.shape[1], span):
-        high = min(low + span, x.shape[1])
+    for low in range(first, last, span):
+        high = min(low + span, last)
         for k in range(scales.shape[0]):
             column = integers[k, 0] * len(lanes)
             for start in range(low, high, BLOCK):
@@ -258,9 +260,9 @@ def backward(
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def pull(jacobian, direction, pulled):
+def pull(first, last, jacobian, direction, pulled):
     """``J^T direction``: [n, 3, feat] and [n, feat] to [n, 3]."""
-    for p in range(direction.shape[0]):
+    for p in range(first, last):
         for axis in range(3):
             total = ZERO
             for column in range(direction.shape[1]):
@@ -269,9 +271,9 @@ def pull(jacobian, direction, pulled):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def push(jacobian, tangent, pushed):
+def push(first, last, jacobian, tangent, pushed):
     """``J tangent``: [n, 3, feat] and [n, 3] to [n, feat]."""
-    for p in range(tangent.shape[0]):
+    for p in range(first, last):
         tx, ty, tz = tangent[p, 0], tangent[p, 1], tangent[p, 2]
         for column in range(pushed.shape[1]):
             pushed[p, column] = jacobian[p, 0, column] * tx + jacobian[p, 1, column] * ty + jacobian[p, 2, column] * tz
