@@ -6,6 +6,8 @@ solid, except where two parts of a solid meet.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -18,14 +20,14 @@ def sphere(points: Points, radius: float) -> Values:
     return np.linalg.norm(points, axis=-1) - radius
 
 
-def rounded_box(points: Points, half_size: tuple[float, float, float], radius: float) -> Values:
+def rounded_box(points: Points, half_size: Sequence[float], radius: float) -> Values:
     """Axis-aligned box of the given outer half sizes whose edges are rounded by ``radius``."""
     x, y, z = (np.abs(points[:, axis]) - (half_size[axis] - radius) for axis in range(3))
     outside = np.sqrt(np.maximum(x, 0.0) ** 2 + np.maximum(y, 0.0) ** 2 + np.maximum(z, 0.0) ** 2)
     return outside + np.minimum(np.maximum(np.maximum(x, y), z), 0.0) - radius
 
 
-def board(points: Points, half_size: tuple[float, float, float], corner_radius: float, edge_radius: float) -> Values:
+def board(points: Points, half_size: Sequence[float], corner_radius: float, edge_radius: float) -> Values:
     """Flat plate of the given outer half sizes: corners of its outline rounded, edges of the outline bevelled round."""
     x, y = (np.abs(points[:, axis]) - (half_size[axis] - corner_radius) for axis in range(2))
     inside = np.minimum(np.maximum(x, y), 0.0)

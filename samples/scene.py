@@ -29,7 +29,7 @@ class Solid:
     name: str
     shape: Callable[[Points], Values]
     texture: Callable[[Points], Colours]
-    centre: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    centre: Sequence[float] = (0.0, 0.0, 0.0)
     rotation: Float[np.ndarray, "3 3"] = field(default_factory=lambda: np.eye(3))
     """Columns are the solid's axes in world coordinates."""
     scale: float = 1.0

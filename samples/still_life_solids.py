@@ -108,7 +108,7 @@ def _peg_shape(points: Points) -> Points:
 
 def _terrazzo(points: Points) -> Colours:
     """Stone chips of three sizes in speckled cement."""
-    base = mix(*palette("#a79780", "#857a6c")[:, None], fractal_noise(points, 0.35, seed=20))
+    base = mix(colour("#a79780"), colour("#857a6c"), fractal_noise(points, 0.35, seed=20))
     base *= (0.88 + 0.24 * noise(points, 0.012, seed=24))[:, None]
     for size, cover, seed in ((0.045, 0.55, 21), (0.085, 0.60, 22), (0.17, 0.50, 23)):
         waves = np.stack([noise(points, 0.4 * size, seed + 31 * axis) for axis in range(3)], axis=-1) - 0.5

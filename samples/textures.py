@@ -80,6 +80,6 @@ def cells(points: Points, size: float, colours: Palette, seed: int) -> Colours:
     return chosen * (0.75 + 0.25 * hashed(owner, seed + 8))[:, None]
 
 
-def mix(first: Colours, second: Colours, share: Values) -> Colours:
-    """``first`` where ``share`` is 0, ``second`` where it is 1."""
+def mix(first: Float[np.ndarray, " 3"], second: Float[np.ndarray, " 3"], share: Values) -> Colours:
+    """``first`` where ``share`` is 0, ``second`` where it is 1, blends between."""
     return first + (second - first) * share[:, None]
