@@ -173,6 +173,10 @@ class CpuKernels:
         _over_points(load_kernels().push, len(tangent), *given, pushed.numpy())
         return pushed
 
+    def as_matrix(self, jacobian: Float[Tensor, "n 3 feat"]) -> Float[Tensor, "n feat 3"]:
+        """See ``fused.Kernels``."""
+        return jacobian.transpose(1, 2)
+
 
 def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor, "entries f"] | None:
     """Sum the tables of the parts of the points."""

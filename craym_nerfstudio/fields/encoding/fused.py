@@ -23,7 +23,7 @@ class Upstream:
     """Gradients that reach the encoding: by features, and by the Jacobian either whole or as ``direction x pulled``."""
 
     features: Float[Tensor, "n feat"] | None = None
-    jacobian: Float[Tensor, "n 3 feat"] | None = None
+    jacobian: Tensor | None = None
     direction: Float[Tensor, "n feat"] | None = None
     pulled: Float[Tensor, "n 3"] | None = None
 
@@ -34,7 +34,7 @@ class Upstream:
 
 
 class Kernels(Protocol):
-    """What a device must provide; Jacobians are stored as [n, 3, feat]."""
+    """What a device must provide; how it stores Jacobians is its own affair."""
 
     def forward(
         self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
@@ -58,6 +58,9 @@ class Kernels(Protocol):
 
     def push(self, jacobian: Tensor, tangent: Tensor) -> Tensor:
         """``J tangent`` [n, feat]."""
+
+    def as_matrix(self, jacobian: Tensor) -> Tensor:
+        """A stored Jacobian as [n, feat, 3], by operations that autograd knows."""
 
 
 @dataclass
@@ -160,7 +163,7 @@ class FusedBackend:
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
         """Features and their derivative by x."""
         features, jacobian = _EncodeWithJacobian.apply(x, table, _Call(self.kernels, spec, weights))
-        return features, jacobian.transpose(1, 2)
+        return features, self.kernels.as_matrix(jacobian)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]

@@ -30,8 +30,10 @@ class GridSpec:
     interpolation: Literal["linear", "smoothstep"] = "linear"
 
     def __post_init__(self) -> None:
-        if self.levels < 1 or self.features_per_level < 1 or self.base_resolution < 2 or self.growth < 1:
-            raise ValueError(f"a grid needs levels, features >= 1, base_resolution >= 2, growth >= 1; got {self}")
+        if self.levels < 1 or self.base_resolution < 2 or self.growth < 1:
+            raise ValueError(f"a grid needs levels >= 1, base_resolution >= 2, growth >= 1; got {self}")
+        if self.features_per_level not in (1, 2, 4, 8):
+            raise ValueError(f"features_per_level must be 1, 2, 4 or 8; got {self}")
         if not 3 <= self.log2_table_size <= 24 or self.base_resolution * self.growth ** (self.levels - 1) > 2**20:
             raise ValueError(f"log2_table_size must lie in 3..24 and the finest resolution below 2^20; got {self}")
         if self.interpolation not in ("linear", "smoothstep"):

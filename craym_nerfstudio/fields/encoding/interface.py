@@ -82,6 +82,14 @@ def _load(name: BackendName, half_table: bool) -> Backend:
         from craym_nerfstudio.fields.encoding import cpu_backend
 
         return cpu_backend.backend()
+    if name == "triton":
+        from craym_nerfstudio.fields.encoding import triton_backend
+
+        return triton_backend.backend(half_table)
+    if name == "tcnn":
+        from craym_nerfstudio.fields.encoding.tcnn_backend import TcnnBackend
+
+        return TcnnBackend()
     from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
     return TorchBackend()
@@ -133,7 +141,7 @@ class HashEncoding(nn.Module):
         weights = resolve_level_weights(self.spec, level_weights)
         backend = self.backend_for(x)
         features, jacobian = backend.encode_with_jacobian(self._points(x), self.table, self.spec, weights)
-        return features.view(*x.shape[:-1], -1), jacobian.view(*x.shape[:-1], self.n_features, 3)
+        return features.view(*x.shape[:-1], -1), jacobian.reshape(*x.shape[:-1], self.n_features, 3)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None

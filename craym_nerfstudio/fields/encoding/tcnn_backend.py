@@ -1,0 +1,77 @@
+"""Backend for CUDA through tiny-cuda-nn, where it is importable.
+
+tiny-cuda-nn computes from our table (its layout is the one of ``grid.py``), in its own precision, usually float16. It
+knows no Jacobian, but its gradient by the input is differentiable once more: ``encode_with_pullback`` is one
+``autograd.grad`` call and is what fields use. ``encode_with_jacobian`` needs one such call per feature and is there
+for completeness. tiny-cuda-nn also traverses masked levels, whose features are then multiplied by 0.
+"""
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.pullback import Pullback, autograd_pullback
+
+
+@lru_cache(maxsize=8)
+def _native(spec: GridSpec, device: torch.device) -> Any:
+    """tiny-cuda-nn's encoding of a grid; its own parameters are never used."""
+    import tinycudann
+
+    config = {
+        "otype": "HashGrid",
+        "n_levels": spec.levels,
+        "n_features_per_level": spec.features_per_level,
+        "log2_hashmap_size": spec.log2_table_size,
+        "base_resolution": spec.base_resolution,
+        "per_level_scale": spec.growth,
+        "interpolation": "Smoothstep" if spec.smooth else "Linear",
+    }
+    native = tinycudann.Encoding(3, config).to(device)
+    if native.params.numel() != spec.n_params:
+        raise InputError(
+            f"this tiny-cuda-nn lays out the grid in another way: {native.params.numel()} numbers, not {spec.n_params}",
+            remedy="Update tiny-cuda-nn or use --pipeline.model.sdf-field.encoding triton.",
+        )
+    return native
+
+
+class TcnnBackend:
+    """tiny-cuda-nn's kernels on our table."""
+
+    name = "tcnn"
+
+    def encode(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> Float[Tensor, "n feat"]:
+        """Features of points in the unit cube."""
+        native = _native(spec, x.device)
+        features = torch.func.functional_call(native, {"params": table.view(-1)}, (x.clamp(0, 1),)).to(torch.float32)
+        if all(weight == 1 for weight in weights):
+            return features
+        return features * torch.tensor(weights, device=x.device).repeat_interleave(spec.features_per_level)
+
+    def encode_with_jacobian(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
+        """Features and their derivative by x, one backward pass per feature."""
+        differentiable = torch.is_grad_enabled()
+        with torch.enable_grad():
+            points = x.view_as(x) if differentiable and x.requires_grad else x.detach().requires_grad_()
+            features = self.encode(points, table, spec, weights)
+            rows = [
+                torch.autograd.grad(column.sum(), points, create_graph=differentiable, retain_graph=True)[0]
+                for column in features.unbind(-1)
+            ]
+        return (features if differentiable else features.detach()), torch.stack(rows, -2)
+
+    def encode_with_pullback(
+        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+    ) -> tuple[Float[Tensor, "n feat"], Pullback]:
+        """Features, and the map from their gradient to the gradient of x by one ``autograd.grad`` call."""
+        return autograd_pullback(lambda points: self.encode(points, table, spec, weights), x)

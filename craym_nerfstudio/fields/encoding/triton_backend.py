@@ -1,0 +1,124 @@
+"""Backend for CUDA: Triton kernels, nothing to compile by hand; float32, or reading a float16 copy of the table.
+
+Gradients are accumulated in float32 by atomic additions: equal runs agree to rounding, not bit for bit. With the
+environment variable ``TRITON_INTERPRET=1`` set before triton is imported, the same kernels run on CPU tensors,
+slowly.
+"""
+
+import contextlib
+from functools import lru_cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.fields.encoding import triton_kernels as kernels
+from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
+from craym_nerfstudio.fields.encoding.grid import GridSpec
+
+
+@lru_cache(maxsize=64)
+def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale, (level, offset, size, dense resolution or 0) and weight of the unmasked levels, on the device."""
+    active = [level for level, weight in enumerate(weights) if weight != 0]
+    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
+    scales = torch.tensor([spec.scales[k] for k in active], dtype=torch.float32)
+    integers = torch.tensor(rows, dtype=torch.int32).reshape(-1, 4)
+    values = torch.tensor([weights[k] for k in active], dtype=torch.float32)
+    return scales.to(device), integers.to(device), values.to(device)
+
+
+def _on(device: torch.device) -> contextlib.AbstractContextManager:
+    """Make a tensor's GPU the current one, which is where Triton launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def _float32(tensor: Tensor) -> Tensor:
+    return tensor.detach().to(torch.float32).contiguous()
+
+
+def _blocks(n: int) -> int:
+    return -(-n // kernels.BLOCK)
+
+
+class TritonKernels:
+    """Forward and backward parallel over points and levels."""
+
+    def __init__(self, half_table: bool) -> None:
+        """``half_table`` reads a float16 copy of the table, which halves the memory traffic of both passes."""
+        self.half_table = half_table
+
+    def _readable(self, table: Tensor) -> Tensor:
+        return table.detach().to(torch.float16 if self.half_table else torch.float32).contiguous()
+
+    def forward(
+        self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
+        """See ``fused.Kernels``."""
+        levels, shape = _levels(spec, weights, x.device), (spec.levels, len(x))
+        allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
+        features = allocate(*shape, spec.features_per_level, device=x.device)
+        jacobians = allocate(*shape, 3, spec.features_per_level, device=x.device) if jacobian else None
+        grid = (_blocks(len(x)), len(levels[0]))
+        if min(grid) > 0:
+            out = (features, features if jacobians is None else jacobians)
+            flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
+            with _on(x.device):
+                kernels.forward[grid](_float32(x), self._readable(table), *levels, *out, len(x), **flags)
+        return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
+
+    def backward(
+        self,
+        x: Float[Tensor, "n 3"],
+        table: Tensor,
+        spec: GridSpec,
+        weights: tuple[float, ...],
+        upstream: Upstream,
+        wants_x: bool,
+        wants_table: bool,
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """See ``fused.Kernels``."""
+        levels = _levels(spec, weights, x.device)
+        points = _float32(x)
+        grad_x = torch.zeros_like(points) if wants_x else None
+        grad_table = torch.zeros(table.shape, device=x.device) if wants_table else None
+        given = (upstream.features, upstream.jacobian, upstream.direction, upstream.pulled)
+        tensors = [points if t is None else _float32(t) for t in given]  # an absent one is never read
+        out = [points if t is None else t for t in (grad_table, grad_x)]
+        flags = {"FEATURES": given[0] is not None, "JACOBIAN": given[1] is not None, "PULLED": given[3] is not None}
+        flags |= {"TABLE": wants_table, "POINTS": wants_x, "SMOOTH": spec.smooth}
+        grid = (_blocks(len(x)), len(levels[0]))
+        if min(grid) > 0:
+            sizes = (len(x), spec.n_features, spec.features_per_level)
+            with _on(x.device):
+                kernels.backward[grid](
+                    points, self._readable(table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
+                )
+        return grad_x, grad_table
+
+    def pull(self, jacobian: Float[Tensor, "levels n 3 f"], direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
+        """See ``fused.Kernels``."""
+        levels, n, _, f = jacobian.shape
+        pulled = torch.empty(n, 3, device=jacobian.device)
+        if n > 0:
+            with _on(jacobian.device):
+                kernels.pull[(_blocks(n),)](jacobian, _float32(direction), pulled, n, levels, f, kernels.BLOCK)
+        return pulled
+
+    def push(self, jacobian: Float[Tensor, "levels n 3 f"], tangent: Float[Tensor, "n 3"]) -> Float[Tensor, "n feat"]:
+        """See ``fused.Kernels``."""
+        levels, n, _, f = jacobian.shape
+        pushed = torch.empty(n, levels * f, device=jacobian.device)
+        if n > 0:
+            with _on(jacobian.device):
+                kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
+        return pushed
+
+    def as_matrix(self, jacobian: Float[Tensor, "levels n 3 f"]) -> Float[Tensor, "n feat 3"]:
+        """See ``fused.Kernels``."""
+        return jacobian.permute(1, 0, 3, 2).reshape(jacobian.shape[1], -1, 3)
+
+
+def backend(half_table: bool = False) -> FusedBackend:
+    """The Triton backend."""
+    return FusedBackend("triton", TritonKernels(half_table))
