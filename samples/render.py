@@ -87,7 +87,7 @@ def shade(scene: Scene, points: Points, normals: Points) -> Colours:
     sky = (0.45 + 0.55 * openness) * (0.85 + 0.15 * normals[:, 2])
     lamp = np.maximum(normals @ SUN, 0.0) * sun_visibility(scene, points + 2e-3 * normals)
     # Light adds up in linear intensity; textures are display values, so the sum goes through the display's gamma.
-    light = (0.52 * sky + 0.62 * lamp) ** (1 / 2.2)
+    light = (0.64 * sky + 0.50 * lamp) ** (1 / 2.2)
     return np.clip(scene.albedo(points) * light[:, None], 0.0, 1.0)
 
 

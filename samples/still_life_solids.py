@@ -25,7 +25,7 @@ PEG_RADII = (0.165, 0.085)
 PEG_HEIGHT = 0.36
 CRAYON_HALF_LENGTH = 0.27
 
-STONES = palette("#8c4a3c", "#3f5f73", "#c79a54", "#54744f", "#2d3142", "#b9a48a", "#7a5c78", "#d08c60")
+STONES = palette("#93402f", "#2f5a75", "#c98a35", "#3f6b42", "#262a3b", "#6d4a70", "#b8562f", "#4b3428")
 BALL_COLOURS = palette("#d1495b", "#edae49", "#00798c", "#30638e", "#66a182", "#7d4f9e", "#e07a3f", "#2e294e")
 RING_COLOURS = palette("#e4572e", "#17bebb", "#ffc914", "#2e282a", "#76b041", "#8e5aa8", "#f2a6a0", "#1f4e79")
 
@@ -108,9 +108,9 @@ def _peg_shape(points: Points) -> Points:
 
 def _terrazzo(points: Points) -> Colours:
     """Stone chips of three sizes in speckled cement."""
-    base = mix(colour("#a79780"), colour("#857a6c"), fractal_noise(points, 0.35, seed=20))
+    base = mix(colour("#d6c6a4"), colour("#b8a688"), fractal_noise(points, 0.35, seed=20))
     base *= (0.88 + 0.24 * noise(points, 0.012, seed=24))[:, None]
-    for size, cover, seed in ((0.045, 0.55, 21), (0.085, 0.60, 22), (0.17, 0.50, 23)):
+    for size, cover, seed in ((0.15, 0.40, 23), (0.05, 0.60, 21), (0.085, 0.55, 22)):
         waves = np.stack([noise(points, 0.4 * size, seed + 31 * axis) for axis in range(3)], axis=-1) - 0.5
         nearest, second, owner = voronoi(points + 0.35 * size * waves, size, seed)
         chip = (hashed(owner, seed + 1) < cover) & (second - nearest > 0.16 * size)

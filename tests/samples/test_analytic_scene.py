@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from samples import primitives
 from samples.analytic_scene import (
@@ -218,7 +218,8 @@ def test_bundled_points_project_into_the_objects() -> None:
     names, c2w = bundled_cameras("train")
     for index in (0, 37):
         with Image.open(STILL_LIFE / f"{names[index]}.png") as image:
-            alpha = np.asarray(image)[..., 3]
+            # A point on a silhouette may lie between the rays of its pixel: its neighbour then has coverage.
+            alpha = np.asarray(image.getchannel("A").filter(ImageFilter.MaxFilter(3)))
         local = (points - c2w[index, :3, 3]) @ c2w[index, :3, :3]
         x = 100.0 + focal_length_px(200) * local[:, 0] / -local[:, 2]
         y = 100.0 - focal_length_px(200) * local[:, 1] / -local[:, 2]
