@@ -36,15 +36,16 @@ def annealed_kernel_scale_px(
     final_px: float = 2.0,
     residuals_px: Float[Tensor, "*matches"] | None = None,
 ) -> Float[Tensor, ""] | float:
-    """Scale of the robust kernel: falls geometrically from `initial_px` to `final_px` over `steps`.
+    """Scale of the robust kernel: falls geometrically from `initial_px` to `final_px` over `steps` (0: has fallen).
 
-    With `residuals_px` it follows the batch instead, ``max(final_px, 1.5 x median)`` without gradient: poses that are
-    80 px off are then still pulled by most of their matches, and good poses are not disturbed by a wide kernel.
+    With `residuals_px` it is at least 1.5 x their median, without gradient: poses that are 80 px off are then still
+    pulled by most of their matches. The schedule stays a floor, or cameras that lag behind would count as outliers.
     """
-    if residuals_px is not None and residuals_px.numel() > 0:
-        return (1.5 * residuals_px.detach().median()).clamp_min(final_px)
-    progress = min(max(step / max(steps, 1), 0.0), 1.0)
-    return initial_px * math.exp(progress * math.log(final_px / initial_px))
+    progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 1.0
+    scheduled = initial_px * math.exp(progress * math.log(final_px / initial_px))
+    if residuals_px is None or residuals_px.numel() == 0:
+        return scheduled
+    return (1.5 * residuals_px.detach().median()).clamp_min(scheduled)
 
 
 def robust_cost(

@@ -27,10 +27,12 @@ def look_at(position: Tensor, target: Tensor) -> Tensor:
     return torch.stack([right, torch.linalg.cross(backward, right, dim=-1), backward, position], dim=-1)
 
 
-def make_dome(cameras: int = 8, points: int = 60, seed: int = 0, dtype: torch.dtype = torch.float64) -> Dome:
-    """Cameras 3 to 4 units from the origin, and every point of the unit sphere that a pair of them sees."""
+def make_dome(
+    cameras: int = 8, points: int = 60, seed: int = 0, dtype: torch.dtype = torch.float64, around: bool = False
+) -> Dome:
+    """Cameras 3 to 4 units from the origin, on a sector or all around, and the points of the unit sphere they share."""
     generator = torch.Generator().manual_seed(seed)
-    azimuth = torch.rand(cameras, generator=generator, dtype=dtype) * 2 - 1
+    azimuth = (torch.rand(cameras, generator=generator, dtype=dtype) * 2 - 1) * (torch.pi if around else 1.0)
     height = torch.rand(cameras, generator=generator, dtype=dtype) * 0.6 + 0.2
     ring = torch.stack([azimuth.cos(), azimuth.sin(), height], dim=-1)
     distance = 3 + torch.rand(cameras, 1, generator=generator, dtype=dtype)

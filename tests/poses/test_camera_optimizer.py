@@ -6,9 +6,16 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.geometry.lie import compose, se3_exp
-from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
-from tests.dome import make_dome
+from craym_nerfstudio.geometry.alignment import pose_errors
+from craym_nerfstudio.geometry.lie import compose, inverse, se3_exp
+from craym_nerfstudio.losses import annealed_kernel_scale_px, epipolar_loss, epipolar_residuals_px
+from craym_nerfstudio.poses.camera_optimizer import (
+    CraymCameraOptimizer,
+    CraymCameraOptimizerConfig,
+    distances_ahead,
+)
+from craym_nerfstudio.poses.noise import perturb_poses
+from tests.dome import FOCAL_PX, make_dome
 
 CAMERAS = 5
 NAMES = [f"images/frame_{index}.png" for index in range(CAMERAS)]
@@ -44,9 +51,10 @@ def rays_of(c2w: torch.Tensor, indices: torch.Tensor) -> RayBundle:
     return cameras_at(c2w).generate_rays(indices[:, None], torch.stack([rows, 39.5 - rows], dim=-1))
 
 
+@pytest.mark.parametrize("pivot", ["scene", "camera"])
 @pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
-def test_viewer_delta_leads_to_the_optimised_pose(mode) -> None:
-    optimizer = make_optimizer(mode)
+def test_viewer_delta_leads_to_the_optimised_pose(mode, pivot) -> None:
+    optimizer = make_optimizer(mode, pivot=pivot)
     indices = torch.tensor([3, 0, 3])
     torch.testing.assert_close(compose(dataset_poses()[indices], optimizer(indices)), optimizer.optimised_c2w(indices))
     torch.testing.assert_close(optimizer.get_correction_matrices(), optimizer(torch.arange(CAMERAS)))
@@ -102,12 +110,39 @@ def test_apply_to_camera() -> None:
     assert len(optimizer.apply_to_camera(camera).tolist()[0]) == 3
 
 
-def test_a_rotation_turns_the_camera_about_its_own_centre() -> None:
-    for mode in ("SO3xR3", "SE3"):
-        optimizer = make_optimizer(mode, moved=False, start=False)
+@pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
+def test_a_rotation_turns_the_camera_about_its_pivot(mode) -> None:
+    for pivot in ("camera", "scene"):
+        optimizer = make_optimizer(mode, moved=False, start=False, pivot=pivot)
         with torch.no_grad():
             optimizer.residual[:, 3:] = 0.3
-        assert torch.equal(optimizer.optimised_c2w()[..., 3], dataset_poses()[..., 3])
+        turned = optimizer.optimised_c2w().detach()
+        if pivot == "camera":
+            assert torch.equal(turned[..., 3], dataset_poses()[..., 3])
+        else:
+            # These cameras look at the origin, which stays in the middle of the image at its distance.
+            origin = inverse(turned)[..., 3]
+            torch.testing.assert_close(origin, inverse(dataset_poses())[..., 3], rtol=0, atol=1e-5)
+
+
+def test_a_translation_is_in_units_of_the_distance_to_the_scene() -> None:
+    optimizer = make_optimizer(moved=False, start=False)
+    with torch.no_grad():
+        optimizer.residual[:, 0] = 0.1
+    shift = (optimizer.optimised_c2w() - dataset_poses())[..., 3].norm(dim=-1)
+    torch.testing.assert_close(shift.detach(), 0.1 * dataset_poses()[..., 3].norm(dim=-1))
+
+
+def test_distances_ahead() -> None:
+    """Two cameras see the point 2 and 3 units ahead; one looks away from it and one is nearly on it."""
+    poses = torch.eye(4)[:3].repeat(4, 1, 1)
+    poses[:, 2, 3] = torch.tensor([2.0, 3.0, -1.0, 0.1])
+    assert distances_ahead(poses).tolist() == [2.0, 3.0, 2.0, 2.0]
+    torch.testing.assert_close(distances_ahead(poses, torch.tensor([5.0, 5.0, -1.0]))[:2], torch.tensor([3.0, 4.0]))
+    assert distances_ahead(poses[2:3]).tolist() == [1.0]
+    optimizer = CraymCameraOptimizerConfig().setup(num_cameras=4, device="cpu")
+    optimizer.set_poses(poses, center=torch.tensor([0.0, 0.0, -1.0]))
+    torch.testing.assert_close(optimizer.pivot_distance[:2], torch.tensor([3.0, 4.0]))
 
 
 def test_off_mode_has_nothing_to_optimise_and_stays_at_the_start() -> None:
@@ -142,7 +177,7 @@ def test_unknown_fixed_camera_is_an_error() -> None:
 
 
 def test_parameters_prior_and_metrics() -> None:
-    optimizer = make_optimizer(start=False, trans_l2_penalty=2.0, rot_l2_penalty=3.0)
+    optimizer = make_optimizer(start=False, pivot="camera", trans_l2_penalty=2.0, rot_l2_penalty=3.0)
     with torch.no_grad():
         optimizer.residual.zero_()
         optimizer.residual[0] = torch.tensor([0.3, 0.0, 0.4, 0.0, 0.1, 0.0])
@@ -174,7 +209,7 @@ def test_gradcheck_of_the_pose_residual(mode) -> None:
 def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
     trained = make_optimizer(fixed_cameras=("frame_1.png",))
     state = trained.state_dict()
-    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable"}
+    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance"}
     fresh = make_optimizer(moved=False, start=False)
     fresh.load_state_dict(state)
     assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and not fresh.trainable[1]
@@ -191,3 +226,24 @@ def test_wrong_number_of_poses_is_refused() -> None:
     optimizer = CraymCameraOptimizerConfig().setup(num_cameras=CAMERAS, device="cpu")
     with pytest.raises(ValueError, match="4 poses for 5 cameras"):
         optimizer.set_poses(dataset_poses()[:4])
+
+
+def test_turning_about_the_scene_lets_the_epipolar_loss_find_the_poses() -> None:
+    """From the same noise, with the same optimiser, only the pivot in the scene ends near the truth."""
+    dome = make_dome(12, points=60, around=True, seed=1)
+    start, views = perturb_poses(dome.c2w, "barf", 1).float(), dome.views
+    bearings = dome.bearings.float()
+    errors = {}
+    for pivot in ("scene", "camera"):
+        optimizer = CraymCameraOptimizerConfig(pivot=pivot).setup(num_cameras=12, device="cpu")
+        optimizer.set_poses(start)
+        adam = torch.optim.Adam(optimizer.parameters(), lr=1e-2)
+        for step in range(300):
+            adam.param_groups[0]["lr"] = 1e-2 * 0.05 ** (step / 300)
+            c2w_i, c2w_j = optimizer.optimised_c2w()[views].unbind(1)
+            residuals = epipolar_residuals_px(c2w_i, c2w_j, bearings[:, 0], bearings[:, 1], FOCAL_PX)
+            adam.zero_grad()
+            epipolar_loss(residuals, annealed_kernel_scale_px(step, 300, residuals_px=residuals)).backward()
+            adam.step()
+        errors[pivot] = pose_errors(optimizer.optimised_c2w(), dome.c2w).rotation_deg_mean
+    assert errors["scene"] < 1 < 5 < errors["camera"]
