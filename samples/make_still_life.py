@@ -86,8 +86,8 @@ def write_picture(path: Path, width: int = 800, height: int = 600) -> None:
     """One large view on white for the project's README."""
     elevation, azimuth = np.deg2rad(24.0), np.deg2rad(-72.0)
     heading = [np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth), np.sin(elevation)]
-    c2w = look_at(4.6 * np.array(heading), np.array([0.0, 0.0, -0.02]))
-    rgba, _, _ = render(still_life(), c2w, 1.8 * focal_length_px(height), width, height, samples_per_axis=4)
+    c2w = look_at(4.6 * np.array(heading), np.array([0.02, 0.0, -0.05]))
+    rgba, _, _ = render(still_life(), c2w, 1.68 * focal_length_px(height), width, height, samples_per_axis=4)
     image = Image.fromarray(rgba, "RGBA")
     page = Image.new("RGBA", image.size, "white")
     page.alpha_composite(image)
