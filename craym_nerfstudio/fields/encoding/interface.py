@@ -141,7 +141,7 @@ class HashEncoding(nn.Module):
         weights = resolve_level_weights(self.spec, level_weights)
         backend = self.backend_for(x)
         features, jacobian = backend.encode_with_jacobian(self._points(x), self.table, self.spec, weights)
-        return features.view(*x.shape[:-1], -1), jacobian.reshape(*x.shape[:-1], self.n_features, 3)
+        return features.view(*x.shape[:-1], self.n_features), jacobian.reshape(*x.shape[:-1], self.n_features, 3)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None

@@ -116,7 +116,8 @@ class TritonKernels:
 
     def as_matrix(self, jacobian: Float[Tensor, "levels n 3 f"]) -> Float[Tensor, "n feat 3"]:
         """See ``fused.Kernels``."""
-        return jacobian.permute(1, 0, 3, 2).reshape(jacobian.shape[1], -1, 3)
+        levels, n, _, f = jacobian.shape
+        return jacobian.permute(1, 0, 3, 2).reshape(n, levels * f, 3)
 
 
 def backend(half_table: bool = False) -> FusedBackend:
