@@ -1,6 +1,8 @@
-"""The one error type shown to users for bad input."""
+"""The one error type shown to users for bad input, and how it is shown."""
 
+import sys
 from pathlib import Path
+from types import TracebackType
 
 
 class InputError(ValueError):
@@ -13,3 +15,30 @@ class InputError(ValueError):
 
     def __reduce__(self) -> tuple:
         return type(self), (self.problem, self.path, self.remedy)
+
+
+def print_error(error: InputError) -> None:
+    """One line on stderr, however long: a path that was wrapped could not be copied."""
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(stderr=True, soft_wrap=True).print(Text.assemble(("Error: ", "bold red"), str(error)))
+
+
+class _InputErrorHook:
+    """Exception hook that shows input errors without their traceback and hands everything else on."""
+
+    def __init__(self) -> None:
+        self.previous = sys.excepthook
+
+    def __call__(self, kind: type[BaseException], value: BaseException, traceback: TracebackType | None) -> None:
+        if isinstance(value, InputError):
+            print_error(value)
+        else:
+            self.previous(kind, value, traceback)
+
+
+def show_input_errors() -> None:
+    """From now on an InputError that nobody catches ends the program with its message instead of a traceback."""
+    if not isinstance(sys.excepthook, _InputErrorHook):
+        sys.excepthook = _InputErrorHook()

@@ -17,6 +17,7 @@ from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.key_rays import KeyRaySource, MatchedPairs
 from craym_nerfstudio.data.start import PoseStart, pose_start
 from craym_nerfstudio.data.views import views_from_outputs
+from craym_nerfstudio.errors import show_input_errors
 
 
 @dataclass
@@ -69,6 +70,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     start: PoseStart | None = None
 
     def __init__(self, config: CraymDataManagerConfig, *args: Any, **kwargs: Any) -> None:
+        show_input_errors()
         parser = config.dataparser
         if isinstance(parser, CraymDataParserConfig):
             parser.pose_noise, parser.pose_noise_seed = config.pose_noise, config.pose_noise_seed
