@@ -1,6 +1,7 @@
 """The CRAYM model: wires camera optimizer, renderer, key-ray modules and losses to nerfstudio's model contract."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
@@ -112,7 +113,22 @@ class CraymModel(Model):
         self.register_buffer("radius", torch.ones(()))
         self.register_buffer("background_rgb", torch.tensor(metadata["background_rgb"], dtype=torch.float32), persistent=False)
         self.step = 0
-        self.scene.refresh_grid(self._state(jitter=False).level_weights)
+        self.scene.refresh_grid(self.level_weights)
+
+    @property
+    def level_weights(self) -> Float[Tensor, " levels"]:
+        """Weights of the hash grid's levels at the current step."""
+        return self._state(jitter=False).level_weights
+
+    @property
+    def field(self) -> SimpleNamespace:
+        """What the host's marching-cubes exporter asks for: the SDF, by its name for it."""
+        return SimpleNamespace(forward_geonetwork=lambda points: self.sdf(points)[:, None])
+
+    @torch.no_grad()
+    def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
+        """Signed distance at points of the host's frame, in its units; trained inside the region only."""
+        return self.radius * self.scene.field.sdf((points - self.center) / self.radius, self.level_weights)
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Groups ``fields``, ``variance`` and ``camera_opt``."""
@@ -135,7 +151,7 @@ class CraymModel(Model):
 
     def _refresh_grid(self, step: int) -> None:
         parts = self.config.grid_refresh_steps
-        self.scene.refresh_grid(self._state(jitter=False).level_weights, step % parts, parts)
+        self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
     def _state(self, jitter: bool) -> RenderState:
         config = self.config
