@@ -105,6 +105,13 @@ class CraymDataParser(DataParser):
     config: CraymDataParserConfig
     _scene: _Scene | None = None
 
+    @property
+    def field_frame(self) -> FieldFrame:
+        """The map from the user's world to the field's in double precision; the outputs carry it in single."""
+        if self._scene is None:
+            self._scene = _load_scene(self.config)
+        return self._scene.field_frame
+
     def _generate_dataparser_outputs(self, split: str = "train", **_: dict | None) -> DataparserOutputs:
         if self._scene is None:
             self._scene = _load_scene(self.config)
