@@ -73,7 +73,7 @@ _full = TrainerConfig(
     vis="viewer+tensorboard",
 )
 
-LITE_STEPS = 6000
+LITE_STEPS = 7000
 
 _lite = TrainerConfig(
     _target=CraymTrainer,
@@ -87,18 +87,19 @@ _lite = TrainerConfig(
     pipeline=CraymPipelineConfig(
         datamanager=CraymDataManagerConfig(
             dataparser=CraymDataParserConfig(max_image_size_px=400),
-            train_num_rays_per_batch=512,
-            num_patches=2,
+            train_num_rays_per_batch=640,
+            num_patches=1,
             num_key_pairs=12,
             num_aux_rays=4,
         ),
         model=CraymModelConfig(
             sdf_field=SDFFieldConfig(
-                num_levels=8, log2_table_size=15, base_resolution=16, growth=1.64, hidden_layers=1
+                num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1
             ),
             color_hidden_layers=2,
             point_alignment_steps=(2000, 3000),
-            steps_per_level=300,
+            steps_per_level=200,
+            epipolar_anneal_steps=2000,
             cosine_anneal_steps=1000,
             fine_samples=24,
         ),

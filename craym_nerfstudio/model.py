@@ -56,6 +56,8 @@ class CraymModelConfig(ModelConfig):
     """Weight of the epipolar loss L_e (Eq. 6), per pixel."""
     epipolar_scale_px: float = 1.0
     """Residual at which the epipolar loss turns robust, once the poses have settled."""
+    epipolar_anneal_steps: int = 8000
+    """Steps over which that residual shrinks from 20 px."""
     point_alignment_loss_mult: float = 0.1
     """Weight of the point alignment loss L_a (Eq. 7), once it is fully on."""
     point_alignment_steps: tuple[int, int] = (6000, 9000)
@@ -280,7 +282,9 @@ class CraymModel(Model):
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
             residuals = self._residuals_px(outputs["train_c2w"], pairs)
             many = self._residuals_px(outputs["train_c2w"], matches.epipolar)
-            scale = losses.annealed_kernel_scale_px(0, 0, final_px=config.epipolar_scale_px, residuals_px=many)
+            scale = losses.annealed_kernel_scale_px(
+                self.step, config.epipolar_anneal_steps, final_px=config.epipolar_scale_px, residuals_px=many
+            )
             result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
                 torch.cat([residuals, many]), scale, torch.cat([trust, matches.epipolar.confidence])
             )

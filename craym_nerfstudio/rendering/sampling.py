@@ -124,7 +124,8 @@ def sample_rays(
     spread = weights + 0.02 / coarse * weights.sum(-1, keepdim=True) + 1e-4 / coarse
     fine_edges = importance_edges(edges, spread, stratified(fine + 1, rays, jitter, device))
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
-    steps = fine_edges[:, 1:] - fine_edges[:, :-1]
+    # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
+    steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
     expected = _largest_weight(grid, origins, directions, fine_edges, sharpness)
     active = meets[:, None] & (expected > keep_below)
     return RaySamples(middles, steps, active)
