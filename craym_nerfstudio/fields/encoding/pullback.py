@@ -19,6 +19,8 @@ def autograd_pullback(
         features = encode(points)
 
     def pullback(gradient: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
+        if not features.requires_grad:  # every level is masked
+            return torch.zeros_like(x)
         (result,) = torch.autograd.grad(features, points, gradient, create_graph=differentiable, retain_graph=True)
         return result
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.grid import GridSpec
 from craym_nerfstudio.fields.encoding.pullback import Pullback, autograd_pullback
+from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
 
 @lru_cache(maxsize=8)
@@ -50,6 +51,8 @@ class TcnnBackend:
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
     ) -> Float[Tensor, "n feat"]:
         """Features of points in the unit cube."""
+        if len(x) == 0:
+            return TorchBackend().encode(x, table, spec, weights)
         native = _native(spec, x.device)
         features = torch.func.functional_call(native, {"params": table.view(-1)}, (x.clamp(0, 1),)).to(torch.float32)
         if all(weight == 1 for weight in weights):
