@@ -17,6 +17,7 @@ from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.fields.sdf_field import SDFFieldConfig
 from craym_nerfstudio.model import CraymModelConfig
 from craym_nerfstudio.pipeline import CraymPipelineConfig
+from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizerConfig
 from craym_nerfstudio.schedulers import WarmupDecaySchedulerConfig
 from craym_nerfstudio.trainer import CraymTrainer
 
@@ -49,7 +50,7 @@ def _optimizers(steps: int, warmup: int, field_lr: float) -> dict:
         },
         "variance": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": deepcopy(decay)},
         "camera_opt": {
-            "optimizer": AdamOptimizerConfig(lr=1e-3, eps=1e-15, weight_decay=0.0),
+            "optimizer": AdamOptimizerConfig(lr=3e-3, eps=1e-15, weight_decay=0.0),
             "scheduler": WarmupDecaySchedulerConfig(warmup_steps=warmup, final_ratio=0.01, max_steps=steps),
         },
     }
@@ -93,6 +94,7 @@ _lite = TrainerConfig(
             num_aux_rays=4,
         ),
         model=CraymModelConfig(
+            camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1500),
             sdf_field=SDFFieldConfig(
                 num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1
             ),

@@ -150,6 +150,7 @@ class CraymModel(Model):
     def update_to_step(self, step: int) -> None:
         """Everything scheduled follows from this number."""
         self.step = step
+        self.camera_optimizer.update_to_step(step)
 
     def _refresh_grid(self, step: int) -> None:
         parts = self.config.grid_refresh_steps
@@ -282,8 +283,10 @@ class CraymModel(Model):
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
             residuals = self._residuals_px(outputs["train_c2w"], pairs)
             many = self._residuals_px(outputs["train_c2w"], matches.epipolar)
+            # Poses that fit their matches already need no wide kernel.
+            anneal = 0 if bool(self.camera_optimizer.settled) else config.epipolar_anneal_steps
             scale = losses.annealed_kernel_scale_px(
-                self.step, config.epipolar_anneal_steps, final_px=config.epipolar_scale_px, residuals_px=many
+                self.step, anneal, final_px=config.epipolar_scale_px, residuals_px=many
             )
             result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
                 torch.cat([residuals, many]), scale, torch.cat([trust, matches.epipolar.confidence])

@@ -42,17 +42,19 @@ class CraymPipeline(VanillaPipeline):
     config: CraymPipelineConfig
     datamanager: CraymDataManager
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(self, config: CraymPipelineConfig, *args: Any, **kwargs: Any) -> None:
+        config.datamanager.fixed_cameras = config.model.camera_optimizer.fixed_cameras
+        super().__init__(config, *args, **kwargs)
         input_c2w = self.datamanager.train_dataset.cameras.camera_to_worlds
         start = self.datamanager.start
         names = self.datamanager.train_dataset.metadata["image_names"]
         start_c2w = input_c2w if start is None else torch.from_numpy(start.c2w).to(input_c2w)
-        self.craym_model.camera_optimizer.set_poses(input_c2w, start_c2w, names)
+        model = self.craym_model
         if start is not None and start.region is not None:
-            center, radius = start.region
-            self.craym_model.center.copy_(torch.as_tensor(center))
-            self.craym_model.radius.fill_(float(radius))
+            model.center.copy_(torch.from_numpy(start.region.center))
+            model.radius.fill_(start.region.radius)
+        settled = start is not None and start.stage_zero is not None
+        model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled)
 
     @property
     def craym_model(self) -> CraymModel:

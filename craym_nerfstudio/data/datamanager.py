@@ -17,6 +17,7 @@ from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.key_rays import KeyRaySource, MatchedPairs
 from craym_nerfstudio.data.start import PoseStart, pose_start
 from craym_nerfstudio.data.views import views_from_outputs
+from craym_nerfstudio.poses.camera_optimizer import fixed_camera_mask
 from craym_nerfstudio.errors import show_input_errors
 
 
@@ -50,7 +51,9 @@ class CraymDataManagerConfig(VanillaDataManagerConfig):
     reference_poses: Path | None = None
     """True poses of the same images (matched by file name), for metrics alone."""
     cache_dir: Path = Path("outputs/cache")
-    """Where matches are kept between runs."""
+    """Where matches and stage 0 are kept between runs."""
+    fixed_cameras: tuple[str, ...] = ()
+    """Images whose poses are exact; set by the pipeline from the camera optimizer's flag of this name."""
     seed: int = 0
     """Seed of the rays drawn at each step."""
 
@@ -102,9 +105,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
             return
         self.images = load_image_store(outputs).to(self.device)
         views = views_from_outputs(outputs)
-        self.start = pose_start(
-            views, self.config.matcher, self.config.pose_init, self.config.cache_dir
-        )
+        fixed = fixed_camera_mask(self.config.fixed_cameras, views.names).nonzero()[:, 0].tolist()
+        self.start = pose_start(views, self.config, outputs.metadata["has_alpha"], fixed)
         if self.start.matches is not None:
             source = KeyRaySource(self.start.matches, views.focal_px, views.size_px)
             self.key_source = source.to(self.device)

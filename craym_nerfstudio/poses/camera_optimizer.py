@@ -44,6 +44,10 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     """Weight of the mean squared rotation of the residuals (radians)."""
     fixed_cameras: tuple[str, ...] = ()
     """Names or globs of images whose input poses are exact and must not move."""
+    settled_step: float = 0.03
+    """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has already adjusted."""
+    settled_delay_steps: int = 3000
+    """Training steps for which adjusted poses wait: a field that is still a blur would only pull them off."""
 
 
 class CraymCameraOptimizer(CameraOptimizer):
@@ -57,6 +61,10 @@ class CraymCameraOptimizer(CameraOptimizer):
     trainable: Bool[Tensor, "cams"]
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a residual turns its camera about."""
+    settled: Bool[Tensor, ""]
+    """Whether the start poses were adjusted to matched rays already."""
+    waiting: bool = False
+    """Set while settled poses wait for the field."""
 
     def __init__(
         self, config: CraymCameraOptimizerConfig, num_cameras: int, device: torch.device | str = "cpu", **kwargs: Any
@@ -70,6 +78,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         self.register_buffer("start_c2w", identity.clone())
         self.register_buffer("trainable", torch.ones(num_cameras, dtype=torch.bool, device=device))
         self.register_buffer("pivot_distance", torch.ones(num_cameras, device=device))
+        self.register_buffer("settled", torch.zeros((), dtype=torch.bool, device=device))
         self._has_poses = False
         if config.mode != "off":
             self.residual = nn.Parameter(torch.zeros(num_cameras, 6, device=device))
@@ -85,6 +94,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         start_c2w: Float[Tensor, "cams 3 4"] | None = None,
         names: Sequence[str] | None = None,
         center: Float[Tensor, "3"] | None = None,
+        settled: bool = False,
     ) -> None:
         """Tells the dataset's poses, where to start (default: there) and the names that `fixed_cameras` refers to.
 
@@ -100,7 +110,12 @@ class CraymCameraOptimizer(CameraOptimizer):
             self.trainable.copy_(~fixed)
             self.start_c2w[fixed] = self.input_c2w[fixed]
         self.pivot_distance.copy_(distances_ahead(self.start_c2w, center))
+        self.settled.fill_(settled)
         self._has_poses = True
+
+    def update_to_step(self, step: int) -> None:
+        """Hold settled poses until the field can tell something about them."""
+        self.waiting = bool(self.settled) and step < self.config.settled_delay_steps
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable in the residual.
@@ -109,7 +124,9 @@ class CraymCameraOptimizer(CameraOptimizer):
         start = self.start_c2w[chosen]
         if self.config.mode == "off":
             return start
-        xi = self.residual[chosen] * self.trainable[chosen, None]
+        residual = self.residual.detach() if self.waiting else self.residual
+        step = torch.where(self.settled, self.config.settled_step, 1.0)
+        xi = residual[chosen] * (self.trainable[chosen, None] * step)
         exponential = se3_exp if self.config.mode == "SE3" else so3xr3_exp
         if self.config.pivot == "camera":
             return compose(start, exponential(xi))
