@@ -1,0 +1,91 @@
+"""The similarity that takes a solution to the rough poses, from positions and rotations together."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses
+from craym_nerfstudio.geometry.lie import rotation_angle_deg, skew, so3_exp, so3_log
+
+_ROUNDS = 15
+
+
+def align_to_rough(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"]) -> Similarity:
+    """Robust similarity (float64) of all seven freedoms, `c2w` frame to `rough_c2w` frame.
+
+    Camera centres of a short arc say little about rotation, and the rotations of rough poses are as good as their
+    positions: both count, each by its own spread (reweighted least squares, Cauchy). Needs two cameras for the scale.
+    """
+    start = align_poses(c2w, rough_c2w, robust=True)
+    scale, rotation, translation = start.scale.clone(), start.rotation, start.translation
+    centers, targets = c2w[..., 3], rough_c2w[..., 3]
+    if len(c2w) < 3:
+        return start
+    for _ in range(_ROUNDS):
+        turned = (scale * (rotation @ centers[..., None])).squeeze(-1)
+        offset = targets - turned - translation
+        twist = so3_log(rough_c2w[..., :3] @ (rotation @ c2w[..., :3]).transpose(-1, -2))
+        angles, distances = twist.norm(dim=-1), offset.norm(dim=-1)
+        sigma_angle = (angles.quantile(0.5) / 1.54).clamp_min(1e-9)
+        sigma_distance = (distances.quantile(0.5) / 1.54).clamp_min(1e-9 * turned.norm(dim=-1).mean() + 1e-300)
+        weight = 1 / (1 + (angles / sigma_angle).square() / 9 + (distances / sigma_distance).square() / 9)
+        rows_turn = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3) / sigma_angle
+        rows_turn = torch.cat([rows_turn, torch.zeros(len(c2w), 3, 4, dtype=c2w.dtype)], dim=-1)
+        eye = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3)
+        rows_move = torch.cat([-skew(turned), turned[..., None], eye], dim=-1) / sigma_distance
+        rows = torch.cat([rows_turn, rows_move], dim=1) * weight.sqrt()[:, None, None]
+        values = torch.cat([twist / sigma_angle, offset / sigma_distance], dim=1) * weight.sqrt()[:, None]
+        step = torch.linalg.lstsq(rows.flatten(0, 1), values.reshape(-1, 1)).solution.squeeze(-1)
+        rotation = so3_exp(step[:3]) @ rotation
+        scale = scale * step[3].clamp(-0.5, 0.5).exp()
+        translation = translation + step[4:]
+        if float(step[:3].norm()) < 1e-12 and float(step[3].abs()) < 1e-12:
+            break
+    return Similarity(scale, rotation, translation)
+
+
+def pose_spread(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"]) -> tuple[float, float]:
+    """Robust standard deviation per axis between two sets of poses in one frame: world units, radians."""
+    angles = torch.deg2rad(rotation_angle_deg(c2w[..., :3].transpose(-1, -2) @ rough_c2w[..., :3]))
+    distances = (c2w[..., 3] - rough_c2w[..., 3]).norm(dim=-1)
+    # 1.54: median length of a 3-vector with unit normal components.
+    return float(distances.quantile(0.5)) / 1.54, float(angles.quantile(0.5)) / 1.54
+
+
+def frame_of(
+    c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"], fixed: Bool[np.ndarray, " cams"]
+) -> Similarity:
+    """Similarity to the rough frame: through the fixed cameras where there are any, robust through all otherwise.
+
+    One fixed camera gives rotation and position; the scale is then that of the robust fit.
+    """
+    held = torch.from_numpy(fixed)
+    if int(held.sum()) == 0:
+        return align_to_rough(c2w, rough_c2w)
+    if int(held.sum()) > 1:
+        return align_poses(c2w[held], rough_c2w[held])
+    scale = align_to_rough(c2w, rough_c2w).scale
+    (own,), (target,) = c2w[held], rough_c2w[held]
+    rotation = target[:, :3] @ own[:, :3].T
+    return Similarity(scale, rotation, target[:, 3] - scale * rotation @ own[:, 3])
+
+
+def settle(
+    c2w: Float[Tensor, "cams 3 4"],
+    points: Float[Tensor, "points 3"],
+    rough_c2w: Float[Tensor, "cams 3 4"],
+    camera_component: Int[np.ndarray, " cams"],
+    point_component: Int[np.ndarray, " points"],
+    fixed: Bool[np.ndarray, " cams"],
+) -> tuple[Float[Tensor, "cams 3 4"], Float[Tensor, "points 3"]]:
+    """Poses and points with every component without a fixed camera put back into the rough frame."""
+    c2w, points = c2w.clone(), points.clone()
+    for label in range(int(camera_component.max(initial=-1)) + 1):
+        members = camera_component == label
+        if (members & fixed).any() or members.sum() < 2:
+            continue
+        chosen, own = torch.from_numpy(members), torch.from_numpy(point_component == label)
+        similarity = align_to_rough(c2w[chosen], rough_c2w[chosen])
+        c2w[chosen], points[own] = similarity.poses(c2w[chosen]), similarity.points(points[own])
+    return c2w, points

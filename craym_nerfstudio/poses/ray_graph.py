@@ -1,0 +1,102 @@
+"""Matches as a graph: a node is a keypoint of an image with its ray, an edge is a match."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.geometry.epipolar import essential_from_motion, relative_pose, sampson_distance
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.tracks import build_tracks
+
+
+@dataclass(frozen=True)
+class RayGraph:
+    """Keypoints that take part in matches, and the matches as pairs of them."""
+
+    matches: Matches
+    image: Int[np.ndarray, " nodes"]
+    """Ascending; within an image keypoint ids ascend."""
+    keypoint_id: Int[np.ndarray, " nodes"]
+    keypoint_px: Float[np.ndarray, "nodes 2"]
+    bearing: Float[np.ndarray, "nodes 3"]
+    spread: Float[np.ndarray, " nodes"]
+    """Standard deviation of the keypoint relative to that of the finest ones (>= 1)."""
+    ends: Int[np.ndarray, "matches 2"]
+    focal_px: Float[np.ndarray, " cams"]
+
+    @property
+    def num_images(self) -> int:
+        """Number of cameras, those without any match included."""
+        return len(self.focal_px)
+
+    @property
+    def images_of_matches(self) -> Int[np.ndarray, "matches 2"]:
+        """The two images of every match."""
+        return self.image[self.ends]
+
+    def sigma_rad(self, sigma_px: float) -> Float[np.ndarray, " nodes"]:
+        """Standard deviation of each bearing when the finest keypoints have `sigma_px` (focal length of the centre)."""
+        # Away from the axis of a pinhole a pixel covers less: cos^2 radially, cos across; their mean in between.
+        cosine = np.abs(self.bearing[:, 2]).clip(0.2, 1.0)
+        return sigma_px * self.spread / self.focal_px[self.image] * cosine**1.5
+
+    def epipolar_px(self, c2w: Float[Tensor, "cams 3 4"]) -> Float[np.ndarray, " matches"]:
+        """Sampson distance of every match under given poses, in pixels of the mean focal length of its two views."""
+        i, j = torch.from_numpy(self.images_of_matches).unbind(-1)
+        return self._distance_px(relative_pose(c2w[i], c2w[j]))
+
+    def pair_epipolar_px(self) -> Float[np.ndarray, " matches"]:
+        """Sampson distance of every match under the motion estimated from its pair alone, in pixels."""
+        motion = np.concatenate([self.matches.rotation, self.matches.translation[..., None]], axis=-1)
+        return self._distance_px(torch.from_numpy(motion.astype(np.float64)[self.matches.pair_of_match]))
+
+    def _distance_px(self, motion: Float[Tensor, "matches 3 4"]) -> Float[np.ndarray, " matches"]:
+        first, second = torch.from_numpy(self.bearing[self.ends]).unbind(1)
+        angle = sampson_distance(essential_from_motion(motion), first, second)
+        return angle.numpy() * self.focal_px[self.images_of_matches].mean(-1)
+
+    def tracks(
+        self, keep: Bool[np.ndarray, " matches"], trust: Float[np.ndarray, " matches"]
+    ) -> Int[np.ndarray, " nodes"]:
+        """Track of every node over the matches kept, joined most trusted first; -1 for nodes without."""
+        chosen = self.matches.subset(keep)
+        built = build_tracks(replace(chosen, confidence=trust[keep].astype(np.float32)))
+        track = np.full(len(self.image), -1)
+        stride = int(self.keypoint_id.max(initial=0)) + 1
+        own = self.image * stride + self.keypoint_id
+        track[np.searchsorted(own, built.image.astype(np.int64) * stride + built.keypoint_id)] = built.track_of_entry
+        return track
+
+
+def connected(edges: Int[np.ndarray, "edges 2"], count: int) -> Int[np.ndarray, " count"]:
+    """Component label of each of `count` vertices."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
+    return connected_components(graph, directed=False)[1]
+
+
+def ray_graph(matches: Matches, focal_px: Float[np.ndarray, " cams"]) -> RayGraph:
+    """Graph of all matches; keypoints are told apart by their id within their image."""
+    # One integer per (image, keypoint): unique() then numbers the nodes by image and id.
+    stride = int(matches.keypoint_ids.max(initial=0)) + 1
+    codes = matches.images.astype(np.int64) * stride + matches.keypoint_ids
+    unique, first, ends = np.unique(codes.ravel(), return_index=True, return_inverse=True)
+    return RayGraph(
+        matches=matches,
+        image=unique // stride,
+        keypoint_id=unique % stride,
+        keypoint_px=matches.keypoints.reshape(-1, 2)[first].astype(np.float64),
+        bearing=_unit(matches.bearings.reshape(-1, 3)[first].astype(np.float64)),
+        spread=np.ones(len(unique)),
+        ends=ends.reshape(-1, 2),
+        focal_px=np.asarray(focal_px, dtype=np.float64),
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)

@@ -1,0 +1,114 @@
+"""What matched-ray bundle adjustment hands on: poses, points, tracks, how certain they are, and what was decided."""
+
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from craym_nerfstudio.matching.storage import read_npz, write_npz
+
+CameraState = Literal["adjusted", "predicted", "kept"]
+"""Adjusted to its rays; without enough rays, predicted from its neighbours; left as it was given."""
+
+Chosen = Literal["solution", "input"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which poses won on the matches that no adjustment saw, and by what figures."""
+
+    chosen: Chosen
+    reason: str
+    held_out: int
+    """Held-out matches that either set of poses explains."""
+    input_px: float
+    """Their median epipolar distance under the input poses."""
+    solution_px: float
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Corrections shared by all views: of the focal length (factor), principal point, and radial distortion.
+
+    They apply to the plane coordinates p = (x, y) / -z of a bearing: the true ray is that of
+    ``(p - center_px / focal_px) * (1 + k1 r^2 + k2 r^4) / focal_factor``.
+    """
+
+    focal_factor: float = 1.0
+    center_px: tuple[float, float] = (0.0, 0.0)
+    k1: float = 0.0
+    k2: float = 0.0
+
+
+@dataclass
+class StageZero:
+    """Poses in the user's frame and scale (float64), with everything that was learned on the way."""
+
+    names: list[str]
+    c2w: Float[np.ndarray, "cams 3 4"]
+    state: list[CameraState]
+    component: Int[np.ndarray, " cams"]
+    """Cameras of one number were solved together; -1 for those that were not."""
+    rotation_sigma_deg: Float[np.ndarray, " cams"]
+    translation_sigma: Float[np.ndarray, " cams"]
+    """World units. Both are formal and know keypoint noise alone; NaN where rays do not fix a camera."""
+    num_rays: Int[np.ndarray, " cams"]
+    """Rays of each camera that meet a point."""
+    epipolar_before_px: Float[np.ndarray, " cams"]
+    epipolar_after_px: Float[np.ndarray, " cams"]
+    """Median epipolar distance of each camera's believable matches under input and final poses; NaN without any."""
+    points: Float[np.ndarray, "points 3"]
+    point_sigma: Float[np.ndarray, " points"]
+    """World units, cameras taken as exact."""
+    point_error_px: Float[np.ndarray, " points"]
+    """Root mean square distance of the point's rays."""
+    track_length: Int[np.ndarray, " points"]
+    ray_point: Int[np.ndarray, " rays"]
+    ray_image: Int[np.ndarray, " rays"]
+    ray_keypoint_px: Float[np.ndarray, "rays 2"]
+    ray_bearing: Float[np.ndarray, "rays 3"]
+    match_weight: Float[np.ndarray, " matches"]
+    """Belief, 0 to 1, that each match of the input is right, in its order."""
+    keypoint_sigma_px: float
+    """Estimated standard deviation of the finest keypoints."""
+    decision: Decision
+    intrinsics: Intrinsics | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a user should know, one sentence each."""
+
+    @property
+    def registered(self) -> Bool[np.ndarray, " cams"]:
+        """Cameras whose pose rests on rays or on an input that the rays confirm."""
+        return np.asarray([state != "predicted" for state in self.state])
+
+    def save(self, path: Path) -> None:
+        """Write atomically as npz; raises InputError when the disk is full."""
+        arrays: dict[str, np.ndarray] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "decision":
+                arrays.update({f"decision_{key}": np.asarray(v) for key, v in vars(value).items()})
+            elif item.name == "intrinsics":
+                if value is not None:
+                    arrays["intrinsics"] = np.asarray([value.focal_factor, *value.center_px, value.k1, value.k2])
+            else:
+                arrays[item.name] = np.asarray(value, dtype=np.str_ if isinstance(value, list) else None)
+        write_npz(path, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "StageZero":
+        """Read what `save` wrote; raises InputError naming a file that is not one."""
+        arrays = read_npz(path)
+        values: dict = {item.name: arrays[item.name] for item in fields(cls) if item.name in arrays}
+        for name in ("names", "state", "notes"):
+            values[name] = [str(v) for v in arrays[name]]
+        values["keypoint_sigma_px"] = float(arrays["keypoint_sigma_px"])
+        figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
+        values["decision"] = Decision(**figures)
+        if "intrinsics" in arrays:
+            focal, x, y, k1, k2 = arrays["intrinsics"].tolist()
+            values["intrinsics"] = Intrinsics(focal, (x, y), k1, k2)
+        assert set(values["state"]) <= set(get_args(CameraState))
+        return cls(**values)
