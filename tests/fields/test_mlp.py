@@ -1,0 +1,56 @@
+"""The distance network: its written-out gradient against autograd, its initial sphere."""
+
+import torch
+
+from craym_nerfstudio.fields.mlp import DistanceMLP
+
+
+def network(hidden_layers: int = 2) -> DistanceMLP:
+    """A small network in float64."""
+    torch.manual_seed(0)
+    return DistanceMLP(7, 12, hidden_layers, 4).double()
+
+
+def inputs(count: int = 20) -> torch.Tensor:
+    """Random inputs."""
+    return torch.randn((count, 7), generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
+
+
+def test_written_out_gradient_equals_autograd() -> None:
+    for layers in (1, 2, 3):
+        mlp, x = network(layers), inputs()
+        outputs, gradient = mlp.with_gradient(x)
+        torch.testing.assert_close(outputs, mlp(x), rtol=0, atol=0)
+        # torch's softplus turns linear where its slope is within 2e-9 of 1.
+        torch.testing.assert_close(gradient, torch.autograd.grad(mlp(x)[:, 0].sum(), x)[0], rtol=0, atol=1e-8)
+
+
+def test_second_derivatives_equal_double_backward() -> None:
+    """The eikonal loss differentiates the gradient by the weights and by the inputs."""
+    mlp, x = network(), inputs()
+    _, gradient = mlp.with_gradient(x)
+    (automatic,) = torch.autograd.grad(mlp(x)[:, 0].sum(), x, create_graph=True)
+    # The last layer's bias has no part in the gradient.
+    wanted = [x, *(parameter for name, parameter in mlp.named_parameters() if name != "output.bias")]
+    ours = torch.autograd.grad(gradient.square().sum(), wanted)
+    theirs = torch.autograd.grad(automatic.square().sum(), wanted)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+
+
+def test_gradient_passes_gradcheck() -> None:
+    mlp, x = network(1), inputs(2)
+    assert torch.autograd.gradcheck(lambda value: mlp.with_gradient(value)[1], [x * 0.05], eps=1e-7, atol=1e-4)
+
+
+def test_initial_network_is_roughly_a_sphere() -> None:
+    """Negative inside, positive outside, rising about as fast as a distance does."""
+    torch.manual_seed(0)
+    mlp = DistanceMLP(19, 64, 2, 16)
+    mlp.initialise_sphere(0.5)
+    directions = torch.nn.functional.normalize(torch.randn(200, 3), dim=-1)
+    noise = torch.randn(200, 16) * 1e-4
+    inner, outer = (mlp(torch.cat([directions * radius, noise], dim=-1))[:, 0] for radius in (0.2, 0.9))
+    assert (inner < 0).float().mean() > 0.95
+    assert (outer > 0).float().mean() > 0.9
+    assert 0.5 < ((outer - inner) / 0.7).mean() < 1.5

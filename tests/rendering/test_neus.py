@@ -1,0 +1,92 @@
+"""NeuS rendering equations: hand values, telescoping products, gradients in float64."""
+
+import math
+
+import pytest
+import torch
+
+from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
+
+
+def scalar(value: float) -> torch.Tensor:
+    """A float64 scalar."""
+    return torch.tensor(value, dtype=torch.float64)
+
+
+def test_alpha_hand_value() -> None:
+    """A ray that crosses the surface in the middle of a section of length 0.2 at sharpness 10: Phi(1) and Phi(-1)."""
+    enter, leave = 1 / (1 + math.exp(-1)), 1 / (1 + math.exp(1))
+    alpha = neus_alpha(scalar(0.0), scalar(-1.0), scalar(0.2), scalar(10.0))
+    assert alpha.item() == pytest.approx((enter - leave) / enter, abs=1e-5)
+
+
+@pytest.mark.parametrize(("sdf", "slope", "expected"), [(50.0, -1.0, 0.0), (0.3, 0.0, 0.0), (-50.0, -1.0, 1.0)])
+def test_alpha_limits(sdf: float, slope: float, expected: float) -> None:
+    """Empty far outside and where the ray runs along the surface; opaque, and finite, far inside."""
+    alpha = neus_alpha(scalar(sdf), scalar(slope), scalar(0.1), scalar(200.0))
+    assert alpha.item() == pytest.approx(expected, abs=2e-5)
+
+
+def test_alpha_stays_in_the_unit_interval() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sdf, slope, step = torch.rand((3, 1000), generator=generator, dtype=torch.float64) * 2 - 1
+    alpha = neus_alpha(sdf, slope, step.abs(), scalar(300.0))
+    assert ((alpha >= 0) & (alpha <= 1)).all()
+
+
+def test_alpha_gradients() -> None:
+    generator = torch.Generator().manual_seed(1)
+    sdf, step = torch.rand((2, 8), generator=generator, dtype=torch.float64) * 0.2 + 0.02
+    slope = -0.2 - 0.8 * torch.rand(8, generator=generator, dtype=torch.float64)
+    inputs = [value.requires_grad_() for value in (sdf - 0.1, slope, step, scalar(12.0))]
+    assert torch.autograd.gradcheck(neus_alpha, inputs)
+    assert torch.autograd.gradgradcheck(neus_alpha, inputs)
+
+
+def test_transmittance_of_a_plane_telescopes() -> None:
+    """Sections of a plane's SDF share their edges, so what passes all of them is Phi(last edge) / Phi(first edge)."""
+    edges = torch.linspace(1.0, -0.1, 41, dtype=torch.float64)
+    step = edges[:-1] - edges[1:]
+    inv_s = scalar(20.0)
+    alpha = neus_alpha(0.5 * (edges[1:] + edges[:-1]), -torch.ones(40, dtype=torch.float64), step, inv_s)
+    expected = torch.sigmoid(edges[-1] * inv_s) / torch.sigmoid(edges[0] * inv_s)
+    torch.testing.assert_close((1 - alpha).prod(), expected, rtol=0, atol=1e-3)
+    torch.testing.assert_close(1 - render_weights(alpha).sum(), (1 - alpha).prod(), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("cosine", "anneal", "expected"),
+    [(-0.5, 1.0, -0.5), (0.5, 1.0, 0.0), (-1.0, 0.0, -1.0), (0.0, 0.0, -0.5), (1.0, 0.0, 0.0), (0.0, 0.5, -0.25)],
+)
+def test_entering_slope_hand_values(cosine: float, anneal: float, expected: float) -> None:
+    assert entering_slope(scalar(cosine), anneal).item() == pytest.approx(expected)
+
+
+def test_entering_slope_never_lets_light_out() -> None:
+    cosine = torch.linspace(-1, 1, 101)
+    for anneal in (0.0, 0.3, 1.0):
+        assert (entering_slope(cosine, anneal) <= 0).all()
+
+
+def test_weights_hand_values() -> None:
+    weights = render_weights(torch.tensor([[0.5, 0.5, 1.0, 0.7], [0.0, 0.2, 0.0, 0.0]]))
+    expected = torch.tensor([[0.5, 0.25, 0.25, 0.0], [0.0, 0.2, 0.0, 0.0]])
+    torch.testing.assert_close(weights, expected, rtol=0, atol=1e-6)
+
+
+def test_weight_gradients_are_finite_behind_an_opaque_section() -> None:
+    alpha = torch.tensor([0.3, 1.0, 0.5], dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(render_weights(alpha).square().sum(), alpha)
+    assert gradient.isfinite().all()
+    inner = torch.rand(2, 5, generator=torch.Generator().manual_seed(2), dtype=torch.float64).requires_grad_()
+    assert torch.autograd.gradcheck(render_weights, [inner])
+
+
+def test_accumulate_and_depth_hand_values() -> None:
+    weights = torch.tensor([[0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
+    distances = torch.tensor([[1.0, 3.0, 9.0], [1.0, 2.0, 3.0]])
+    values = torch.stack([distances, torch.ones_like(distances)], dim=-1)
+    torch.testing.assert_close(accumulate(weights, values), torch.tensor([[1.0, 0.5], [0.0, 0.0]]))
+    depth = expected_depth(weights, distances)
+    assert depth[0].item() == pytest.approx(2.0)
+    assert depth[1].isfinite()

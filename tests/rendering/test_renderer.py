@@ -1,0 +1,223 @@
+"""The renderer on an analytic sphere: depth, normal, colour, order of key groups; gradients of enriched points."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from craym_nerfstudio.fields.color_field import ColorField
+from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint
+from craym_nerfstudio.modules.enrichment import enrich
+from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
+
+RADIUS, AUX = 0.5, 3
+STATE = RenderState(torch.ones(4))
+
+
+class SphereField(nn.Module):
+    """A sphere's signed distance in place of a learned field; its feature is the point itself."""
+
+    def encode(self, points: Tensor, level_weights: Tensor):
+        """Two features that say nothing, and their empty pullback."""
+        return points[:, :2] * 0, lambda gradient: torch.zeros_like(points)
+
+    def surface(self, points: Tensor, features: Tensor, pullback) -> SurfacePoint:
+        """Exact distance and normal."""
+        norm = points.norm(dim=-1)
+        return SurfacePoint(norm - RADIUS, points / norm[:, None], points)
+
+    def sdf(self, points: Tensor, level_weights: Tensor) -> Tensor:
+        """Exact distance."""
+        return points.norm(dim=-1) - RADIUS
+
+
+class NormalColor(nn.Module):
+    """Paints a surface point with its normal."""
+
+    def forward(self, feature: Tensor, harmonics: Tensor, normal: Tensor) -> Tensor:
+        """Colours in [0, 1]."""
+        return 0.5 * normal + 0.5
+
+
+def sphere_renderer(variance: float = 0.55) -> SceneRenderer:
+    """A renderer of the sphere with a sharp surface (inverse width exp(10 v))."""
+    renderer = SceneRenderer(
+        SphereField(),  # type: ignore[arg-type]
+        NormalColor(),  # type: ignore[arg-type]
+        None,
+        grid_resolution=48,
+        coarse_samples=64,
+        fine_samples=32,
+        eikonal_points=5,
+        initial_variance=variance,
+    )
+    renderer.refresh_grid(STATE.level_weights)
+    return renderer
+
+
+def rays_at(*targets: tuple[float, float, float]) -> tuple[Tensor, Tensor]:
+    """Rays from (0, 0, -3) through points."""
+    directions = nn.functional.normalize(torch.tensor(targets) - torch.tensor([0.0, 0.0, -3.0]), dim=-1)
+    return torch.tensor([0.0, 0.0, -3.0]).expand_as(directions), directions
+
+
+def hits(origins: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
+    """Exact distances and normals of the sphere's entry points."""
+    middle = -(origins * directions).sum(-1)
+    depth = middle - (RADIUS**2 - (origins.square().sum(-1) - middle**2)).sqrt()
+    return depth, (origins + directions * depth[:, None]) / RADIUS
+
+
+def test_sphere_has_the_exact_depth_normal_and_colour() -> None:
+    origins, directions = rays_at((0.0, 0.0, 0.0), (0.2, 0.0, 0.0), (-0.1, 0.3, 0.0))
+    rendered = sphere_renderer()(origins, directions, torch.ones(3, 3), STATE)
+    depth, normal = hits(origins, directions)
+    torch.testing.assert_close(rendered.accumulation, torch.ones(3), rtol=0, atol=2e-3)
+    torch.testing.assert_close(rendered.depth, depth, rtol=0, atol=1e-2)
+    torch.testing.assert_close(rendered.normal, normal, rtol=0, atol=2e-2)
+    torch.testing.assert_close(rendered.rgb, 0.5 * normal + 0.5, rtol=0, atol=2e-2)
+    assert rendered.ray_feature is None
+
+
+def test_a_sharper_density_tightens_the_depth() -> None:
+    rays = rays_at((0.1, 0.2, 0.0))
+    errors = [
+        (sphere_renderer(variance)(*rays, torch.ones(1, 3), STATE).depth - hits(*rays)[0]).abs().item()
+        for variance in (0.35, 0.6)
+    ]
+    assert errors[1] < errors[0]
+
+
+def test_background_colour_shows_where_nothing_is_hit() -> None:
+    origins, directions = rays_at((2.5, 0.0, 0.0), (0.75, 0.0, 0.0))
+    background = torch.tensor([[0.2, 0.4, 0.6], [0.9, 0.1, 0.0]])
+    rendered = sphere_renderer()(origins, directions, background, STATE)
+    torch.testing.assert_close(rendered.rgb, background, rtol=0, atol=5e-3)
+    assert (rendered.accumulation < 5e-3).all()
+    assert rendered.depth.isfinite().all()
+
+
+def test_training_adds_free_points_to_the_eikonal_gradients_and_repeats_exactly() -> None:
+    rays = rays_at((0.0, 0.1, 0.0), (2.5, 0.0, 0.0))
+
+    def render(seed: int) -> Rendered:
+        generator = torch.Generator().manual_seed(seed)
+        return sphere_renderer()(*rays, torch.ones(2, 3), RenderState(torch.ones(4), 1.0, generator))
+
+    first, again, other = render(0), render(0), render(1)
+    assert torch.equal(first.rgb, again.rgb)
+    assert not torch.equal(first.depth, other.depth)
+    torch.testing.assert_close(first.gradients.norm(dim=-1), torch.ones(len(first.gradients)))
+    alone = sphere_renderer()(*rays_at((2.5, 0.0, 0.0)), torch.ones(1, 3), RenderState(torch.ones(4), 1.0, generator()))
+    assert len(alone.gradients) == 5
+
+
+def generator() -> torch.Generator:
+    """A seeded generator."""
+    return torch.Generator().manual_seed(0)
+
+
+def key_batch() -> tuple[Tensor, Tensor]:
+    """Two plain rays, then two keys with three auxiliary rays each, all different."""
+    plain = [(0.0, 0.0, 0.0), (0.3, 0.1, 0.0)]
+    keys = [(0.1 * group, 0.02 * member - 0.2 * group, 0.0) for group in range(2) for member in range(1 + AUX)]
+    return rays_at(*plain, *keys)
+
+
+def test_key_groups_without_enrichment_render_like_plain_rays() -> None:
+    """Every ray's result lands in its own row, and an auxiliary ray loses little by using its key's distances."""
+    renderer, rays = sphere_renderer(), key_batch()
+    as_plain = renderer(*rays, torch.ones(10, 3), STATE)
+    as_keys = renderer(*rays, torch.ones(10, 3), STATE, KeyLayout(2, AUX, enrich=False))
+    own = [0, 1, 2, 2 + 1 + AUX]
+    for name in ("rgb", "depth", "accumulation", "normal"):
+        plain, keyed = getattr(as_plain, name), getattr(as_keys, name)
+        torch.testing.assert_close(keyed[own], plain[own], rtol=0, atol=1e-6)
+        torch.testing.assert_close(keyed, plain, rtol=0, atol=0.03)
+
+
+def test_ray_features_are_those_of_the_key_rays() -> None:
+    """The feature of a sphere point is the point, so a key ray's feature is where it hits."""
+    origins, directions = key_batch()
+    rendered = sphere_renderer()(origins, directions, torch.ones(10, 3), STATE, KeyLayout(2, AUX, enrich=False))
+    heads = [2, 2 + 1 + AUX]
+    depth, _ = hits(origins[heads], directions[heads])
+    assert rendered.ray_feature is not None
+    expected = origins[heads] + directions[heads] * depth[:, None]
+    torch.testing.assert_close(rendered.ray_feature, expected, rtol=0, atol=0.02)
+
+
+class SpyField(SDFField):
+    """A learned field that keeps the points it was asked for."""
+
+    def encode(self, points: Tensor, level_weights: Tensor):
+        """As the field does."""
+        self.asked = points.detach()
+        return super().encode(points, level_weights)
+
+
+def learned_renderer() -> SceneRenderer:
+    """A small learned scene in float64 with features large enough to matter."""
+    torch.manual_seed(0)
+    config = SDFFieldConfig(
+        encoding="torch",
+        num_levels=4,
+        log2_table_size=9,
+        base_resolution=4,
+        growth=1.5,
+        hidden_width=16,
+        feature_size=6,
+    )
+    field, color = SpyField(config), ColorField(6, 16, 1)
+    renderer = SceneRenderer(
+        field, color, None, grid_resolution=24, coarse_samples=32, fine_samples=8, eikonal_points=4
+    )
+    nn.init.normal_(field.encoding.table, std=0.5)
+    nn.init.normal_(field.geometry.hidden[0].weight, std=0.3)
+    return renderer.double()
+
+
+@pytest.mark.parametrize("enriched", [False, True])
+def test_gradients_of_key_points_equal_autograd(enriched: bool) -> None:
+    """The SDF's gradient passes through the attention, with the auxiliary features held fixed."""
+    renderer, weights = learned_renderer(), torch.tensor([1.0, 1.0, 0.5, 0.0], dtype=torch.float64)
+    renderer.refresh_grid(weights)
+    origins, directions = (part.double() for part in key_batch())
+    directions = nn.functional.normalize(directions, dim=-1)
+    state = RenderState(weights)
+    background = torch.ones(10, 3, dtype=torch.float64)
+    rendered = renderer(origins, directions, background, state, KeyLayout(2, AUX, enriched))
+    points, field = renderer.field.asked, renderer.field
+    # Key points come in groups at the end; without jitter no free points follow.
+    first_key = next(n for n in range(len(points) % (1 + AUX), len(points), 1 + AUX) if _are_groups(points[n:]))
+    for start in range(first_key, len(points), 1 + AUX):
+        key = points[start].clone().requires_grad_()
+        feature = field.encoding(key[None] * 0.5 + 0.5, weights)
+        around = field.encoding(points[start + 1 : start + 1 + AUX] * 0.5 + 0.5, weights).detach()
+        if enriched:
+            feature = enrich(feature, around[None]).features
+        sdf = field.geometry(torch.cat([key[None], feature], dim=-1))[:, 0]
+        torch.testing.assert_close(rendered.gradients[start], torch.autograd.grad(sdf, key)[0], rtol=0, atol=1e-7)
+
+
+def _are_groups(points: Tensor) -> bool:
+    """Whether these are keys, each followed by its neighbours: a group lies at one distance from the camera."""
+    distance = (points - torch.tensor([0.0, 0.0, -3.0], dtype=points.dtype)).norm(dim=-1).view(-1, 1 + AUX)
+    return bool((distance - distance[:, :1]).abs().max() < 1e-9)
+
+
+def test_colour_gradients_reach_every_part() -> None:
+    """One rendered batch moves the table, both networks, the variance and the rays."""
+    renderer = learned_renderer()
+    weights = torch.ones(4, dtype=torch.float64)
+    renderer.refresh_grid(weights)
+    origins, directions = (part.double() for part in key_batch())
+    origins = origins.clone().requires_grad_()
+    state = RenderState(weights, 0.5)
+    rendered = renderer(origins, directions, torch.zeros(10, 3, dtype=torch.float64), state, KeyLayout(2, AUX, True))
+    rendered.rgb.sum().backward()
+    for name, parameter in renderer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.abs().sum() > 0, name
+    assert origins.grad is not None
+    assert (origins.grad.abs().sum(-1) > 0).all()
