@@ -1,0 +1,104 @@
+"""The image store: bilinear colours by hand, masks, patches, draws that follow from the generator alone."""
+
+import torch
+from torch import Tensor
+
+from craym_nerfstudio.data.image_store import ImageStore
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    """A seeded generator."""
+    return torch.Generator().manual_seed(seed)
+
+
+def gradient_image(width: int, height: int, channels: int = 3) -> Tensor:
+    """Red counts columns, green counts rows, blue and alpha are full."""
+    image = torch.full((height, width, channels), 255, dtype=torch.uint8)
+    image[..., 0] = torch.arange(width, dtype=torch.uint8)[None]
+    image[..., 1] = torch.arange(height, dtype=torch.uint8)[:, None]
+    return image
+
+
+def look_up(store: ImageStore, image: int, *xy: tuple[float, float]) -> Tensor:
+    """Colours at positions of one image, in steps of 1/255."""
+    return store.colors(torch.full((len(xy),), image), torch.tensor(xy)) * 255
+
+
+def test_colours_are_exact_at_pixel_centres_and_linear_between() -> None:
+    store = ImageStore([gradient_image(5, 3), gradient_image(4, 6)])
+    found = look_up(store, 1, (0.5, 0.5), (2.5, 4.5), (2.0, 4.75), (3.5, 5.5))
+    expected = torch.tensor([[0.0, 0.0], [2.0, 4.0], [1.5, 4.25], [3.0, 5.0]])
+    torch.testing.assert_close(found[:, :2], expected, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found[:, 2:], torch.full((4, 2), 255.0))
+
+
+def test_positions_beyond_the_last_pixel_centre_repeat_the_border() -> None:
+    store = ImageStore([gradient_image(5, 3), gradient_image(4, 6)])
+    found = look_up(store, 0, (0.0, 0.0), (5.0, 3.0), (-2.0, 9.0))
+    torch.testing.assert_close(found[:, :2], torch.tensor([[0.0, 0.0], [4.0, 2.0], [0.0, 2.0]]))
+
+
+def test_colours_are_weighted_by_opacity() -> None:
+    """Halfway between an opaque red pixel and a transparent one whose colour channels hold green."""
+    pixels = torch.tensor([[[255, 0, 0, 255], [0, 255, 0, 0]]], dtype=torch.uint8)
+    found = look_up(ImageStore([pixels]), 0, (1.0, 0.5), (1.5, 0.5))
+    torch.testing.assert_close(found[0], torch.tensor([255.0, 0.0, 0.0, 127.5]))
+    assert found[1, 3] == 0
+    assert found.isfinite().all()
+
+
+def test_random_pixels_are_centres_of_every_image_and_pixel() -> None:
+    sizes = [(5, 3), (2, 7)]
+    store = ImageStore([gradient_image(*size) for size in sizes])
+    image, xy = store.random_pixels(4000, generator())
+    assert torch.equal(xy % 1, torch.full_like(xy, 0.5))
+    for number, (width, height) in enumerate(sizes):
+        drawn = {tuple(position) for position in xy[image == number].tolist()}
+        assert drawn == {(x + 0.5, y + 0.5) for x in range(width) for y in range(height)}
+    assert 0.45 < (image == 0).float().mean() < 0.55
+
+
+def test_masked_pixels_are_never_drawn() -> None:
+    """Half of the pixels are masked; eight rounds leave less than one in 250, here none."""
+    mask = torch.zeros((8, 8), dtype=torch.uint8)
+    mask[:, :4] = 255
+    store = ImageStore([gradient_image(8, 8)], [mask])
+    image, xy = store.random_pixels(100, generator(), rounds=30)
+    assert (xy[:, 0] < 4).all()
+    assert store.visible(image, xy).all()
+    assert store.visible(torch.zeros(2, dtype=torch.long), torch.tensor([[3.9, 0.0], [4.1, 7.9]])).tolist() == [1, 0]
+
+
+def test_patches_are_squares_inside_their_image() -> None:
+    store = ImageStore([gradient_image(12, 9), gradient_image(20, 6)])
+    image, xy = store.random_patches(50, 4, generator())
+    patch, owner = xy.view(50, 4, 4, 2), image.view(50, 16)
+    assert (owner == owner[:, :1]).all()
+    assert torch.equal(patch[:, :, 1:, 0] - patch[:, :, :-1, 0], torch.ones(50, 4, 3))
+    assert torch.equal(patch[:, 1:, :, 1] - patch[:, :-1, :, 1], torch.ones(50, 3, 4))
+    assert (xy >= 0.5).all()
+    assert (xy <= store.size_px[image] - 0.5).all()
+    corners = patch[owner[:, 0] == 1, 0, 0]
+    assert corners.amin(0).tolist() == [0.5, 0.5]
+    assert corners[:, 1].max() == 2.5
+
+
+def test_patches_larger_than_an_image_repeat_its_border() -> None:
+    store = ImageStore([gradient_image(3, 3)])
+    image, xy = store.random_patches(2, 5, generator())
+    assert xy.max() == 2.5
+    assert store.colors(image, xy).isfinite().all()
+
+
+def test_draws_follow_from_the_generator_alone() -> None:
+    store = ImageStore([gradient_image(30, 20)])
+    for draw in (store.random_pixels, lambda n, g: store.random_patches(n, 4, g)):
+        first, again, other = (draw(20, generator(seed))[1] for seed in (1, 1, 2))
+        assert torch.equal(first, again)
+        assert not torch.equal(first, other)
+
+
+def test_memory_is_four_bytes_a_pixel() -> None:
+    mask = torch.zeros((3, 5), dtype=torch.uint8)
+    assert ImageStore([gradient_image(5, 3)]).bytes == 60
+    assert ImageStore([gradient_image(5, 3)], [mask]).bytes == 75
