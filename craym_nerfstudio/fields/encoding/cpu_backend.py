@@ -26,7 +26,8 @@ from craym_nerfstudio.fields.encoding.grid import GridSpec
 KERNEL_MODULE = "craym_nerfstudio.fields.encoding.cpu_kernels"
 MIN_POINTS_PER_TASK = 2048
 CACHE_BYTES = 2**22
-EMPTY_1, EMPTY_2, EMPTY_3 = (np.empty((0,) * n, np.float32) for n in (1, 2, 3))
+EMPTY_2, EMPTY_4 = np.empty((0, 0), np.float32), np.empty((0, 0, 0, 0), np.float32)
+BlockJacobian = Float[Tensor, "blocks feat 3 points"]
 
 
 @lru_cache(maxsize=1)
@@ -68,9 +69,9 @@ def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
 
 
 def _ranges(n: int, parts: int) -> list[tuple[int, int]]:
-    """Split n points into at most ``parts`` contiguous ranges of at least ``MIN_POINTS_PER_TASK``."""
-    parts = max(1, min(parts, n // MIN_POINTS_PER_TASK))
-    return list(pairwise(n * i // parts for i in range(parts + 1)))
+    """Split n points into at most ``parts`` ranges of whole blocks, ``MIN_POINTS_PER_TASK`` or more of them each."""
+    block, parts = load_kernels().BLOCK, max(1, min(parts, n // MIN_POINTS_PER_TASK))
+    return list(pairwise([n * i // parts // block * block for i in range(parts)] + [n]))
 
 
 def _over_points(kernel: Callable[..., None], n: int, *arguments: object) -> None:
@@ -119,14 +120,15 @@ class CpuKernels:
 
     def forward(
         self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
-    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n 3 feat"] | None]:
+    ) -> tuple[Float[Tensor, "n feat"], BlockJacobian | None]:
         """See ``fused.Kernels``."""
         kernels, levels = load_kernels(), _levels(spec, weights)
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
+        block = kernels.BLOCK
         features = allocate(len(x), spec.n_features)
-        jacobians = allocate(len(x), 3, spec.n_features) if jacobian else None
+        jacobians = allocate(-(-len(x) // block), spec.n_features, 3, block) if jacobian else None
         settings = (*levels, spec.smooth, _span(spec), (0,) * spec.features_per_level)
-        given, out = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), (features.numpy(), _array(jacobians, EMPTY_3))
+        given, out = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), (features.numpy(), _array(jacobians, EMPTY_4))
         _over_points(kernels.forward, len(x), *given, *settings, *out)
         return features, jacobians
 
@@ -142,12 +144,12 @@ class CpuKernels:
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
         kernels, levels = load_kernels(), _levels(spec, weights)
-        groups = level_groups(spec, weights, torch.get_num_threads())
+        groups = level_groups(spec, weights, 2 * torch.get_num_threads())  # no thread waits long for another
         parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), torch.get_num_threads() // len(groups)))
         grad_tables = torch.zeros(len(parts), *table.shape) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
         pulled = None if upstream.pulled is None else upstream.pulled.t()
-        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_3)]
+        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_4)]
         given += [_array(upstream.direction, EMPTY_2), _array(pulled, EMPTY_2)]
         inputs, tasks = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), []
         for g, chosen in enumerate(groups):
@@ -159,23 +161,23 @@ class CpuKernels:
         run_parallel(tasks)
         return None if grad_xs is None else grad_xs.sum(0).t(), _merge(grad_tables)
 
-    def pull(self, jacobian: Float[Tensor, "n 3 feat"], direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
+    def pull(self, jacobian: BlockJacobian, direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
         """See ``fused.Kernels``."""
         pulled = torch.empty(len(direction), 3)
         given = (jacobian.numpy(), _array(direction, EMPTY_2))
         _over_points(load_kernels().pull, len(direction), *given, pulled.numpy())
         return pulled
 
-    def push(self, jacobian: Float[Tensor, "n 3 feat"], tangent: Float[Tensor, "n 3"]) -> Float[Tensor, "n feat"]:
+    def push(self, jacobian: BlockJacobian, tangent: Float[Tensor, "n 3"]) -> Float[Tensor, "n feat"]:
         """See ``fused.Kernels``."""
-        pushed = torch.empty(len(tangent), jacobian.shape[-1])
-        given = (jacobian.numpy(), _array(tangent, EMPTY_2))
+        pushed = torch.empty(len(tangent), jacobian.shape[1])
+        given = (jacobian.numpy(), _array(tangent.t(), EMPTY_2))
         _over_points(load_kernels().push, len(tangent), *given, pushed.numpy())
         return pushed
 
-    def as_matrix(self, jacobian: Float[Tensor, "n 3 feat"]) -> Float[Tensor, "n feat 3"]:
+    def as_matrix(self, jacobian: BlockJacobian, n: int) -> Float[Tensor, "n feat 3"]:
         """See ``fused.Kernels``."""
-        return jacobian.transpose(1, 2)
+        return jacobian.permute(0, 3, 1, 2).flatten(0, 1)[:n]
 
 
 def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor, "entries f"] | None:

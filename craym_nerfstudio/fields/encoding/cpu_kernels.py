@@ -7,6 +7,8 @@ All arrays are contiguous, ranges of points are given by numbers: every call has
 Each level is done in blocks of ``BLOCK`` points, stage by stage with the points innermost: arithmetic becomes SIMD,
 and the table reads of one stage are independent of each other, so that many cache misses are under way at once.
 ``lanes`` is any tuple of F elements: its length is known to the compiler, which unrolls the loops over features.
+
+Jacobians are stored block by block, [blocks, L*F, 3, BLOCK], and ranges of points start at a block's first point.
 """
 
 import numba
@@ -122,9 +124,15 @@ def _interpolate(n, v, weights, level_weight, out):
         out[3 * BLOCK + p] = level_weight * weights[5 * BLOCK + p] * (b1 - b0)
 
 
+@numba.njit(fastmath=FAST)
+def _copy(source, target):
+    for p in range(target.shape[0]):
+        target[p] = source[p]
+
+
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def forward(first, last, x, table, scales, integers, weights, smooth, span, lanes, features, jacobian):
-    """Write features [n, L*F] and, where it is not empty, the Jacobian [n, 3, L*F] of points [3, first:last].
+    """Write features [n, L*F] and, where it is not empty, the Jacobian of points [3, first:last].
 
     ``span`` points are done on one level before the next: many, where a table exceeds the cache, few, where the
     outputs would.
@@ -145,10 +153,9 @@ def forward(first, last, x, table, scales, integers, weights, smooth, span, lane
                     for f in range(len(lanes)):
                         features[start + p, column + f] = out[f, p]
                 if jacobian.shape[0] > 0:
-                    for p in range(stop - start):
+                    for f in range(len(lanes)):
                         for axis in range(3):
-                            for f in range(len(lanes)):
-                                jacobian[start + p, axis, column + f] = out[f, (1 + axis) * BLOCK + p]
+                            _copy(out[f][(1 + axis) * BLOCK :], jacobian[start // BLOCK, column + f, axis])
 
 
 @numba.njit(fastmath=FAST)
@@ -170,10 +177,9 @@ def _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad
             for f in range(len(lanes)):
                 out[f, p] = grad_features[start + p, column + f]
     if grad_jacobian.shape[0] > 0:
-        for p in range(stop - start):
+        for f in range(len(lanes)):
             for axis in range(3):
-                for f in range(len(lanes)):
-                    out[f, (1 + axis) * BLOCK + p] = grad_jacobian[start + p, axis, column + f]
+                _copy(grad_jacobian[start // BLOCK, column + f, axis], out[f][(1 + axis) * BLOCK :][:BLOCK])
     if grad_pulled.shape[1] > 0:
         for p in range(stop - start):
             for f in range(len(lanes)):
@@ -232,7 +238,7 @@ def backward(
 ):  # fmt: skip
     """Add the gradients of points [3, first:last] on some levels to ``grad_table`` [entries, F] and ``grad_x`` [3, n].
 
-    The gradient by the Jacobian [n, 3, L*F] is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
+    The gradient by the Jacobian is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
     product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
     """
     cell, interpolation, rows, values = _scratch(lanes)
@@ -259,21 +265,38 @@ def backward(
                     _scatter(stop - start, grad_table, rows, values, lanes)
 
 
+@numba.njit(fastmath=FAST)
+def _add_product(a, b, out):
+    for p in range(out.shape[0]):
+        out[p] += a[p] * b[p]
+
+
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def pull(first, last, jacobian, direction, pulled):
-    """``J^T direction``: [n, 3, feat] and [n, feat] to [n, 3]."""
-    for p in range(first, last):
-        for axis in range(3):
-            total = ZERO
-            for column in range(direction.shape[1]):
-                total += jacobian[p, axis, column] * direction[p, column]
-            pulled[p, axis] = total
+    """``J^T direction`` [n, 3] of points first:last, for a direction [n, feat]."""
+    along, total = np.empty(BLOCK, np.float32), np.empty((3, BLOCK), np.float32)
+    for start in range(first, last, BLOCK):
+        stop = min(start + BLOCK, last)
+        total[:] = ZERO
+        for column in range(direction.shape[1]):
+            for p in range(stop - start):
+                along[p] = direction[start + p, column]
+            for axis in range(3):
+                _add_product(along, jacobian[start // BLOCK, column, axis], total[axis])
+        for p in range(stop - start):
+            for axis in range(3):
+                pulled[start + p, axis] = total[axis, p]
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def push(first, last, jacobian, tangent, pushed):
-    """``J tangent``: [n, 3, feat] and [n, 3] to [n, feat]."""
-    for p in range(first, last):
-        tx, ty, tz = tangent[p, 0], tangent[p, 1], tangent[p, 2]
+    """``J tangent`` [n, feat] of points first:last, for a tangent [3, n]."""
+    total = np.empty(BLOCK, np.float32)
+    for start in range(first, last, BLOCK):
+        stop = min(start + BLOCK, last)
         for column in range(pushed.shape[1]):
-            pushed[p, column] = jacobian[p, 0, column] * tx + jacobian[p, 1, column] * ty + jacobian[p, 2, column] * tz
+            total[:] = ZERO
+            for axis in range(3):
+                _add_product(jacobian[start // BLOCK, column, axis], tangent[axis][start:stop], total[: stop - start])
+            for p in range(stop - start):
+                pushed[start + p, column] = total[p]

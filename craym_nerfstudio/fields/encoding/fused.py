@@ -59,8 +59,8 @@ class Kernels(Protocol):
     def push(self, jacobian: Tensor, tangent: Tensor) -> Tensor:
         """``J tangent`` [n, feat]."""
 
-    def as_matrix(self, jacobian: Tensor) -> Tensor:
-        """A stored Jacobian as [n, feat, 3], by operations that autograd knows."""
+    def as_matrix(self, jacobian: Tensor, n: int) -> Tensor:
+        """A stored Jacobian of n points as [n, feat, 3], by operations that autograd knows."""
 
 
 @dataclass
@@ -163,7 +163,7 @@ class FusedBackend:
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
         """Features and their derivative by x."""
         features, jacobian = _EncodeWithJacobian.apply(x, table, _Call(self.kernels, spec, weights))
-        return features, self.kernels.as_matrix(jacobian)
+        return features, self.kernels.as_matrix(jacobian, len(x))
 
     def encode_with_pullback(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]

@@ -37,6 +37,7 @@ class Backend(Protocol):
         """Features [n, feat] and the map of a gradient by them [n, feat] to the gradient by x [n, 3]."""
 
 
+@lru_cache(maxsize=8)
 def _importable(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 

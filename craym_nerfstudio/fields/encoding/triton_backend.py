@@ -114,10 +114,9 @@ class TritonKernels:
                 kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
         return pushed
 
-    def as_matrix(self, jacobian: Float[Tensor, "levels n 3 f"]) -> Float[Tensor, "n feat 3"]:
+    def as_matrix(self, jacobian: Float[Tensor, "levels n 3 f"], n: int) -> Float[Tensor, "n feat 3"]:
         """See ``fused.Kernels``."""
-        levels, n, _, f = jacobian.shape
-        return jacobian.permute(1, 0, 3, 2).reshape(n, levels * f, 3)
+        return jacobian.permute(1, 0, 3, 2).reshape(n, jacobian.shape[0] * jacobian.shape[3], 3)
 
 
 def backend(half_table: bool = False) -> FusedBackend:
