@@ -17,6 +17,9 @@ _LEAST_PRIOR_DEG = 12.0
 
 _AGREEMENT_DEG = 8.0
 
+_PRIOR_DEG = 20.0
+"""How far the rough rotations are trusted against the pairs: enough to choose where pairs contradict each other."""
+
 
 def disagreement_deg(
     c2w_rotation: Float[Tensor, "cams 3 3"], pairs: Int[Tensor, "pairs 2"], rotation: Float[Tensor, "pairs 3 3"]
@@ -46,10 +49,7 @@ def consistent_pairs(
     kept = (from_rough < limit).nonzero().squeeze(-1)
     if len(kept) == 0:
         return torch.zeros(len(pairs), dtype=torch.bool)
-    weight = num_matches[kept].to(from_rough).sqrt()
-    w2c = average_rotations(
-        rough_rotation.transpose(1, 2), pairs[kept], rotation[kept], weight / weight.mean().clamp_min(1e-12)
-    )
+    w2c = average_rotations(rough_rotation.transpose(1, 2), pairs[kept], rotation[kept], prior_sigma_deg=_PRIOR_DEG)
     disagreement = disagreement_deg(w2c.transpose(1, 2), pairs[kept], rotation[kept])
     limit = _AGREEMENT_DEG * (1 + 15.0 / num_matches[kept].to(from_rough).clamp_min(1.0))
     keep = torch.zeros(len(pairs), dtype=torch.bool)
