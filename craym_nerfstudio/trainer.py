@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import torch
-from nerfstudio.engine.trainer import Trainer
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer
 from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
@@ -14,6 +14,9 @@ from craym_nerfstudio.errors import InputError
 
 class CraymTrainer(Trainer):
     """Writes checkpoints atomically, and one more when training is interrupted."""
+
+    last_taken = 0
+    """The last step whose update is part of the parameters."""
 
     def setup(self, test_mode: str = "val") -> None:
         """Build the pipeline and say what it runs on."""
@@ -26,12 +29,17 @@ class CraymTrainer(Trainer):
         try:
             super().train()
         except KeyboardInterrupt:
-            # The host counts a step before it is taken: the last complete one is the one before.
-            self.save_checkpoint(max(self.step - 1, 0))
+            self.save_checkpoint(self.last_taken)
             CONSOLE.print(
                 f"[yellow]Interrupted. Go on with the same command and [bold]--load-dir {self.checkpoint_dir}[/bold]"
             )
             raise
+
+    def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
+        """One step; the host counts it before it is taken, an interrupt must know whether it was."""
+        result = super().train_iteration(step)
+        self.last_taken = step
+        return result
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
