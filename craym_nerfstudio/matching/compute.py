@@ -1,0 +1,162 @@
+"""The two long stages, features of all images and matches of all pairs: parallel, resumable, with a progress bar."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int32
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.detectors import Detector, Features
+from craym_nerfstudio.matching.images import load_picture
+from craym_nerfstudio.matching.storage import content_key, read_npz, write_npz
+from craym_nerfstudio.matching.two_view import ransac_motion
+from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, join_putative, threshold_px
+from craym_nerfstudio.matching.views import Views
+
+_CHUNK = 128
+"""Pairs between two saves."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Loaded = TypeVar("Loaded")
+
+
+def from_cache(path: Path, load: Callable[[Path], Loaded], console: Console) -> Loaded | None:
+    """What a cache file holds; None, with a warning if it is damaged, when it has to be computed."""
+    if not path.exists():
+        return None
+    try:
+        return load(path)
+    except (InputError, TypeError) as error:
+        console.print(f"[yellow]Not usable, computed again: {error}[/yellow]")
+        return None
+
+
+def all_features(
+    views: Views, detector: Detector, pictures: list[str], cache_dir: Path, console: Console
+) -> list[Features]:
+    """Features of every image; each is saved as soon as it is found. `pictures` are the images' content keys.
+
+    Raises:
+        InputError: an image cannot be read, or the cache cannot be written; finished images stay in the cache.
+    """
+
+    def features(index: int) -> tuple[Features, bool]:
+        path = cache_dir / f"features-{content_key(detector.settings, pictures[index])}.npz"
+        cached = from_cache(path, lambda path: Features(**read_npz(path)), console)
+        if cached is not None:
+            return cached, True
+        found = detector.detect(load_picture(views, index))
+        write_npz(path, found.arrays())
+        return found, False
+
+    with _workers(detector.parallel) as run, _progress(console) as progress:
+        numbers = range(len(views.names))
+        bar = progress.add_task(f"Keypoints ({detector.name})", total=len(numbers))
+        results = []
+        for result in run(features, numbers):
+            results.append(result)
+            progress.advance(bar)
+    mean = np.mean([len(found.keypoints) for found, _ in results])
+    cached = sum(was_cached for _, was_cached in results)
+    console.print(f"Matching: {mean:.0f} keypoints per image ({cached} of {len(results)} images cached)")
+    return [found for found, _ in results]
+
+
+def all_pairs(
+    views: Views,
+    detector: Detector,
+    features: list[Features],
+    bearings: list[Float[np.ndarray, "n 3"]],
+    pairs: Int32[np.ndarray, "pairs 2"],
+    folder: Path,
+    console: Console,
+) -> PutativePairs:
+    """Putative matches and two-view geometry of all pairs that have one, saved in `folder` chunk by chunk.
+
+    Raises:
+        InputError: the cache cannot be written; finished chunks stay in it.
+    """
+    limit_px = threshold_px(views)
+    focal_px = np.asarray(views.focal_px, dtype=np.float64)
+
+    def match(pair: list[int]) -> PutativePairs | None:
+        i, j = pair
+        return _match_pair(detector, features, bearings, (i, j), limit_px / focal_px[[i, j]].mean())
+
+    chunks = []
+    with _workers(detector.parallel) as run, _progress(console) as progress:
+        bar = progress.add_task(f"Pairs ({detector.name})", total=len(pairs))
+        for start in range(0, len(pairs), _CHUNK):
+            part = pairs[start : start + _CHUNK].tolist()
+            path = folder / f"{start:06d}.npz"
+            chunk = from_cache(path, lambda path: PutativePairs(**read_npz(path)), console)
+            if chunk is None:
+                found = []
+                for result in run(match, part):
+                    found += [] if result is None else [result]
+                    progress.advance(bar)
+                chunk = join_putative(found)
+                write_npz(path, asdict(chunk))
+            else:
+                progress.advance(bar, len(part))
+            chunks.append(chunk)
+    return join_putative(chunks)
+
+
+def _match_pair(
+    detector: Detector,
+    features: list[Features],
+    bearings: list[Float[np.ndarray, "n 3"]],
+    pair: tuple[int, int],
+    limit_rad: float,
+) -> PutativePairs | None:
+    """Matches and robust relative pose of one pair; None without enough of them."""
+    i, j = pair
+    found = detector.match(features[i], features[j])
+    if found.strict.sum() < MIN_INLIERS:
+        return None
+    sure = found.keypoints[found.strict]
+    motion = ransac_motion(bearings[i][sure[:, 0]], bearings[j][sure[:, 1]], limit_rad)
+    if motion is None:
+        return None
+    return PutativePairs(
+        pairs=np.array([pair], dtype=np.int32),
+        motion=motion[None],
+        pair_of_match=np.zeros(len(found.score), dtype=np.int32),
+        keypoint_ids=found.keypoints,
+        score=found.score,
+        strict=found.strict,
+    )
+
+
+@contextmanager
+def _workers(parallel: bool) -> Iterator[Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]]:
+    """An ordered map, over threads of one core each if `parallel`."""
+    if not parallel:
+        yield map
+        return
+    threads = torch.get_num_threads()
+    # Small products side by side are faster than each one spread over all cores, above all on a busy machine.
+    torch.set_num_threads(1)
+    pool = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,))
+    try:
+        yield pool.map
+    finally:
+        # Without this an error or Ctrl-C would wait for everything that is still queued.
+        pool.shutdown(wait=True, cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def _progress(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)

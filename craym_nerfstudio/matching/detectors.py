@@ -1,0 +1,150 @@
+"""Keypoints, descriptors and their matching: RootSIFT, and ALIKED with LightGlue.
+
+Detectors place the first pixel's centre at 0; it is moved to 0.5 here, where keypoints leave them.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+
+from craym_nerfstudio.matching.images import Picture
+
+
+@dataclass(frozen=True)
+class Features:
+    """Keypoints of one image. A keypoint with several orientations owns several descriptors."""
+
+    keypoints: Float32[np.ndarray, "n 2"]
+    """(x, y) px, first pixel's centre at 0.5; all different."""
+    keypoint_of: Int[np.ndarray, " d"]
+    """Keypoint that each descriptor belongs to."""
+    descriptors: np.ndarray
+    """[d, channels], in the detector's own dtype."""
+    size_px: Int[np.ndarray, " 2"]
+    """Width, height of the image."""
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Contents for an npz file."""
+        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
+
+
+@dataclass(frozen=True)
+class Putative:
+    """Unverified matches between two images, each keypoint at most once, the best first."""
+
+    keypoints: Int[np.ndarray, "n 2"]
+    """Keypoint numbers in the two images."""
+    score: Float32[np.ndarray, " n"]
+    """In (0, 1], higher is better."""
+    strict: np.ndarray
+    """[n] bool: trustworthy enough to estimate geometry from; the others only join if they fit it."""
+
+
+class Detector(Protocol):
+    """What `find_matches` needs of a matcher."""
+
+    name: str
+    parallel: bool
+    """Whether threads may run it side by side; otherwise it spreads over all cores by itself."""
+    settings: str
+    """Changes whenever its results could; part of the cache keys."""
+
+    def detect(self, picture: Picture) -> Features:
+        """Keypoints and descriptors of an image."""
+        ...
+
+    def match(self, first: Features, second: Features) -> Putative:
+        """Mutual matches of two images."""
+        ...
+
+
+_ENLARGED_BELOW_PX = 640
+"""Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
+
+
+def enlargement(longest_px: int) -> int:
+    """Factor by which an image is enlarged before detection."""
+    return 2 if longest_px <= _ENLARGED_BELOW_PX else 1
+
+
+def keypoint_limit(pixels: int) -> int:
+    """Most keypoints kept of an image: matching costs their square, and more no longer sharpen the poses."""
+    return int(np.clip(2000 + 2000 * pixels / 2e6, 2000, 4000))
+
+
+class Sift:
+    """RootSIFT (Arandjelovic and Zisserman 2012) of OpenCV with mutual nearest neighbours and Lowe's ratio test."""
+
+    name = "sift"
+    parallel = True
+
+    def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:
+        self.ratio, self.loose_ratio = ratio, loose_ratio
+        self.settings = f"sift-1 {ratio} {loose_ratio}"
+
+    def detect(self, picture: Picture) -> Features:
+        """The keypoints of highest contrast, 2000 to 4000 by image size; small images are enlarged first."""
+        import cv2
+
+        height, width = picture.rgb.shape[:2]
+        scale = enlargement(max(height, width))
+        grey = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
+        if scale > 1:
+            grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        # Without precise upscaling OpenCV's doubled first octave shifts all keypoints by a quarter of a pixel.
+        sift = cv2.SIFT.create(contrastThreshold=0.02, enable_precise_upscale=True)
+        points, descriptors = sift.detectAndCompute(grey, None)
+        if descriptors is None:
+            descriptors = np.zeros((0, 128), np.float32)
+        xy = np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5
+        xy /= scale
+        response = np.array([point.response for point in points])
+        order = np.argsort(-response, kind="stable")
+        order = order[picture.is_usable(xy[order])][: keypoint_limit(width * height)]
+        return _features(xy[order], descriptors[order].astype(np.uint8), (width, height))
+
+    def match(self, first: Features, second: Features) -> Putative:
+        """Mutual nearest neighbours whose distance is below `loose_ratio` of the second nearest one's."""
+        if min(len(first.descriptors), len(second.descriptors)) < 2:
+            return best_per_keypoint(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, bool))
+        likeness = _root_sift(first.descriptors) @ _root_sift(second.descriptors).T
+        best, nearest = likeness.max(dim=1)
+        rows = torch.arange(len(nearest))
+        mutual = likeness.argmax(dim=0)[nearest] == rows
+        likeness[rows, nearest] = -1.0
+        # Unit vectors: squared distance is 2 - 2 likeness. The ratio is taken from both sides.
+        row_second = likeness.max(dim=1).values
+        column_second = likeness.max(dim=0).values[nearest]
+        runner_up = torch.maximum(row_second, column_second)
+        ratio = ((1 - best).clamp_min(0) / (1 - runner_up).clamp_min(1e-6)).sqrt()
+        found = (mutual & (ratio < self.loose_ratio)).nonzero()[:, 0]
+        pairs = np.stack([first.keypoint_of[found.numpy()], second.keypoint_of[nearest[found].numpy()]], axis=-1)
+        ratio_found = ratio[found].numpy()
+        return best_per_keypoint(pairs, 1.0 - 0.9 * ratio_found**2, ratio_found < self.ratio)
+
+
+def _root_sift(descriptors: np.ndarray) -> Float[torch.Tensor, "d 128"]:
+    values = torch.from_numpy(descriptors).float()
+    return (values / values.sum(-1, keepdim=True).clamp_min(1.0)).sqrt()
+
+
+def _features(xy: Float[np.ndarray, "d 2"], descriptors: np.ndarray, size_px: tuple[int, int]) -> Features:
+    """Merge descriptors at the same position into one keypoint."""
+    # SIFT repeats a position bit by bit for each of its orientations.
+    keypoints, keypoint_of = np.unique(xy.astype(np.float32), axis=0, return_inverse=True)
+    return Features(keypoints, keypoint_of.reshape(-1).astype(np.int32), descriptors, np.array(size_px, np.int32))
+
+
+def best_per_keypoint(
+    pairs: Int[np.ndarray, "n 2"], score: Float[np.ndarray, " n"], strict: np.ndarray
+) -> Putative:
+    """Sort by score and drop matches whose keypoint, on either side, has a better one."""
+    order = np.argsort(-score, kind="stable")
+    pairs, score, strict = pairs[order], score[order], strict[order]
+    for side in (0, 1):
+        first = np.sort(np.unique(pairs[:, side], return_index=True)[1])
+        pairs, score, strict = pairs[first], score[first], strict[first]
+    return Putative(pairs.astype(np.int32), score.clip(1e-3, 1.0).astype(np.float32), strict)

@@ -1,0 +1,132 @@
+"""Verified matches of all image pairs, from the cache where it has them."""
+
+import os
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache
+from craym_nerfstudio.matching.detectors import Detector, Sift
+from craym_nerfstudio.matching.images import picture_key
+from craym_nerfstudio.matching.learned import AlikedLightGlue, lightglue_package
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.pairs import candidate_pairs
+from craym_nerfstudio.matching.storage import content_key
+from craym_nerfstudio.matching.verify import VerifyReport, verify
+from craym_nerfstudio.matching.views import Views
+
+Matcher = Literal["auto", "aliked-lightglue", "sift"]
+
+_VERSION = 1
+_PATIENCE_S = 90.0
+"""What `auto` lets ALIKED + LightGlue take on a machine without CUDA."""
+_ALIKED_S, _LIGHTGLUE_S = 5.0, 0.6
+"""Core seconds per image and per pair, measured on a server CPU of 2024."""
+
+console = Console()
+
+
+def choose_matcher(images: int, pairs: int) -> tuple[Literal["aliked-lightglue", "sift"], str]:
+    """What `auto` stands for on this machine, and why. A function of the machine and the counts, never of timing."""
+    if lightglue_package() is None:
+        return "sift", "LightGlue is not installed"
+    if torch.cuda.is_available():
+        return "aliked-lightglue", "a CUDA device is there"
+    seconds = (images * _ALIKED_S + pairs * _LIGHTGLUE_S) / max(1, os.cpu_count() or 1)
+    estimate = f"ALIKED + LightGlue would take about {seconds:.0f} s on this CPU"
+    return ("aliked-lightglue", estimate) if seconds <= _PATIENCE_S else ("sift", estimate)
+
+
+def make_detector(name: Literal["aliked-lightglue", "sift"]) -> Detector:
+    """Detector of that name.
+
+    Raises:
+        InputError: it needs a package that is not installed.
+    """
+    return Sift() if name == "sift" else AlikedLightGlue()
+
+
+def find_matches(
+    views: Views, matcher: Matcher, cache_dir: Path, prior_angle_deg: float | None = 60.0, neighbours: int = 20
+) -> Matches:
+    """Verified matches between the images of `views`; a second call with the same content reads them from the cache.
+
+    `prior_angle_deg` bounds how far a pair may rotate from what the rough poses say; None ignores them. Finished
+    features and pairs are kept in `cache_dir` when the run is interrupted.
+
+    Raises:
+        InputError: fewer than two images, an unreadable one, no matches at all, or a cache that cannot be written.
+    """
+    _check(views)
+    pairs = candidate_pairs(views, neighbours)
+    detector = _chosen_detector(matcher, len(views.names), len(pairs))
+    pictures = [picture_key(views, index) for index in range(len(views.names))]
+    rough = np.asarray(views.c2w, dtype=np.float64)
+    lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
+    pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
+    path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg)}.npz"
+    cached = from_cache(path, Matches.load, console)
+    if cached is not None:
+        console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
+        return cached
+    features = all_features(views, detector, pictures, cache_dir, console)
+    bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
+    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}", console)
+    keypoints = [f.keypoints for f in features]
+    matches, report = verify(
+        putative, views, keypoints, bearings, detector.name, prior_angle_deg, candidates=len(pairs)
+    )
+    _say(report)
+    _require_matches(report, views)
+    matches.save(path)
+    return matches
+
+
+def _check(views: Views) -> None:
+    if len(views.names) < 2:
+        place = views.paths[0] if views.paths else None
+        raise InputError(
+            "Matching needs at least two images", place, "Add images, or set --pipeline.datamanager.matcher none."
+        )
+    for name, pose, path in zip(views.names, np.asarray(views.c2w), views.paths, strict=True):
+        if not np.isfinite(pose).all():
+            raise InputError(f"Pose of {name} is not finite", path, "Correct it, or remove the image from the data.")
+
+
+def _chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
+    if matcher != "auto":
+        return make_detector(matcher)
+    name, reason = choose_matcher(images, pairs)
+    console.print(f"Matching: auto takes {name} ({reason}; {images} images, {pairs} pairs)")
+    return make_detector(name)
+
+
+def _probe(views: Views, index: int) -> Float[np.ndarray, "5 2"]:
+    """Positions whose bearings stand for the whole lens model in a cache key."""
+    return np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.9, 0.9]]) * np.asarray(views.size_px[index])
+
+
+def _say(report: VerifyReport) -> None:
+    limit = "ignored" if np.isnan(report.prior_limit_deg) else f"limit {report.prior_limit_deg:.0f}"
+    console.print(
+        f"Matching: {report.candidates} candidate pairs, {report.verified} with two-view geometry, "
+        f"{report.after_prior} near the rough poses (median {report.prior_disagreement_deg:.1f} degrees, {limit}), "
+        f"{report.after_cycles} in agreement with each other; {report.matches} matches"
+    )
+
+
+def _require_matches(report: VerifyReport, views: Views) -> None:
+    if report.matches:
+        return
+    if report.verified and not report.after_prior:
+        problem = f"All {report.verified} matched pairs contradict the given poses"
+        remedy = "Check the camera axes and that images and poses belong together (craym preflight names the mistake)."
+    else:
+        problem = f"No matches between the {len(views.names)} images ({report.candidates} pairs tried)"
+        remedy = "Check focal length and masks, add overlapping images, or set --pipeline.datamanager.matcher none."
+    raise InputError(problem, views.paths[0].parent, remedy)

