@@ -74,7 +74,7 @@ _full = TrainerConfig(
     vis="viewer+tensorboard",
 )
 
-LITE_STEPS = 7000
+LITE_STEPS = 6000
 
 _lite = TrainerConfig(
     _target=CraymTrainer,
@@ -103,6 +103,7 @@ _lite = TrainerConfig(
             steps_per_level=200,
             epipolar_anneal_steps=2000,
             cosine_anneal_steps=1000,
+            grid_refresh_steps=32,
             fine_samples=24,
         ),
         test_pose_rays=256,
