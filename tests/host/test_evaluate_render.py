@@ -1,0 +1,58 @@
+"""ns-eval and ns-render on a tiny run."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from nerfstudio.scripts.eval import ComputePSNR
+from nerfstudio.scripts.render import DatasetRender, RenderInterpolated
+from PIL import Image
+
+from craym_nerfstudio.evaluation.images import lpips_metric
+from tests.host.conftest import TrainedRun
+from tests.host.tiny_run import SIZE_PX, TEST, TRAIN
+
+POSE_METRICS = ("pose_rotation_deg", "pose_translation_x100")
+
+
+@pytest.fixture(autouse=True)
+def no_torch_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch):
+    """A machine that has never downloaded weights."""
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path_factory.getbasetemp() / "no_hub"))
+    lpips_metric.cache_clear()
+    yield
+    lpips_metric.cache_clear()
+
+
+def test_eval_reports_images_and_poses(trained: TrainedRun, tmp_path: Path) -> None:
+    ComputePSNR(trained.config_path, tmp_path / "eval.json", tmp_path / "pictures").main()
+    results = json.loads((tmp_path / "eval.json").read_text())["results"]
+    expected = {"psnr", "ssim", *POSE_METRICS, *(f"{name}_before" for name in POSE_METRICS)}
+    assert expected <= results.keys()
+    assert not any("lpips" in name for name in results)
+    assert all(isinstance(value, float) and np.isfinite(value) for value in results.values())
+    at_the_end = json.loads((trained.folder / "metrics.json").read_text())["results"]
+    for name in expected:
+        assert results[name] == pytest.approx(at_the_end[name], abs=2e-3), name
+    assert len(list((tmp_path / "pictures").glob("eval_img_*.png"))) == TEST
+
+
+@pytest.mark.parametrize(("split", "count"), [("test", TEST), ("train", TRAIN)])
+def test_render_dataset(trained: TrainedRun, tmp_path: Path, split: str, count: int) -> None:
+    DatasetRender(load_config=trained.config_path, output_path=tmp_path, split=split, image_format="png").main()
+    for name in ("rgb", "gt-rgb", "depth", "accumulation", "normals"):
+        pictures = sorted(path for path in (tmp_path / split / name).rglob("*") if path.is_file())
+        assert len(pictures) == count, name
+        assert Image.open(pictures[0]).size == (SIZE_PX, SIZE_PX)
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="videos need ffmpeg (apt-get install ffmpeg)")
+def test_render_interpolate(trained: TrainedRun, tmp_path: Path) -> None:
+    video = tmp_path / "between.mp4"
+    RenderInterpolated(
+        load_config=trained.config_path, output_path=video, pose_source="train", interpolation_steps=2, frame_rate=4
+    ).main()
+    assert video.stat().st_size > 1000

@@ -1,0 +1,39 @@
+"""What a user sees of an input error."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+from craym_nerfstudio.errors import InputError
+
+SCRIPT = """
+from craym_nerfstudio.errors import InputError, show_input_errors
+show_input_errors()
+show_input_errors()
+raise {}
+"""
+
+
+def run(exception: str) -> subprocess.CompletedProcess:
+    script = SCRIPT.format(exception)
+    return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+
+
+def test_one_line_names_problem_file_and_remedy() -> None:
+    long_path = "/data/" + "a_long_folder/" * 12 + "transforms.json"
+    result = run(f"InputError('Missing [image]', '{long_path}', 'Put it there.')")
+    assert result.returncode != 0 and result.stdout == ""
+    assert result.stderr == f"Error: Missing [image]: {long_path}. Put it there.\n"
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    result = run("ValueError('a bug')")
+    assert result.returncode != 0
+    assert "Traceback" in result.stderr and result.stderr.endswith("ValueError: a bug\n")
+
+
+def test_errors_travel_between_processes() -> None:
+    error = InputError("Missing image", Path("a.png"), "Put it there.")
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error) == "Missing image: a.png. Put it there."
