@@ -10,7 +10,6 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils import colormaps
 from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from craym_nerfstudio.geometry.lie import compose, se3_exp
 
@@ -34,6 +33,8 @@ def image_metrics(
     rendered: Float[Tensor, "h w 3"], image: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w 1"] | None = None
 ) -> dict[str, float]:
     """PSNR (dB), SSIM and, when available, LPIPS; pixels outside the mask count neither for nor against."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     rendered = rendered.clamp(0.0, 1.0)
     squared = (rendered - image).square()
     if mask is not None:
