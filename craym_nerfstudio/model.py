@@ -93,6 +93,7 @@ class CraymModel(Model):
     camera_optimizer: CraymCameraOptimizer
     center: Tensor
     radius: Tensor
+    background_rgb: Tensor
 
     def populate_modules(self) -> None:
         """Build the fields; nothing here reads files or the network."""
@@ -113,7 +114,8 @@ class CraymModel(Model):
         # The region in which the SDF lives: this sphere of the host's frame is the unit sphere of the field.
         self.register_buffer("center", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
-        self.register_buffer("background_rgb", torch.tensor(metadata["background_rgb"], dtype=torch.float32), persistent=False)
+        background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
+        self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
         self.scene.refresh_grid(self.level_weights)
 
@@ -140,7 +142,9 @@ class CraymModel(Model):
         self.camera_optimizer.get_param_groups(param_groups=groups)
         return groups
 
-    def get_training_callbacks(self, training_callback_attributes: TrainingCallbackAttributes) -> list[TrainingCallback]:
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
         """Track the step, and keep the cache of distances fresh."""
         return [
             TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_to_step),
@@ -166,7 +170,7 @@ class CraymModel(Model):
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
         return RenderState(weights, ramp(self.step, 0, config.cosine_anneal_steps), generator)
 
-    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
+    def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
         keys = KeyLayout(0, 0, False)
         if self.training:
@@ -251,7 +255,8 @@ class CraymModel(Model):
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
         config, target = self.config, self._target(batch, outputs)
         visible = batch["visible"].to(self.device).float()
-        result = {"photometric": config.photometric_loss_mult * losses.photometric_loss(outputs["rgb"], target, visible)}
+        photometric = losses.photometric_loss(outputs["rgb"], target, visible)
+        result = {"photometric": config.photometric_loss_mult * photometric}
         if not self.training:
             return result
         result["eikonal"] = config.eikonal_loss_mult * losses.eikonal_loss(outputs["gradients"])

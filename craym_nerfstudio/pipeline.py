@@ -104,7 +104,7 @@ class CraymPipeline(VanillaPipeline):
         return with_pose(camera, similarity.poses(c2w))
 
     def pose_metrics(self) -> dict[str, float]:
-        """Mean pose errors before and after, in degrees and in hundredths of the reference's unit; empty without truth."""
+        """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""
         reference = self.datamanager.reference
         if reference is None:
             return {}

@@ -11,6 +11,8 @@ from nerfstudio.utils.rich_utils import CONSOLE
 
 from craym_nerfstudio.errors import InputError
 
+_UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+
 
 class CraymTrainer(Trainer):
     """Writes checkpoints atomically, and one more when training is interrupted."""
@@ -21,7 +23,7 @@ class CraymTrainer(Trainer):
     def setup(self, test_mode: str = "val") -> None:
         """Build the pipeline and say what it runs on."""
         if self.device == "cpu" and self.config.method_name == "craym":
-            CONSOLE.print("[yellow]No GPU found: `craym` will be slow. `ns-train craym-lite` is sized for this machine.")
+            CONSOLE.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
         super().setup(test_mode)  # type: ignore[arg-type]
 
     def train(self) -> None:
@@ -57,9 +59,10 @@ class CraymTrainer(Trainer):
             os.replace(partial, path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
+            if isinstance(error, OSError) and error.errno not in _UNWRITABLE:
                 raise
-            raise InputError("cannot write the checkpoint", path, "Free disk space and resume with --load-dir.") from error
+            remedy = "Free disk space and resume with --load-dir."
+            raise InputError("cannot write the checkpoint", path, remedy) from error
         if self.config.save_only_latest_checkpoint:
             for old in self.checkpoint_dir.glob("*.ckpt"):
                 if old != path:

@@ -12,13 +12,13 @@ from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIn
 from torch import Tensor
 
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses
-from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
+from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource, MatchedPairs
 from craym_nerfstudio.data.start import PoseStart, pose_start
 from craym_nerfstudio.data.views import views_from_outputs
-from craym_nerfstudio.poses.camera_optimizer import fixed_camera_mask
 from craym_nerfstudio.errors import show_input_errors
+from craym_nerfstudio.poses.camera_optimizer import fixed_camera_mask
 
 
 @dataclass
@@ -85,6 +85,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         outputs = self.train_dataparser_outputs
         self.reference: ReferencePoses | None = outputs.metadata.pop("reference", None)
         dataset = CraymDataset(outputs)
+        assert outputs.alpha_color is not None
         dataset.metadata["background_rgb"] = outputs.alpha_color.tolist()
         return dataset
 

@@ -18,7 +18,7 @@ _LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 
 @functools.cache
 def lpips_metric() -> Any | None:
-    """LPIPS (AlexNet), or None, with the reason printed once, where its weights are not on the machine: never a download."""
+    """LPIPS (AlexNet), or None, with the reason printed once, where its weights are not on the machine: no download."""
     weights = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_WEIGHTS
     if not weights.exists():
         CONSOLE.print(f"[yellow]LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
@@ -41,13 +41,13 @@ def image_metrics(
         mask = mask.to(image.device).bool()
         squared = squared[mask.expand_as(squared)]
         rendered = torch.where(mask, rendered, image)
-    batch = [value.permute(2, 0, 1)[None] for value in (rendered, image)]
-    similarity = structural_similarity_index_measure(*batch, data_range=1.0)
+    predicted, target = (value.permute(2, 0, 1)[None] for value in (rendered, image))
+    similarity = structural_similarity_index_measure(predicted, target, data_range=1.0)
     assert isinstance(similarity, Tensor)
     metrics = {"psnr": float(-10.0 * torch.log10(squared.mean().clamp_min(1e-10))), "ssim": float(similarity)}
     lpips = lpips_metric()
     if lpips is not None:
-        metrics["lpips"] = float(lpips.to(image.device)(*batch))
+        metrics["lpips"] = float(lpips.to(image.device)(predicted, target))
     return metrics
 
 
@@ -64,7 +64,12 @@ def image_panels(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> d
 
 
 def refine_camera(
-    model: Any, camera: Cameras, image: Float[Tensor, "h w 3"], mask: Bool[Tensor, "h w 1"] | None, steps: int, rays: int
+    model: Any,
+    camera: Cameras,
+    image: Float[Tensor, "h w 3"],
+    mask: Bool[Tensor, "h w 1"] | None,
+    steps: int,
+    rays: int,
 ) -> Cameras:
     """Pose of one test camera after `steps` Adam steps on the photometric error of random pixels.
 

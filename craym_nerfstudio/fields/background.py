@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from craym_nerfstudio.fields.color_field import spherical_harmonics
-from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding
 
 
 def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
@@ -17,9 +17,11 @@ def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
 class BackgroundField(nn.Module):
     """Density and colour outside the unit sphere, rendered with a few sections equally spaced in inverse distance."""
 
-    def __init__(self, encoding: str, log2_table_size: int = 15, samples: int = 16) -> None:
+    def __init__(self, encoding: BackendChoice, log2_table_size: int = 15, samples: int = 16) -> None:
         super().__init__()
-        spec = GridSpec(levels=8, log2_table_size=log2_table_size, base_resolution=16, growth=1.5, interpolation="smoothstep")
+        spec = GridSpec(
+            levels=8, log2_table_size=log2_table_size, base_resolution=16, growth=1.5, interpolation="smoothstep"
+        )
         self.samples = samples
         self.encoding = HashEncoding(spec, backend=encoding)
         self.density = nn.Sequential(nn.Linear(spec.n_features, 32), nn.ReLU(inplace=True), nn.Linear(32, 16))

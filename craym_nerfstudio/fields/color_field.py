@@ -1,5 +1,7 @@
 """Colour of a surface point seen from a direction: ``c = Phi_t(f'', SH(r_d), normal)`` (paper Eq. 11)."""
 
+import itertools
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -39,7 +41,7 @@ class ColorField(nn.Module):
         super().__init__()
         sizes = [feature_size + 16 + 3] + [width] * hidden_layers
         layers: list[nn.Module] = []
-        for a, b in zip(sizes[:-1], sizes[1:], strict=True):
+        for a, b in itertools.pairwise(sizes):
             layers += [nn.Linear(a, b), nn.ReLU(inplace=True)]
         self.net = nn.Sequential(*layers, nn.Linear(width, 3), nn.Sigmoid())
 

@@ -1,5 +1,6 @@
-"""A small softplus network that returns its first output's gradient together with its outputs, without a second pass."""
+"""A small softplus network that returns the gradient of its first output along with its outputs, in one pass."""
 
+import itertools
 import math
 
 import torch
@@ -20,8 +21,13 @@ class DistanceMLP(nn.Module):
     def __init__(self, n_inputs: int, width: int, hidden_layers: int, n_outputs: int) -> None:
         super().__init__()
         sizes = [n_inputs] + [width] * hidden_layers
-        self.hidden = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.output = nn.Linear(width, n_outputs)
+
+    @property
+    def hidden(self) -> list[nn.Linear]:
+        """The hidden layers."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
 
     @torch.no_grad()
     def initialise_sphere(self, radius: float) -> None:

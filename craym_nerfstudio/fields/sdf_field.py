@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
-
 Pullback = Callable[[Float[Tensor, "n feat"]], Float[Tensor, "n 3"]]
 
 
@@ -67,7 +66,9 @@ class SDFField(nn.Module):
             interpolation=config.interpolation,
         )
         self.encoding = HashEncoding(spec, backend=config.encoding)
-        self.geometry = DistanceMLP(3 + spec.n_features, config.hidden_width, config.hidden_layers, 1 + config.feature_size)
+        self.geometry = DistanceMLP(
+            3 + spec.n_features, config.hidden_width, config.hidden_layers, 1 + config.feature_size
+        )
         self.geometry.initialise_sphere(config.sphere_radius)
 
     def encode(

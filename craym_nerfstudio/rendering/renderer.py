@@ -1,4 +1,4 @@
-"""Rays to pixels: the SDF, its colour and the background, rendered for plain rays and for enriched key rays in one batch."""
+"""Rays to pixels: SDF, colour and background, rendered for plain rays and enriched key rays in one batch."""
 
 from dataclasses import dataclass
 
@@ -114,7 +114,8 @@ class SceneRenderer(nn.Module):
         behind = self._background(origins, directions, background_color, state)
         ray_feature = None
         if keys.groups:
-            feature = scatter_active(surface.feature[plain_count:], samples.active[plain:], index[plain_count:] - plain * self.fine_samples)
+            part = index[plain_count:] - plain * self.fine_samples
+            feature = scatter_active(surface.feature[plain_count:], samples.active[plain:], part)
             heads = feature.view(keys.groups, 1 + keys.aux, self.fine_samples, -1)[:, 0]
             ray_feature = accumulate_ray_feature(weights[plain :: 1 + keys.aux], heads)
         return Rendered(
@@ -191,7 +192,7 @@ class SceneRenderer(nn.Module):
 
 
 def _active_index(active: Tensor, plain: int, keys: KeyLayout) -> tuple[Int[Tensor, " n"], int]:
-    """Flat numbers of the active sections, those of plain rays first, then section by section each key with its auxiliaries.
+    """Flat numbers of the active sections: those of plain rays, then section by section each key with its auxiliaries.
 
     The second part can be viewed as ``[points, 1 + aux]``, which is what enrichment attends over.
     """

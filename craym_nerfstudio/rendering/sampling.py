@@ -37,7 +37,7 @@ class DistanceGrid(nn.Module):
     def __init__(self, resolution: int) -> None:
         super().__init__()
         self.resolution = resolution
-        # It can be recomputed from the field at any time, but a resumed run must equal an uninterrupted one: it is state.
+        # It could be recomputed from the field, but a resumed run must equal an uninterrupted one: it is state.
         self.register_buffer("values", torch.zeros(1, 1, resolution, resolution, resolution))
 
     @property
