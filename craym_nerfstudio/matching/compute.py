@@ -145,15 +145,24 @@ def _workers(parallel: bool) -> Iterator[Callable[[Callable[[Item], Result], Seq
     if not parallel:
         yield map
         return
+    workers = max(1, os.cpu_count() or 1)
+    with one_torch_thread():
+        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+        try:
+            yield pool.map
+        finally:
+            # Without this an error or Ctrl-C would wait for everything that is still queued.
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def one_torch_thread() -> Iterator[None]:
+    """For many small tensor operations: spread over all cores they would mostly wait, above all on a busy machine."""
     threads = torch.get_num_threads()
-    # Small products side by side are faster than each one spread over all cores, above all on a busy machine.
     torch.set_num_threads(1)
-    pool = ThreadPoolExecutor(max_workers=max(1, os.cpu_count() or 1), initializer=torch.set_num_threads, initargs=(1,))
     try:
-        yield pool.map
+        yield
     finally:
-        # Without this an error or Ctrl-C would wait for everything that is still queued.
-        pool.shutdown(wait=True, cancel_futures=True)
         torch.set_num_threads(threads)
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache
+from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache, one_torch_thread
 from craym_nerfstudio.matching.detectors import Detector, Sift
 from craym_nerfstudio.matching.images import picture_key
 from craym_nerfstudio.matching.learned import AlikedLightGlue, lightglue_package
@@ -78,9 +78,8 @@ def find_matches(
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
     putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}", console)
     keypoints = [f.keypoints for f in features]
-    matches, report = verify(
-        putative, views, keypoints, bearings, detector.name, prior_angle_deg, candidates=len(pairs)
-    )
+    with one_torch_thread():
+        matches, report = verify(putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs))
     _say(report)
     _require_matches(report, views)
     matches.save(path)

@@ -20,7 +20,7 @@ _FORWARD = 0.05
 
 @dataclass
 class PairBearings:
-    """Matched bearings of many pairs; those of one pair are neighbours."""
+    """Matched bearings of many pairs; those of one pair are neighbours, the best first."""
 
     pair: Int[Tensor, " matches"]
     bearings_i: Float[Tensor, "matches 3"]
@@ -46,6 +46,12 @@ class PairBearings:
     def subset(self, keep: Bool[Tensor, " matches"]) -> "PairBearings":
         """Only the matches where `keep` holds; pairs keep their numbers."""
         return PairBearings(self.pair[keep], self.bearings_i[keep], self.bearings_j[keep], self.focal_px)
+
+    def best_of_each(self, most: int) -> "PairBearings":
+        """At most the first `most` matches of every pair."""
+        count = torch.bincount(self.pair, minlength=len(self.focal_px))
+        rank = torch.arange(len(self.pair)) - (count.cumsum(0) - count)[self.pair]
+        return self.subset(rank < most)
 
     def count(self, chosen: Bool[Tensor, " matches"]) -> Int[Tensor, " pairs"]:
         """Number of chosen matches of every pair."""
@@ -163,31 +169,34 @@ def _residual_and_slopes(data: PairBearings, motion: Tensor, basis: Tensor) -> t
     return residual * factor, torch.cat([by_rotation, by_translation], dim=-1) * factor[:, None]
 
 
-def fit_translations(
-    data: PairBearings, rotation: Float[Tensor, "pairs 3 3"], scale_px: float = 2.0, rounds: int = 6
+def search_translations(
+    data: PairBearings, rotation: Float[Tensor, "pairs 3 3"], scale_px: float = 3.0, draws: int = 32, seed: int = 0
 ) -> Float[Tensor, "pairs 3 4"]:
-    """Motions with given rotations and the translation directions that fit the matches best, in a robust sense.
+    """Motions with given rotations and, for every pair, the best supported of `draws` translation directions.
 
-    Every match wants the baseline in its epipolar plane: the least eigenvector of the weighted plane normals.
+    With the rotation known two matches fix the direction: it lies in both epipolar planes. Drawing such couples finds
+    it among many wrong matches, where least squares would follow them into forward motion. Deterministic.
     """
     turned = (rotation[data.pair] @ data.bearings_i[..., None]).squeeze(-1)
-    normals = torch.linalg.cross(turned, data.bearings_j, dim=-1)
-    parallax = normals.norm(dim=-1)
-    # Matches without parallax have no plane; below about a pixel of it they count less and less.
-    pixel = 1 / data.focal_px[data.pair]
-    normals = normals / parallax.clamp_min(1e-12)[:, None]
-    weight = (parallax / (parallax + pixel)).square()
-    for _ in range(rounds):
-        spread = torch.zeros(len(rotation), 3, 3, dtype=normals.dtype)
-        spread.index_add_(0, data.pair, weight[:, None, None] * normals[:, :, None] * normals[:, None])
-        direction = torch.linalg.eigh(spread).eigenvectors[..., 0]
-        # The distance to the epipolar line is the angle out of the plane times the parallax' sine.
-        distance_px = (normals * direction[data.pair]).sum(-1) * parallax / pixel
-        weight = parallax.square() / (1 + (distance_px / scale_px).square()).square()
-    motion = torch.cat([rotation, direction[..., None]], dim=-1)
-    mirrored = torch.cat([rotation, -direction[..., None]], dim=-1)
-    in_front = data.count(data.is_in_front(motion)) >= data.count(data.is_in_front(mirrored))
-    return torch.where(in_front[:, None, None], motion, mirrored)
+    normals = torch.nn.functional.normalize(torch.linalg.cross(turned, data.bearings_j, dim=-1), dim=-1)
+    count = torch.bincount(data.pair, minlength=len(rotation))
+    first = count.cumsum(0) - count
+    generator = torch.Generator().manual_seed(seed)
+    best = torch.full((len(rotation),), -1.0, dtype=normals.dtype)
+    motion = torch.cat([rotation, torch.zeros_like(rotation[..., :1])], dim=-1)
+    for _ in range(draws):
+        unit = torch.rand(2, len(rotation), generator=generator, dtype=normals.dtype)
+        couple = (first + (unit * count).long()).clamp(max=len(normals) - 1)
+        direction = torch.linalg.cross(normals[couple[0]], normals[couple[1]], dim=-1)
+        direction = torch.nn.functional.normalize(direction, dim=-1)
+        for signed in (direction, -direction):
+            trial = torch.cat([rotation, signed[..., None]], dim=-1)
+            near = data.is_in_front(trial) / (1 + (data.distance_px(trial) / scale_px).square()).square()
+            score = torch.zeros_like(best).index_add_(0, data.pair, near)
+            better = score > best
+            best = torch.where(better, score, best)
+            motion = torch.where(better[:, None, None], trial, motion)
+    return motion
 
 
 def _tangent_basis(direction: Float[Tensor, "pairs 3"]) -> Float[Tensor, "pairs 3 2"]:

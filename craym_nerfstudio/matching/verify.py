@@ -10,19 +10,24 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Int32
+from jaxtyping import Bool, Float, Float32, Int32
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.rotation_averaging import average_rotations, chained_rotations
-from craym_nerfstudio.matching.two_view import PairBearings, RotationPrior, fit_translations, refine_motions
+from craym_nerfstudio.matching.two_view import PairBearings, RotationPrior, refine_motions, search_translations
 from craym_nerfstudio.matching.views import Views
 
 MIN_INLIERS = 15
-_AVERAGED_SIGMA_DEG = 1.0
+_AVERAGED_SIGMA_DEG = 0.5
+"""Error of rotations averaged over many pairs."""
 _AGREEING_DEG = 5.0
+_SEARCHED = 100
+"""Best matches of a pair that its translation is searched with."""
+_LEAST_SHARE = 0.25
+"""Share of the strict matches that must agree: below it the inliers of a wrong geometry may be chance."""
 
 
 @dataclass
@@ -115,10 +120,10 @@ def verify(
     if report.after_prior:
         world_to_camera = _averaged(motion, rough, pairs, kept, support, prior_angle_deg, report)
         averaged = world_to_camera[pairs[:, 1]] @ world_to_camera[pairs[:, 0]].transpose(-1, -2)
-        # Pairs that failed the prior test by an ambiguous geometry of their own get a second chance here.
-        motion, kept = _reconsidered(data, motion, averaged, inliers & strict, support, kept, limit_px)
+        motion = _reconsidered(data.subset(strict), motion, averaged, kept, limit_px)
         inliers = _inliers(data, motion, limit_px)
-        kept &= data.count(inliers & strict) >= MIN_INLIERS
+        support = data.count(inliers & strict)
+        kept = (support >= MIN_INLIERS) & (support >= _LEAST_SHARE * data.count(strict))
     report.after_cycles = int(kept.sum())
     matches = _collect(putative, views, keypoints, bearings, data, motion, inliers, detector)
     matches = matches.subset((kept[data.pair] & inliers).numpy())
@@ -171,24 +176,24 @@ def _averaged(
 
 
 def _reconsidered(
-    data: PairBearings,
-    motion: Tensor,
+    sure: PairBearings,
+    motion: Float[Tensor, "pairs 3 4"],
     averaged: Float[Tensor, "pairs 3 3"],
-    used: Bool[Tensor, " matches"],
-    support: Int[Tensor, " pairs"],
     kept: Bool[Tensor, " pairs"],
     limit_px: float,
-) -> tuple[Float[Tensor, "pairs 3 4"], Bool[Tensor, " pairs"]]:
-    """Motions near the averaged rotations where these explain the matches as well, and which pairs stay."""
-    own = data.subset(used)
-    prior = RotationPrior(averaged, _AVERAGED_SIGMA_DEG)
-    guided = refine_motions(own, fit_translations(own, averaged), prior)
-    guided_support = own.count(_inliers(own, guided, limit_px))
+) -> Float[Tensor, "pairs 3 4"]:
+    """Motions near the averaged rotations: for pairs with an ambiguous, a wrong or no geometry of their own, too.
+
+    Where averaging went astray (few pairs) a kept pair that nearly agrees and fits better keeps its own.
+    """
+    searched = search_translations(sure.best_of_each(_SEARCHED), averaged)
+    near = sure.subset(sure.distance_px(searched) < 3 * limit_px)
+    guided = refine_motions(near, searched, RotationPrior(averaged, _AVERAGED_SIGMA_DEG))
+    own_support = sure.count(_inliers(sure, motion, limit_px))
+    guided_support = sure.count(_inliers(sure, guided, limit_px))
     disagreement = rotation_angle_deg(motion[..., :3] @ averaged.transpose(-1, -2))
-    explained = guided_support >= 0.7 * support
-    # Where averaging went astray (few pairs) a pair that nearly agrees keeps its own geometry.
-    stays = explained | (kept & (disagreement <= _AGREEING_DEG))
-    return torch.where(explained[:, None, None], guided, motion), stays & (support >= MIN_INLIERS)
+    keeps_own = kept & (disagreement <= _AGREEING_DEG) & (guided_support < 0.7 * own_support)
+    return torch.where(keeps_own[:, None, None], motion, guided)
 
 
 def _collect(
