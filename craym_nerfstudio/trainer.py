@@ -17,8 +17,8 @@ _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 class CraymTrainer(Trainer):
     """Writes checkpoints atomically, and one more when training is interrupted."""
 
-    last_taken = 0
-    """The last step whose update is part of the parameters."""
+    last_taken: int | None = None
+    """The last step whose update is part of the parameters; None before this process has taken one."""
 
     def setup(self, test_mode: str = "val") -> None:
         """Build the pipeline and say what it runs on."""
@@ -31,10 +31,12 @@ class CraymTrainer(Trainer):
         try:
             super().train()
         except KeyboardInterrupt:
-            self.save_checkpoint(self.last_taken)
-            CONSOLE.print(
-                f"[yellow]Interrupted. Go on with the same command and [bold]--load-dir {self.checkpoint_dir}[/bold]"
-            )
+            # After the last step the host keeps the viewer open until Ctrl-C; before the first there is nothing to
+            # keep, and a checkpoint of step 0 would replace the one that this run resumed from.
+            if self.training_state != "completed" and self.last_taken is not None:
+                self.save_checkpoint(self.last_taken)
+                resume = f"[bold]--load-dir {self.checkpoint_dir}[/bold]"
+                CONSOLE.print(f"[yellow]Interrupted. Go on with the same command and {resume}")
             raise
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:

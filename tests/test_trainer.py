@@ -1,0 +1,129 @@
+"""Checkpoints on small stand-ins: atomic, safe to load, kept when writing fails or training is interrupted."""
+
+import errno
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from nerfstudio.engine.trainer import Trainer
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.trainer import CraymTrainer
+
+
+def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:
+    """A trainer of one linear layer, without a pipeline of nerfstudio."""
+    trainer = CraymTrainer.__new__(CraymTrainer)
+    layer = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.Adam(layer.parameters())
+    trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest)  # type: ignore[assignment]
+    trainer.base_dir, trainer.checkpoint_dir = folder, folder / "nerfstudio_models"
+    trainer.pipeline = layer  # type: ignore[assignment]
+    schedulers = {"fields": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)}
+    trainer.optimizers = SimpleNamespace(optimizers={"fields": optimizer}, schedulers=schedulers)  # type: ignore[assignment]
+    trainer.grad_scaler = torch.amp.GradScaler("cpu", enabled=False)  # type: ignore[assignment]
+    trainer.training_state = "training"
+    return trainer
+
+
+def saved(trainer: CraymTrainer) -> list[str]:
+    """Names of the checkpoints that exist."""
+    return sorted(path.name for path in trainer.checkpoint_dir.iterdir())
+
+
+def fail_with(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """Let writing end half-way."""
+
+    def save(content: Any, file: Any) -> None:
+        file.write(b"half a checkpoint")
+        raise error
+
+    monkeypatch.setattr(torch, "save", save)
+
+
+def test_checkpoint_holds_what_the_host_loads(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.save_checkpoint(7)
+    (path,) = trainer.checkpoint_dir.iterdir()
+    assert path.name == "step-000000007.ckpt"
+    content = torch.load(path, weights_only=True)
+    assert content.keys() == {"step", "pipeline", "optimizers", "schedulers", "scalers"}
+    assert content["step"] == 7
+    torch.testing.assert_close(content["pipeline"]["weight"], trainer.pipeline.weight.data)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("only_latest", "left"), [(True, [9]), (False, [7, 9])])
+def test_older_checkpoints_go_when_asked(tmp_path: Path, only_latest: bool, left: list[int]) -> None:
+    trainer = small_trainer(tmp_path, only_latest)
+    trainer.save_checkpoint(7)
+    trainer.save_checkpoint(9)
+    assert saved(trainer) == [f"step-{step:09d}.ckpt" for step in left]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+)
+def test_full_disk_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.save_checkpoint(7)
+    fail_with(monkeypatch, error)
+    with pytest.raises(InputError, match=r"step-000000009\.ckpt.*Free disk space"):
+        trainer.save_checkpoint(9)
+    assert saved(trainer) == ["step-000000007.ckpt"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.save_checkpoint(7)
+    fail_with(monkeypatch, OSError(errno.EIO, "Input/output error"))
+    with pytest.raises(OSError, match="Input/output"):
+        trainer.save_checkpoint(9)
+    assert saved(trainer) == ["step-000000007.ckpt"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def interrupt(trainer: CraymTrainer, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Take steps 100, 101... and press Ctrl-C within the next one."""
+
+    def train(self: Trainer) -> None:
+        for step in range(100, 100 + steps):
+            self.train_iteration(step)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "train_iteration", lambda self, step: (None, {}, {}))
+    monkeypatch.setattr(Trainer, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+
+
+def test_interrupt_saves_the_last_step_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = small_trainer(tmp_path)
+    interrupt(trainer, monkeypatch, steps=3)
+    assert saved(trainer) == ["step-000000102.ckpt"]
+    assert "--load-dir" in capsys.readouterr().out
+
+
+def test_interrupt_before_the_first_step_leaves_the_checkpoint_it_resumed_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.save_checkpoint(99)
+    interrupt(trainer, monkeypatch, steps=0)
+    assert saved(trainer) == ["step-000000099.ckpt"]
+
+
+def test_closing_the_viewer_after_training_is_no_interrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.training_state = "completed"
+    interrupt(trainer, monkeypatch, steps=1)
+    assert "--load-dir" not in capsys.readouterr().out
