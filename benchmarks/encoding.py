@@ -13,6 +13,7 @@ medians of the ratios.
 import argparse
 import json
 import math
+import os
 import platform
 import statistics
 import subprocess
@@ -142,7 +143,7 @@ def compare(case: tuple[int, int, int, int], count: int, runs: int, seed: int, d
     return rows
 
 
-def machine(device: torch.device) -> dict[str, str | int]:
+def machine(device: torch.device) -> dict[str, str | int | float]:
     """What a reader needs to judge the figures."""
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
@@ -151,6 +152,7 @@ def machine(device: torch.device) -> dict[str, str | int]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1),  # well above ``threads``: a busy machine, trust the ratios alone
         "commit": commit.stdout.strip(),
     }
 
