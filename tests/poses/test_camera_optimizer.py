@@ -209,7 +209,7 @@ def test_gradcheck_of_the_pose_residual(mode) -> None:
 def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
     trained = make_optimizer(fixed_cameras=("frame_1.png",))
     state = trained.state_dict()
-    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance"}
+    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance", "settled"}
     fresh = make_optimizer(moved=False, start=False)
     fresh.load_state_dict(state)
     assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and not fresh.trainable[1]
@@ -247,3 +247,21 @@ def test_turning_about_the_scene_lets_the_epipolar_loss_find_the_poses() -> None
             adam.step()
         errors[pivot] = pose_errors(optimizer.optimised_c2w(), dome.c2w).rotation_deg_mean
     assert errors["scene"] < 1 < 5 < errors["camera"]
+
+
+def test_settled_poses_wait_and_then_move_in_small_steps() -> None:
+    optimizer = CraymCameraOptimizerConfig(settled_step=0.1, settled_delay_steps=5).setup(num_cameras=2, device="cpu")
+    poses = torch.eye(4)[:3].repeat(2, 1, 1)
+    poses[:, 2, 3] = 4.0
+    optimizer.set_poses(poses, settled=True)
+    with torch.no_grad():
+        optimizer.residual.fill_(0.01)
+    optimizer.update_to_step(4)
+    assert not optimizer.optimised_c2w().requires_grad
+    optimizer.update_to_step(5)
+    optimizer.optimised_c2w().sum().backward()
+    assert optimizer.residual.grad is not None
+    small = (optimizer.optimised_c2w() - poses)[..., 3].norm(dim=-1)
+    optimizer.set_poses(poses)
+    whole = (optimizer.optimised_c2w() - poses)[..., 3].norm(dim=-1)
+    assert torch.allclose(small, 0.1 * whole, rtol=1e-2)
