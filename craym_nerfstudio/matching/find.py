@@ -63,7 +63,8 @@ def find_matches(
         InputError: fewer than two images, an unreadable one, no matches at all, or a cache that cannot be written.
     """
     _check(views)
-    pairs = candidate_pairs(views, neighbours)
+    with one_torch_thread():
+        pairs = candidate_pairs(views, neighbours)
     detector = _chosen_detector(matcher, len(views.names), len(pairs))
     pictures = [picture_key(views, index) for index in range(len(views.names))]
     rough = np.asarray(views.c2w, dtype=np.float64)

@@ -80,7 +80,7 @@ def _typical_depths(c2w: Float[torch.Tensor, "cams 3 4"]) -> Float[torch.Tensor,
     depths = ((focus_point(centers, axes) - centers) * axes).sum(-1)
     # The point means nothing when many cameras turn their back on it, or when it is at their feet.
     if (depths > 0.2 * extent).double().mean() < 0.8:
-        return extent.expand(len(c2w)) * 2.0
+        return extent.expand(len(c2w)) * 3.0
     return depths.clamp_min(0.5 * depths.median())
 
 

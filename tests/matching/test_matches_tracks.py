@@ -1,0 +1,115 @@
+"""The container of matches and its file; tracks by hand."""
+
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.storage import read_npz, write_npz
+from craym_nerfstudio.matching.tracks import build_tracks
+
+
+def made(links: list[tuple[int, int, int, int, float]], images: int = 4) -> Matches:
+    """Matches from (image i, keypoint, image j, keypoint, confidence); keypoint k of image i lies at (10 i + k, k)."""
+    pairs = sorted({(i, j) for i, _, j, _, _ in links})
+    links = sorted(links, key=lambda link: pairs.index((link[0], link[2])))
+    keypoints = np.array([[[10 * i + a, a], [10 * j + b, b]] for i, a, j, b, _ in links], dtype=np.float32)
+    rays = np.concatenate([keypoints, -np.ones_like(keypoints[..., :1])], axis=-1)
+    return Matches(
+        names=[f"{number}.png" for number in range(images)],
+        pairs=np.array(pairs, dtype=np.int32),
+        rotation=np.tile(np.eye(3), (len(pairs), 1, 1)),
+        translation=np.tile([1.0, 0, 0], (len(pairs), 1)),
+        pair_of_match=np.array([pairs.index((i, j)) for i, _, j, _, _ in links], dtype=np.int32),
+        keypoints=keypoints,
+        keypoint_ids=np.array([[a, b] for _, a, _, b, _ in links], dtype=np.int32),
+        bearings=rays / np.linalg.norm(rays, axis=-1, keepdims=True),
+        confidence=np.array([link[4] for link in links], dtype=np.float32),
+        detector="sift",
+    )
+
+
+def entries(matches: Matches, min_length: int = 2) -> list[list[tuple[int, int]]]:
+    tracks = build_tracks(matches, min_length)
+    rows = list(zip(tracks.image.tolist(), tracks.keypoint_id.tolist(), strict=True))
+    return sorted(rows[tracks.start[k] : tracks.start[k + 1]] for k in range(len(tracks)))
+
+
+def test_file_keeps_everything(tmp_path: Path) -> None:
+    matches = made([(0, 1, 1, 2, 0.5), (0, 3, 2, 3, 0.25)])
+    matches.save(tmp_path / "matches.npz")
+    loaded = Matches.load(tmp_path / "matches.npz")
+    for field in fields(Matches):
+        before, after = getattr(matches, field.name), getattr(loaded, field.name)
+        np.testing.assert_array_equal(before, after)
+        assert np.asarray(before).dtype == np.asarray(after).dtype
+    assert len(loaded) == 2 and loaded.pair_counts.tolist() == [1, 1]
+    assert loaded.images.tolist() == [[0, 1], [0, 2]]
+
+
+def test_files_of_other_versions_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "matches.npz"
+    made([(0, 1, 1, 2, 0.5)]).save(path)
+    arrays = read_npz(path)
+    write_npz(path, {**arrays, "format": np.array("craym-matches-0")})
+    with pytest.raises(InputError, match="Not a matches file of this version"):
+        Matches.load(path)
+    with pytest.raises(InputError, match="Missing file"):
+        Matches.load(tmp_path / "nothing.npz")
+
+
+def test_subset_renumbers_pairs() -> None:
+    matches = made([(0, 1, 1, 2, 0.5), (0, 3, 2, 3, 0.25), (1, 4, 2, 4, 0.75), (1, 5, 2, 5, 0.1)])
+    part = matches.subset(matches.confidence > 0.3)
+    assert part.pairs.tolist() == [[0, 1], [1, 2]]
+    assert part.pair_of_match.tolist() == [0, 1]
+    assert part.confidence.tolist() == [0.5, 0.75]
+    assert matches.subset_pairs(np.array([False, True, False])).pairs.tolist() == [[0, 2]]
+    assert len(matches.subset(np.zeros(4, dtype=bool)).pairs) == 0
+
+
+def test_tracks_join_over_views() -> None:
+    matches = made([(0, 1, 1, 1, 0.9), (1, 1, 2, 1, 0.8), (0, 1, 2, 1, 0.7), (0, 5, 3, 6, 0.9)])
+    assert entries(matches) == [[(0, 1), (1, 1), (2, 1)], [(0, 5), (3, 6)]]
+    assert entries(matches, min_length=3) == [[(0, 1), (1, 1), (2, 1)]]
+    tracks = build_tracks(matches)
+    assert tracks.lengths.tolist() == [3, 2]
+    assert tracks.keypoints[0].tolist() == [1.0, 1.0]
+    np.testing.assert_allclose(np.linalg.norm(tracks.bearings, axis=1), 1.0, rtol=1e-6)
+    assert (tracks.track_of_match >= 0).all()
+    assert (build_tracks(matches, 3).track_of_match >= 0).sum() == 3
+
+
+def test_the_least_trusted_match_of_a_conflict_stays_out() -> None:
+    """0.1 - 1.1 and 0.2 - 2.1 are right; 1.1 - 2.1 would let image 0 be seen twice."""
+    links = [(0, 1, 1, 1, 0.9), (0, 2, 2, 1, 0.8), (1, 1, 2, 1, 0.3)]
+    assert entries(made(links)) == [[(0, 1), (1, 1)], [(0, 2), (2, 1)]]
+    tracks = build_tracks(made(links))
+    assert sorted(tracks.track_of_match.tolist()) == [-1, 0, 1]
+    # With the order of trust turned round the other two contend, and the better one wins.
+    links = [(0, 1, 1, 1, 0.4), (0, 2, 2, 1, 0.3), (1, 1, 2, 1, 0.9)]
+    assert entries(made(links)) == [[(0, 1), (1, 1), (2, 1)]]
+
+
+def test_random_matches_give_conflict_free_tracks() -> None:
+    random = np.random.RandomState(0)
+    links = []
+    for i in range(6):
+        for j in range(i + 1, 6):
+            for a, b in zip(random.permutation(30)[:20], random.permutation(30)[:20], strict=True):
+                links.append((i, int(a), j, int(b), float(random.uniform(0.01, 1))))
+    matches = made(links, images=6)
+    tracks = build_tracks(matches)
+    for k in range(len(tracks)):
+        images = tracks.image[tracks.start[k] : tracks.start[k + 1]]
+        assert (np.diff(images) > 0).all()
+    nodes = np.stack([tracks.image, tracks.keypoint_id], axis=1)
+    assert len(np.unique(nodes, axis=0)) == len(nodes)
+    used = tracks.track_of_match >= 0
+    track_of = {tuple(node): track for node, track in zip(nodes.tolist(), tracks.track_of_entry, strict=True)}
+    for side in (0, 1):
+        ends = np.stack([matches.images[used, side], matches.keypoint_ids[used, side]], axis=1).tolist()
+        assert [track_of[tuple(end)] for end in ends] == tracks.track_of_match[used].tolist()
