@@ -80,7 +80,7 @@ def test_room_cameras_pair_by_overlap() -> None:
 def test_separate_groups_are_connected() -> None:
     """Two far clusters that see nothing in common still get the link that may hold them together."""
     random = np.random.RandomState(1)
-    left, right = ([*random.normal(0, 0.3, (30, 3)), shift, 0, 0] for shift in (0.0, 100.0))
+    left, right = (random.normal(0, 0.3, (30, 3)) + np.array([shift, 0, 0]) for shift in (0.0, 100.0))
     pairs = candidate_pairs(views_of(facing(np.concatenate([left, right]))), neighbours=5)
     between = (pairs[:, 0] < 30) & (pairs[:, 1] >= 30)
     assert between.sum() >= 1
