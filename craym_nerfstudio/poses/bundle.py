@@ -1,7 +1,7 @@
-"""Robust bundle adjustment of matched rays with per-keypoint precision, pose priors and cameras held fixed.
+"""Robust bundle adjustment of matched rays with pose priors and cameras held fixed.
 
-pycolmap's adjuster weighs every keypoint alike and knows priors on positions only. Fine keypoints are several times
-more precise than coarse ones, and rough poses are known in rotation too; both matter at a tenth of a degree.
+pycolmap's adjuster knows priors on positions only, and projections into a plane. Rough poses are known in rotation
+too, and bearings serve any lens.
 """
 
 from dataclasses import dataclass

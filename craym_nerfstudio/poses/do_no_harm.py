@@ -20,6 +20,10 @@ _SUSPICIOUS_RATIO = 2.0
 """A camera of a good input is worth moving when its own matches say so by this factor, and by this many pixels:"""
 _SUSPICIOUS_PX = 0.5
 
+_SUSPICION_ROUNDS = 4
+_MOST_SUSPICIOUS = 0.3
+"""Share of suspicious cameras beyond which it is the input as a whole that is judged."""
+
 _EXPLAINABLE_PX = 4.0
 _MIN_EVIDENCE = 30
 
@@ -54,43 +58,54 @@ def decide(
     held: Bool[np.ndarray, " matches"],
     used: Bool[np.ndarray, " matches"],
 ) -> Verdict:
-    """Compare two sets of poses on the `held` matches; on the `used` ones, by a stricter rule, where those are few."""
+    """Compare two sets of poses on the `held` matches; on the `used` ones, by a stricter rule, where those are few.
+
+    A few cameras that only the solution explains do not condemn the others: these are judged by themselves.
+    """
     before, after = graph.epipolar_px(rough), graph.epipolar_px(solution)
-    spread = graph.spread[graph.ends].max(-1)
     # Wrong matches tell nothing: only those count that one of the two explains.
-    explainable = np.minimum(before, after) / spread < _EXPLAINABLE_PX
+    explainable = np.minimum(before, after) < _EXPLAINABLE_PX
     chosen, limit, which = held & explainable, EXPLAINED_RATIO, "held-out"
     if chosen.sum() < _MIN_EVIDENCE:
         chosen, limit, which = used & explainable, 2.0, "used"
+    suspicious = _suspicious(graph, before, after, (held | used) & explainable)
+    among_good = chosen & ~suspicious[graph.images_of_matches].any(-1)
+    if suspicious.mean() <= _MOST_SUSPICIOUS and among_good.sum() >= _MIN_EVIDENCE:
+        chosen = among_good
+    else:
+        suspicious = np.zeros_like(suspicious)
     count = int(chosen.sum())
-    none = np.zeros(graph.num_images, dtype=bool)
     if count < _MIN_EVIDENCE:
         reason = f"only {count} matches to judge by: the input poses stay"
-        return Verdict(Decision("input", reason, count, float("nan"), float("nan")), none)
+        return Verdict(Decision("input", reason, count, float("nan"), float("nan")), suspicious)
     input_px, solution_px = float(np.median(before[chosen])), float(np.median(after[chosen]))
     figures = f"{input_px:.2f} px under the input poses, {solution_px:.2f} px adjusted ({count} {which} matches)"
     if input_px > limit * solution_px:
         reason = f"matches are off their epipolar lines by {figures}"
-        return Verdict(Decision("solution", reason, count, input_px, solution_px), none)
-    suspicious = _suspicious(graph, before, after, (held | used) & explainable)
+        return Verdict(Decision("solution", reason, count, input_px, solution_px), np.zeros_like(suspicious))
     reason = f"the input poses explain the matches: {figures}"
+    if suspicious.any():
+        reason += f", but for {int(suspicious.sum())} cameras"
     return Verdict(Decision("input", reason, count, input_px, solution_px), suspicious)
 
 
 def _suspicious(
     graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: Bool[np.ndarray, " matches"]
 ) -> Bool[np.ndarray, " cams"]:
-    """Cameras most of whose matches the input leaves far off while the solution does not."""
-    flagged = np.zeros(graph.num_images, dtype=bool)
+    """Cameras whose matches with unsuspicious ones the input leaves far off while the solution does not."""
     images = graph.images_of_matches
-    medians = np.full((2, graph.num_images), np.nan)
-    for image in range(graph.num_images):
-        mine = chosen & (images == image).any(-1)
-        # Matches with a flagged partner say nothing about this camera; few enough do not sway a median.
-        if mine.sum() >= _MIN_EVIDENCE:
-            medians[:, image] = np.median(before[mine]), np.median(after[mine])
-    with np.errstate(invalid="ignore"):
-        flagged = (medians[0] > _SUSPICIOUS_RATIO * medians[1]) & (medians[0] > medians[1] + _SUSPICIOUS_PX)
+    flagged = np.zeros(graph.num_images, dtype=bool)
+    for _ in range(_SUSPICION_ROUNDS):
+        new = flagged.copy()
+        for image in range(graph.num_images):
+            partner = np.where(images[:, 0] == image, images[:, 1], images[:, 0])
+            mine = chosen & (images == image).any(-1) & ~flagged[partner]
+            if mine.sum() >= _MIN_EVIDENCE:
+                input_px, solution_px = np.median(before[mine]), np.median(after[mine])
+                new[image] = input_px > max(_SUSPICIOUS_RATIO * solution_px, solution_px + _SUSPICIOUS_PX)
+        if (new == flagged).all():
+            break
+        flagged = new
     return flagged
 
 

@@ -17,8 +17,6 @@ _MIN_DEPTH = 1e-9
 _BEHIND = 1e3
 """Residual, in standard deviations, of a point behind its camera: constant, so that it pulls on nothing."""
 
-_PAIRS_PER_BLOCK = 200_000
-
 
 @dataclass(frozen=True)
 class RayObservations:
@@ -56,7 +54,8 @@ class RayResiduals:
         self.observations = observations.select(order)
         self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
         self._axes = _tangent_frames(self.observations.bearing)
-        self._first, self._second = _pairs_within(self.observations.point, points)
+        rays = torch.bincount(self.observations.point, minlength=points)
+        self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
 
     def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Points in the frame of each observation's camera [obs,3], in that of its bearing, residuals, in-front."""
@@ -105,22 +104,21 @@ class RayResiduals:
 
     def reduce(self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"]) -> tuple[Tensor, Tensor]:
         """Schur complement [6 cams, 6 cams] and its gradient [6 cams] after eliminating the points."""
-        seen = self.observations
-        eliminated = blocks.coupling @ point_inverse[seen.point]
-        system = blocks.camera.new_zeros(self.cameras * self.cameras, 36)
-        for start in range(0, len(self._first), _PAIRS_PER_BLOCK):
-            i, j = self._first[start : start + _PAIRS_PER_BLOCK], self._second[start : start + _PAIRS_PER_BLOCK]
-            product = eliminated[i] @ blocks.coupling[j].transpose(1, 2)
-            system.index_add_(0, seen.camera[i] * self.cameras + seen.camera[j], -product.flatten(1))
-        square = system.view(self.cameras, self.cameras, 6, 6)
-        diagonal = torch.arange(self.cameras)
+        from craym_nerfstudio.poses.schur_kernel import subtract_eliminated
+
+        seen, cameras = self.observations, self.cameras
+        square = blocks.camera.new_zeros(cameras, cameras, 6, 6)
+        subtract_eliminated(
+            self._start.numpy(), seen.camera.numpy(), blocks.coupling.numpy(), point_inverse.numpy(), square.numpy()
+        )
+        diagonal = torch.arange(cameras)
         own = square[diagonal, diagonal] + blocks.camera
         square[diagonal, diagonal] = 0
         square = square + square.permute(1, 0, 3, 2)
         square[diagonal, diagonal] = own
-        pulled = (eliminated @ blocks.point_gradient[seen.point][..., None]).squeeze(-1)
-        gradient = blocks.camera_gradient.index_add(0, seen.camera, -pulled)
-        return square.permute(0, 2, 1, 3).reshape(6 * self.cameras, 6 * self.cameras), gradient.flatten()
+        weighted = (point_inverse @ blocks.point_gradient[..., None])[seen.point]
+        gradient = blocks.camera_gradient.index_add(0, seen.camera, -(blocks.coupling @ weighted).squeeze(-1))
+        return square.permute(0, 2, 1, 3).reshape(6 * cameras, 6 * cameras), gradient.flatten()
 
     def back_substitute(
         self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"], camera_step: Float[Tensor, "cams 6"]
@@ -138,14 +136,3 @@ def _tangent_frames(bearing: Tensor) -> Tensor:
     helper = torch.nn.functional.one_hot(bearing.abs().argmin(-1), 3).to(bearing)
     first = torch.nn.functional.normalize(torch.linalg.cross(helper, bearing), dim=-1)
     return torch.stack([first, torch.linalg.cross(bearing, first), bearing], dim=1)
-
-
-def _pairs_within(point: Tensor, points: int) -> tuple[Tensor, Tensor]:
-    """Index pairs (a <= b) of the observations that share a point; `point` is sorted."""
-    length = torch.bincount(point, minlength=points)
-    end = torch.cumsum(length, 0)[point]
-    index = torch.arange(len(point))
-    partners = end - index
-    first = torch.repeat_interleave(index, partners)
-    offset = torch.arange(len(first)) - torch.repeat_interleave(torch.cumsum(partners, 0) - partners, partners)
-    return first, first + offset

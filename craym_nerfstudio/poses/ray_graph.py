@@ -22,8 +22,6 @@ class RayGraph:
     keypoint_id: Int[np.ndarray, " nodes"]
     keypoint_px: Float[np.ndarray, "nodes 2"]
     bearing: Float[np.ndarray, "nodes 3"]
-    spread: Float[np.ndarray, " nodes"]
-    """Standard deviation of the keypoint relative to that of the finest ones (>= 1)."""
     ends: Int[np.ndarray, "matches 2"]
     focal_px: Float[np.ndarray, " cams"]
 
@@ -38,10 +36,10 @@ class RayGraph:
         return self.image[self.ends]
 
     def sigma_rad(self, sigma_px: float) -> Float[np.ndarray, " nodes"]:
-        """Standard deviation of each bearing when the finest keypoints have `sigma_px` (focal length of the centre)."""
+        """Standard deviation of each bearing when keypoints have `sigma_px`."""
         # Away from the axis of a pinhole a pixel covers less: cos^2 radially, cos across; their mean in between.
         cosine = np.abs(self.bearing[:, 2]).clip(0.2, 1.0)
-        return sigma_px * self.spread / self.focal_px[self.image] * cosine**1.5
+        return sigma_px / self.focal_px[self.image] * cosine**1.5
 
     def epipolar_px(self, c2w: Float[Tensor, "cams 3 4"]) -> Float[np.ndarray, " matches"]:
         """Sampson distance of every match under given poses, in pixels of the mean focal length of its two views."""
@@ -62,12 +60,19 @@ class RayGraph:
         self, keep: Bool[np.ndarray, " matches"], trust: Float[np.ndarray, " matches"]
     ) -> Int[np.ndarray, " nodes"]:
         """Track of every node over the matches kept, joined most trusted first; -1 for nodes without."""
-        chosen = self.matches.subset(keep)
-        built = build_tracks(replace(chosen, confidence=trust[keep].astype(np.float32)))
-        track = np.full(len(self.image), -1)
+        # Sets of keypoints that see no image twice are tracks as they are; only the others need the careful way.
+        label = connected(self.ends[keep], len(self.image))
+        _, of_code, counts = np.unique(label * self.num_images + self.image, return_inverse=True, return_counts=True)
+        clashing = np.zeros(len(self.image), dtype=bool)
+        clashing[label[counts[of_code] > 1]] = True
+        size = np.bincount(label, minlength=len(self.image))
+        track = np.where((size[label] >= 2) & ~clashing[label], label, -1)
+        doubtful = keep & clashing[label[self.ends[:, 0]]]
+        built = build_tracks(replace(self.matches.subset(doubtful), confidence=trust[doubtful].astype(np.float32)))
         stride = int(self.keypoint_id.max(initial=0)) + 1
         own = self.image * stride + self.keypoint_id
-        track[np.searchsorted(own, built.image.astype(np.int64) * stride + built.keypoint_id)] = built.track_of_entry
+        node = np.searchsorted(own, built.image.astype(np.int64) * stride + built.keypoint_id)
+        track[node] = len(self.image) + built.track_of_entry
         return track
 
 
@@ -77,7 +82,7 @@ def connected(edges: Int[np.ndarray, "edges 2"], count: int) -> Int[np.ndarray, 
     from scipy.sparse.csgraph import connected_components
 
     graph = coo_matrix((np.ones(len(edges), dtype=np.int8), (edges[:, 0], edges[:, 1])), shape=(count, count))
-    return connected_components(graph, directed=False)[1]
+    return connected_components(graph, directed=False)[1].astype(np.int64)
 
 
 def ray_graph(matches: Matches, focal_px: Float[np.ndarray, " cams"]) -> RayGraph:
@@ -92,7 +97,6 @@ def ray_graph(matches: Matches, focal_px: Float[np.ndarray, " cams"]) -> RayGrap
         keypoint_id=unique % stride,
         keypoint_px=matches.keypoints.reshape(-1, 2)[first].astype(np.float64),
         bearing=_unit(matches.bearings.reshape(-1, 3)[first].astype(np.float64)),
-        spread=np.ones(len(unique)),
         ends=ends.reshape(-1, 2),
         focal_px=np.asarray(focal_px, dtype=np.float64),
     )

@@ -91,8 +91,7 @@ def first_sigma_px(
     """Robust standard deviation of keypoints from epipolar distances, pose errors included."""
     if not use.any():
         return _MAX_SIGMA_PX
-    distance = graph.epipolar_px(c2w)[use] / graph.spread[graph.ends[use]].max(-1)
-    return float(np.clip(1.4826 * np.median(distance), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
+    return float(np.clip(1.4826 * np.median(graph.epipolar_px(c2w)[use]), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
 
 
 def noise_factor(bundle: Bundle) -> float:

@@ -72,7 +72,7 @@ class StageZero:
     match_weight: Float[np.ndarray, " matches"]
     """Belief, 0 to 1, that each match of the input is right, in its order."""
     keypoint_sigma_px: float
-    """Estimated standard deviation of the finest keypoints."""
+    """Estimated standard deviation of keypoints, per axis."""
     decision: Decision
     intrinsics: Intrinsics | None = None
     notes: list[str] = field(default_factory=list)

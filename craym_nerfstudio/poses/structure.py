@@ -25,7 +25,7 @@ class Structure:
     node: Int[np.ndarray, " obs"]
 
     def observations(self, graph: RayGraph, sigma_px: float) -> RayObservations:
-        """The rays of the structure, the finest keypoints being precise to `sigma_px`."""
+        """The rays of the structure, keypoints being precise to `sigma_px`."""
         return RayObservations(
             camera=torch.from_numpy(graph.image[self.node]),
             point=torch.from_numpy(self.point),
@@ -54,19 +54,17 @@ def build_structure(
 ) -> Structure:
     """Triangulate the tracks of matches within `gate_px` of their epipolar lines; rays off by more than the gate go.
 
-    Both gates widen with the spread of a keypoint. A track sees no image twice.
+    A track sees no image twice.
     """
     distance = graph.epipolar_px(c2w)
-    spread = graph.spread[graph.ends].max(-1)
-    keep = keep & (distance < gate_px * spread)
-    track = graph.tracks(keep, 1 / (1 + distance / spread))
+    track = graph.tracks(keep & (distance < gate_px), 1 / (1 + distance))
     node = np.nonzero(track >= 0)[0]
     node = node[np.argsort(track[node], kind="stable")]
     # Rays are dropped one gate after the other: a point dragged by a wrong ray is off for the right ones too.
     for widening in (2.0, 1.0):
         point, points, angle = triangulate(graph, c2w, node, track[node])
         error = reprojection_px(graph, c2w, points, node, point)
-        good = (error < widening * gate_px * graph.spread[node]) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
+        good = (error < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
         node = node[good & (np.bincount(point[good], minlength=len(points))[point] >= 2)]
     point, points, _ = triangulate(graph, c2w, node, track[node])
     return Structure(points, point, node)

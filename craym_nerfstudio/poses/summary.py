@@ -45,7 +45,7 @@ def summarise(
     length = np.bincount(structure.point, minlength=len(points))
     mean_square = np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)
     before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
-    believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX * graph.spread[graph.ends].max(-1))
+    believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
     state: list[CameraState] = [
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
@@ -84,12 +84,12 @@ def _match_weight(
     graph: RayGraph, epipolar_px: Float[np.ndarray, " matches"], final: Refined, error_px: Float[np.ndarray, " obs"]
 ) -> Float[np.ndarray, " matches"]:
     """Belief in each match: how well both its rays meet their common point, or else its epipolar line alone."""
-    scale = _BELIEF_SCALE * final.sigma_px * graph.spread
+    scale = _BELIEF_SCALE * final.sigma_px
     point = np.full(len(graph.image), -1)
     worth = np.zeros(len(graph.image))
     point[final.structure.node] = final.structure.point
-    worth[final.structure.node] = 1 / (1 + (error_px / scale[final.structure.node]) ** 2)
+    worth[final.structure.node] = 1 / (1 + (error_px / scale) ** 2)
     first, second = graph.ends.T
     joined = (point[first] >= 0) & (point[first] == point[second])
-    alone = _OUTSIDE_TRACKS / (1 + (epipolar_px / scale[graph.ends].max(-1)) ** 2)
+    alone = _OUTSIDE_TRACKS / (1 + (epipolar_px / scale) ** 2)
     return np.where(joined, np.minimum(worth[first], worth[second]), alone)
