@@ -1,5 +1,6 @@
 """The command `craym match`; what it needs is imported when it runs."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -34,6 +35,7 @@ class MatchCommand:
         from craym_nerfstudio.data.views import views_from_outputs
         from craym_nerfstudio.matching.find import find_matches
         from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
+        from craym_nerfstudio.matching.storage import write_atomically
 
         console = Console(soft_wrap=True)
         outputs = CraymDataParserConfig(data=self.data).setup().get_dataparser_outputs("train")
@@ -46,7 +48,8 @@ class MatchCommand:
         for label, pair in _examples(len(ranking), self.pictures):
             save_picture(draw_pair(views, matches, int(ranking[pair])), self.output / f"{label}.png")
         summary = summarise(matches)
-        _write_json(self.output / "summary.json", summary)
+        text = json.dumps(summary, indent=2) + "\n"
+        write_atomically(self.output / "summary.json", lambda file: file.write(text.encode()))
         console.print(_table(summary))
         console.print(f"Written to {self.output}: matches.npz, summary.json, overview.png and pictures of pairs")
 
@@ -105,15 +108,3 @@ def _table(summary: dict[str, Any]) -> Table:
     for name, value in rows.items():
         table.add_row(name, str(value))
     return table
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    import json
-
-    from craym_nerfstudio.errors import InputError
-
-    try:
-        path.write_text(json.dumps(content, indent=2) + "\n")
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise InputError(f"Cannot write ({error.strerror or error})", path, "Free some space there.") from error

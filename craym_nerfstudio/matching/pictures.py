@@ -6,9 +6,9 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 
-from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.matching.views import Views
 
 _PANEL_PX = 640
@@ -114,14 +114,9 @@ def _between(stops: Float[np.ndarray, "stops 3"], value: Float[np.ndarray, "*n"]
 
 
 def save_picture(image: Image.Image, path: Path) -> None:
-    """Write a picture.
+    """Write a picture as PNG.
 
     Raises:
         InputError: the disk is full or the folder cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        image.save(path)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise InputError(f"Cannot write ({error.strerror or error})", path, "Free some space there.") from error
+    write_atomically(path, lambda file: image.save(file, format="PNG"))

@@ -5,8 +5,9 @@ import errno
 import hashlib
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -44,8 +45,8 @@ def file_key(path: Path) -> str:
         raise InputError(f"Unreadable file ({error.strerror})", path, "Check its type and permissions.") from error
 
 
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write arrays so that `path` holds either what it held before or all of them, whenever the process dies.
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file so that `path` holds either its old content or the whole new one, whatever happens.
 
     Raises:
         InputError: the disk is full or the folder cannot be written; no partial file stays behind.
@@ -55,7 +56,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            np.savez(file, **arrays)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -67,6 +68,15 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
         # Also reached on Ctrl-C; after the replacement there is nothing left to remove.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays atomically.
+
+    Raises:
+        InputError: as `write_atomically`.
+    """
+    write_atomically(path, lambda file: np.savez(file, **arrays))
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
