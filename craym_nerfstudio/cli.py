@@ -1,38 +1,26 @@
 """The command `craym`: everything around training that nerfstudio has no command for."""
 
-import functools
-import importlib
-import importlib.util
-import operator
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
+from tyro.conf import subcommand
 
+from craym_nerfstudio.cli_export import ExportCamerasCommand, ExportMeshCommand
+from craym_nerfstudio.cli_match import MatchCommand
 from craym_nerfstudio.errors import InputError, print_error
 
-_COMMANDS = {
-    "match": "cli_match:MatchCommand",
-    "export-mesh": "cli_export:ExportMeshCommand",
-    "export-cameras": "cli_export:ExportCamerasCommand",
-}
-"""Name of each subcommand and where its dataclass lives; those modules import little until their command runs."""
-
-
-def _commands() -> Any:
-    chosen = []
-    for name, place in _COMMANDS.items():
-        module, kind = place.split(":")
-        if importlib.util.find_spec(f"craym_nerfstudio.{module}") is None:
-            continue
-        found = getattr(importlib.import_module(f"craym_nerfstudio.{module}"), kind)
-        chosen.append(Annotated[found, tyro.conf.subcommand(name=name)])
-    return functools.reduce(operator.or_, chosen)
+# The modules of the commands import little until their command runs.
+Command = (
+    Annotated[MatchCommand, subcommand("match")]
+    | Annotated[ExportMeshCommand, subcommand("export-mesh")]
+    | Annotated[ExportCamerasCommand, subcommand("export-cameras")]
+)
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; input errors end it with one line and exit status 2."""
-    command = tyro.cli(_commands(), prog="craym", description=__doc__, args=arguments)
+    command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
     try:
         command.main()
     except InputError as error:
