@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE_LINES = 350
 
 ORDER = [
-    *("errors", "geometry", "matching", "poses", "data"),
+    *("errors", "html", "geometry", "matching", "poses", "data"),
     *("fields", "modules", "rendering", "losses", "schedulers"),
     *("evaluation", "model", "pipeline", "viewer", "export", "trainer", "config", "cli"),
 ]
@@ -27,7 +27,7 @@ ORDER = [
 FIELD_ROOMS = ("fields", "modules", "rendering", "losses")
 """Mathematics of the field: knows nothing of images, poses and matches."""
 
-HOST_FREE = ("errors", "geometry", "matching", "poses", *FIELD_ROOMS)
+HOST_FREE = ("errors", "html", "geometry", "matching", "poses", *FIELD_ROOMS)
 """Rooms that know neither nerfstudio nor viser."""
 
 HOST_AWARE = {"poses/camera_optimizer.py"}
