@@ -117,7 +117,6 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
-        self.scene.refresh_grid(self.level_weights)
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:
@@ -155,6 +154,10 @@ class CraymModel(Model):
         """Everything scheduled follows from this number."""
         self.step = step
         self.camera_optimizer.update_to_step(step)
+
+    def fill_grid(self) -> None:
+        """Read the whole SDF into the cache of distances, on the device that the model is on by now."""
+        self.scene.refresh_grid(self.level_weights)
 
     def _refresh_grid(self, step: int) -> None:
         parts = self.config.grid_refresh_steps

@@ -55,6 +55,7 @@ class CraymPipeline(VanillaPipeline):
             model.radius.fill_(start.region.radius)
         settled = start is not None and start.stage_zero is not None
         model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled)
+        model.fill_grid()
 
     @property
     def craym_model(self) -> CraymModel:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 from types import ModuleType
@@ -15,7 +16,14 @@ from torch import Tensor, nn
 
 import craym_nerfstudio
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding, choose_backend, interface, tcnn_backend
+from craym_nerfstudio.fields.encoding import (
+    GridSpec,
+    HashEncoding,
+    choose_backend,
+    cpu_backend,
+    interface,
+    tcnn_backend,
+)
 from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
 SPEC = GridSpec(4, 2, 8, 4, 1.7)
@@ -66,6 +74,15 @@ def test_importing_loads_no_compiler() -> None:
     assert result.stdout.strip() == "[]"
 
 
+def test_auto_tells_once_what_it_took_and_why(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    interface._announce.cache_clear()
+    for _ in range(2):
+        HashEncoding(SPEC)(torch.rand(5, 3))
+    HashEncoding(SPEC, "torch")(torch.rand(5, 3))
+    assert capsys.readouterr().out == "Hash grid: cpu (numba kernel) - no CUDA device\n"
+
+
 def test_without_a_writable_cache(tmp_path: Path) -> None:
     package = Path(craym_nerfstudio.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__")
@@ -76,17 +93,35 @@ def test_without_a_writable_cache(tmp_path: Path) -> None:
     blocked.write_text("a file where a directory is wanted: even root cannot write below it")
     (tmp_path / "temporary").mkdir()
     code = (
+        "import numpy as np\n"
         "from craym_nerfstudio.fields.encoding import cpu_backend\n"
-        "print(cpu_backend.__file__, cpu_backend.load_kernels().pull.stats.cache_path)"
+        "kernels = cpu_backend.load_kernels()\n"
+        "kernels.push(0, 0, np.empty((0, 2, 3, 128), 'f4'), np.empty((3, 0), 'f4'), np.empty((0, 2), 'f4'))\n"
+        "hits = sum(kernels.push.stats.cache_hits.values())\n"
+        "print(cpu_backend.__file__, kernels.push.stats.cache_path, hits, sep='\\n')"
     )
     environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary"), "PYTHONPATH": str(tmp_path)}
     environment |= {"XDG_CACHE_HOME": str(blocked), "HOME": str(blocked)}
     environment.pop("NUMBA_CACHE_DIR", None)
-    command = [sys.executable, "-c", code]
-    result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    module, cache = result.stdout.split()[-2:]
-    assert module.startswith(str(tmp_path)) and cache.startswith(str(tmp_path / "temporary"))
+    for run, announced in enumerate((True, False)):
+        command = [sys.executable, "-c", code]
+        result = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+        module, cache, hits = result.stdout.splitlines()[-3:]
+        assert module.startswith(str(tmp_path)) and cache.startswith(str(tmp_path / "temporary"))
+        assert ("compiling the CPU kernels" in result.stdout) is announced
+        assert int(hits) == run
+
+
+def test_the_fallback_cache_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    own = cpu_backend.fallback_cache()
+    assert cpu_backend.fallback_cache() == own and own.stat().st_mode & 0o777 == 0o700
+    own.chmod(0o777)
+    assert cpu_backend.fallback_cache() != own
+    own.rmdir()
+    own.symlink_to(tmp_path)
+    assert cpu_backend.fallback_cache() != own
 
 
 def _encode_in_child(queue: multiprocessing.Queue, encoding: HashEncoding, x: Tensor) -> None:

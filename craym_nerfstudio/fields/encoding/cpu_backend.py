@@ -6,9 +6,11 @@ those kill forked data-loader workers (``omp``) or abort when two threads call t
 
 import importlib
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
@@ -38,13 +40,29 @@ def load_kernels() -> ModuleType:
     except RuntimeError:  # numba finds neither the package nor the home directory writable
         import numba
 
-        numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="craym_numba_")  # type: ignore[attr-defined]
+        numba.config.CACHE_DIR = str(fallback_cache())  # type: ignore[attr-defined]
         module = importlib.import_module(KERNEL_MODULE)
     source, cache = Path(str(module.__file__)), Path(module.forward.stats.cache_path)
     newest = max((entry.stat().st_mtime for entry in cache.glob("cpu_kernels.*.nbi")), default=0.0)
     if newest < source.stat().st_mtime:
-        Console().log("compiling CPU kernels once, cached afterwards")
+        Console().print(f"Hash grid: compiling the CPU kernels, once (some seconds); kept in {cache}", soft_wrap=True)
     return module
+
+
+def fallback_cache() -> Path:
+    """Where machine code is kept when neither the package nor the home directory can be written.
+
+    The same folder for every run of this user; a new one where that name is taken by somebody else, whose machine code
+    must not run here.
+    """
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    path = Path(tempfile.gettempdir()) / f"craym_numba_{user}"
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    status = path.lstat()
+    if stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022:
+        return path
+    return Path(tempfile.mkdtemp(prefix="craym_numba_"))
 
 
 @lru_cache(maxsize=4)

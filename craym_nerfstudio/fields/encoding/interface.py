@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
+from rich.console import Console
 from torch import Tensor, nn
 
 from craym_nerfstudio.errors import InputError
@@ -67,9 +68,16 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
         return "torch", "neither triton nor tinycudann is installed: plain torch operations, slow"
     if kind == "cpu":
         if _importable("numba"):
-            return "cpu", "fused and multi-threaded CPU kernel"
+            return "cpu", "the model is on the CPU" if torch.cuda.is_available() else "no CUDA device"
         return "torch", "numba is not installed: plain torch operations, slow"
     return "torch", f"no fused kernel for the device {kind!r}: plain torch operations, slow"
+
+
+@lru_cache(maxsize=8)
+def _announce(name: BackendName, reason: str) -> None:
+    """Say, once per process, what ``auto`` took."""
+    kernel = {"cpu": "cpu (numba kernel)", "triton": "triton (CUDA kernel)"}.get(name, name)
+    Console().print(f"Hash grid: {kernel} - {reason}", soft_wrap=True)
 
 
 def _triton_interpreted() -> bool:
@@ -123,7 +131,9 @@ class HashEncoding(nn.Module):
 
     def backend_for(self, x: Tensor) -> Backend:
         """The backend that will encode points like x."""
-        name, _ = choose_backend(x.device, self.requested)
+        name, reason = choose_backend(x.device, self.requested)
+        if self.requested == "auto":
+            _announce(name, reason)
         return _load("torch" if self.table.dtype == torch.float64 else name, self.half_table)
 
     def _points(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "n 3"]:
