@@ -1,9 +1,10 @@
 """Matched-ray bundle adjustment from rough poses: errors before and after, one JSON file per run.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.stage0 --scene lego_400 --noise barf --seed 0 --data-root ../shared/data
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.stage0 --table --data-root ../shared/data
+    export OMP_WAIT_POLICY=PASSIVE
+    python -m benchmarks.stage0 --scene lego_400 --noise barf --seed 0 --data-root ../shared/data
+    python -m benchmarks.stage0 --table --data-root ../shared/data
 
-The second command makes every row of the acceptance table over three seeds, then prints the medians. Translations are
+The last command makes every row of the acceptance table over three seeds, then prints the medians. Translations are
 in units of the data, x100: of the w2c translation vectors (as in the papers) and of the camera centres. Matching starts
 from an empty cache unless ``--cache-dir`` is given; seconds are wall clock, ``cpu_s`` those of all threads.
 """
@@ -206,20 +207,22 @@ def perform(run: Run, args: argparse.Namespace) -> dict:
     result = {**measure(run, args.data_root, args.cache_dir), **machine()}
     args.output.mkdir(parents=True, exist_ok=True)
     (args.output / f"{run.name}.json").write_text(json.dumps(result) + "\n")
-    before, after = result["before"], result["after"]
-    errors = (
-        f"{before['rotation_deg']:.3f} -> {after['rotation_deg']:.4f} deg, translation {after['translation_x100']:.3f}, "
-        f"centre {after['center_x100']:.3f}"
-        if after
-        else f"moved {result['moved']['deg_median']:.2f} deg (at most {result['moved']['deg_max']:.2f})"
-    )
     print(
-        f"{run.name}: {errors}; {result['cameras']}; epipolar {result['epipolar_px'][0]:.2f} -> "
+        f"{run.name}: {outcome(result)}; {result['cameras']}; epipolar {result['epipolar_px'][0]:.2f} -> "
         f"{result['epipolar_px'][1]:.2f} px; {sum(result['seconds'].values()):.0f} s "
         f"({sum(result['cpu_s'].values()):.0f} cpu s)",
         flush=True,
     )
     return result
+
+
+def outcome(result: dict) -> str:
+    """Errors where the truth is known, else how far cameras moved."""
+    before, after, moves = result["before"], result["after"], result["moved"]
+    if not after:
+        return f"moved {moves['deg_median']:.2f} deg (at most {moves['deg_max']:.2f})"
+    errors = f"{before['rotation_deg']:.3f} -> {after['rotation_deg']:.4f} deg"
+    return f"{errors}, translation {after['translation_x100']:.3f}, centre {after['center_x100']:.3f}"
 
 
 def summarise(results: list[dict]) -> None:

@@ -4,6 +4,7 @@ import operator
 import re
 from copy import deepcopy
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import tyro
@@ -94,4 +95,4 @@ def test_readme_names_flags_and_commands_that_exist() -> None:
         operator.attrgetter(flag.replace("-", "_"))(craym.config)
     commands = set(re.findall(r"`craym ([\w-]+)", text))
     assert commands
-    assert commands <= set(cli._COMMANDS)
+    assert commands <= {kind.__metadata__[0].name for kind in get_args(cli.Command)}

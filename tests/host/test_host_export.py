@@ -4,17 +4,19 @@ import json
 from pathlib import Path
 
 import numpy as np
-import open3d
 import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
-from nerfstudio.exporter import marching_cubes
-from nerfstudio.scripts.exporter import ExportCameraPoses, ExportPointCloud, ExportPoissonMesh, ExportTSDFMesh
 from nerfstudio.utils.eval_utils import eval_setup
 
 from craym_nerfstudio.pipeline import CraymPipeline
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import TRAIN
+
+_WANTS = "ns-export needs libusb-1.0-0 libgl1 libegl1 libopengl0 libfontconfig1 (apt-get install)"
+open3d = pytest.importorskip("open3d", reason=_WANTS, exc_type=ImportError)
+exporter = pytest.importorskip("nerfstudio.scripts.exporter", reason=_WANTS, exc_type=ImportError)
+marching_cubes = pytest.importorskip("nerfstudio.exporter.marching_cubes", reason=_WANTS, exc_type=ImportError)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +65,7 @@ def test_depth_is_distance_along_unit_rays(pipeline: CraymPipeline) -> None:
 
 
 def test_export_pointcloud(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: Path) -> None:
-    ExportPointCloud(trained.config_path, tmp_path, num_points=3000, num_rays_per_batch=2048).main()
+    exporter.ExportPointCloud(trained.config_path, tmp_path, num_points=3000, num_rays_per_batch=2048).main()
     cloud = open3d.io.read_point_cloud(str(tmp_path / "point_cloud.ply"))
     points, normals = np.asarray(cloud.points), np.asarray(cloud.normals)
     assert len(points) > 2000 and cloud.has_colors()
@@ -72,7 +74,7 @@ def test_export_pointcloud(trained: TrainedRun, pipeline: CraymPipeline, tmp_pat
 
 
 def test_export_poisson(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: Path) -> None:
-    ExportPoissonMesh(
+    exporter.ExportPoissonMesh(
         trained.config_path, tmp_path, num_points=4000, num_rays_per_batch=2048, texture_method="point_cloud"
     ).main()
     mesh = open3d.io.read_triangle_mesh(str(tmp_path / "poisson_mesh.ply"))
@@ -81,7 +83,7 @@ def test_export_poisson(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: 
 
 
 def test_export_tsdf(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: Path) -> None:
-    ExportTSDFMesh(
+    exporter.ExportTSDFMesh(
         trained.config_path, tmp_path, resolution=[48, 48, 48], texture_method="nerf", unwrap_method="custom",
         downscale_factor=1, target_num_faces=300, px_per_uv_triangle=2,
     ).main()  # fmt: skip
@@ -92,7 +94,7 @@ def test_export_tsdf(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: Pat
 
 
 def test_export_cameras_writes_refined_poses(trained: TrainedRun, pipeline: CraymPipeline, tmp_path: Path) -> None:
-    ExportCameraPoses(trained.config_path, tmp_path).main()
+    exporter.ExportCameraPoses(trained.config_path, tmp_path).main()
     frames = json.loads((tmp_path / "transforms_train.json").read_text())
     assert len(frames) == TRAIN
     np.testing.assert_allclose([frame["transform"] for frame in frames], pipeline.refined_c2w(), atol=1e-6)

@@ -34,8 +34,9 @@ TINY_FIELD = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8,
 TINY_FLAGS = [
     *("--pipeline.model.sdf-field.num-levels", "4", "--pipeline.model.sdf-field.log2-table-size", "12"),
     *("--pipeline.model.grid-resolution", "16", "--pipeline.model.coarse-samples", "16"),
-    *("--pipeline.model.fine-samples", "8", "--pipeline.datamanager.train-num-rays-per-batch", "64"),
+    *("--pipeline.model.fine-samples", "8", "--pipeline.datamanager.train-num-rays-per-batch", "256"),
     *("--pipeline.datamanager.matcher", "none", "--pipeline.test-pose-steps", "0"),
+    *("--optimizers.fields.scheduler.warmup-steps", "10"),
 ]
 """The same for the command line."""
 
@@ -101,12 +102,13 @@ def tiny_config(data: Path, output_dir: Path, steps: int = STEPS, **changes: Any
     config.logging.local_writer.enable = False
     config.pipeline.test_pose_steps, config.pipeline.test_pose_rays = 5, 64
     manager, model = config.pipeline.datamanager, config.pipeline.model
-    manager.data, manager.pose_noise, manager.train_num_rays_per_batch = data, "l2g-low", 64
+    manager.data, manager.pose_noise, manager.train_num_rays_per_batch = data, "l2g-low", 256
     manager.num_patches, manager.num_key_pairs, manager.num_epipolar_pairs = 1, 8, 64
     manager.cache_dir = output_dir / "cache"
     model.sdf_field, model.grid_resolution, model.eikonal_points = deepcopy(TINY_FIELD), 16, 64
     model.coarse_samples, model.fine_samples, model.steps_per_level = 16, 8, 15
     model.point_alignment_steps = (20, 40)
+    config.optimizers["fields"]["scheduler"].warmup_steps = 10
     return config
 
 
