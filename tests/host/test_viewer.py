@@ -1,0 +1,137 @@
+"""The live viewer and ns-viewer, looked at with a real headless browser."""
+
+import io
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from tests.host.conftest import TrainedRun
+from tests.host.tiny_run import TINY_FLAGS, TRAIN, command, start
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if CHROMIUM is None:
+    pytest.skip("looking at the viewer needs a browser (apt-get install chromium)", allow_module_level=True)
+playwright = pytest.importorskip("playwright.sync_api", reason="looking at the viewer needs playwright (pip install)")
+
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
+]
+"""WebGL without a GPU."""
+SIZE_PX = {"width": 760, "height": 440}
+SCENE = (slice(60, 440), slice(0, 440))
+"""Rows and columns of the picture that the title and the panel leave free."""
+PATIENCE_S = 240
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def servers(trained: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, tuple[int, Path]]]:
+    """Port and log of a training that keeps its viewer open, and of a viewer of the trained run."""
+    root = tmp_path_factory.mktemp("viewer")
+    ports = {name: free_port() for name in ("ns-train", "ns-viewer")}
+    frusta = ["--viewer.camera-frustum-scale", "1.0", "--viewer.websocket-port"]
+    flags = ["--data", str(trained.data.folder), "--output-dir", str(root), "--vis", "viewer", *TINY_FLAGS]
+    live = command(*flags, "--max-num-iterations", "100", *frusta, str(ports["ns-train"]))
+    viewer = [sys.executable, "-m", "nerfstudio.scripts.viewer.run_viewer", "--load-config", str(trained.config_path)]
+    lines = {"ns-train": live, "ns-viewer": [*viewer, *frusta, str(ports["ns-viewer"])]}
+    logs = {name: root / f"{name}.txt" for name in lines}
+    processes = [start(line, logs[name]) for name, line in lines.items()]
+    yield {name: (ports[name], logs[name]) for name in lines}
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator:
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+def wait_for_server(port: int, log: Path) -> None:
+    """Until it answers; a training with a viewer goes on before a browser comes."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.2)
+
+
+def picture(page) -> np.ndarray:
+    """The scene's part of the page, RGB."""
+    shot = Image.open(io.BytesIO(page.screenshot(scale="css"))).convert("RGB")
+    return np.asarray(shot).astype(np.int16)[SCENE]
+
+
+def saturation(image: np.ndarray) -> np.ndarray:
+    return image.max(-1) - image.min(-1)
+
+
+def inked(image: np.ndarray) -> np.ndarray:
+    """What is not the white background."""
+    return image.min(-1) < 200
+
+
+def settled_picture(page) -> np.ndarray:
+    """The picture once it shows something and no longer changes: the viewer renders coarsely first."""
+    deadline = time.monotonic() + PATIENCE_S
+    before = picture(page)
+    while time.monotonic() < deadline:
+        time.sleep(1.5)
+        now = picture(page)
+        if inked(now).mean() > 0.005 and (np.abs(now - before) > 24).any(-1).mean() < 1e-3:
+            return now
+        before = now
+    raise AssertionError("the viewer never showed a steady picture")
+
+
+@pytest.mark.parametrize("name", ["ns-train", "ns-viewer"])
+def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_path: Path) -> None:
+    port, log = servers[name]
+    wait_for_server(port, log)
+    page = browser.new_page(viewport=SIZE_PX)
+    # A slow renderer makes the client lower its resolution to a fifth: cameras must not vanish below a pixel.
+    page.add_init_script("Object.defineProperty(window, 'devicePixelRatio', {get: () => 3})")
+    page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+    page.get_by_text("Resolution:").wait_for(timeout=1000 * PATIENCE_S)
+    page.mouse.move(200, 240)
+    for _ in range(14):
+        page.mouse.wheel(0, 300)
+        time.sleep(0.1)
+    with_cameras = settled_picture(page)
+    page.screenshot(path=tmp_path / f"{name}.png")
+    page.get_by_role("button", name="Hide Train Cams").click()
+    page.get_by_role("button", name="Show Train Cams").wait_for()
+    without_cameras = settled_picture(page)
+    page.close()
+    assert "Traceback" not in log.read_text()
+    # The object: in one place in the middle, on the white background of its data.
+    shown = inked(without_cameras)
+    shown[300:, :90] = False  # the little axes in the corner
+    rows, columns = np.nonzero(shown)
+    assert 0.005 < shown.mean() < 0.5
+    assert abs(rows.mean() - 190) < 60 and abs(columns.mean() - 220) < 60
+    # The cameras: what disappears when they are hidden, in many places, with the thumbnails' colours.
+    changed = np.abs(with_cameras - without_cameras).max(-1) > 40
+    _, places = ndimage.label(ndimage.binary_dilation(changed, iterations=3))
+    assert places >= TRAIN // 3, f"{places} frusta"
+    assert changed.sum() > 300 and (saturation(with_cameras)[changed] > 30).sum() > 10
