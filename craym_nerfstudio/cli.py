@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
+from craym_nerfstudio.cli_evaluate import EvalMeshCommand
 from craym_nerfstudio.cli_export import ExportCamerasCommand, ExportMeshCommand
 from craym_nerfstudio.cli_match import MatchCommand
 from craym_nerfstudio.errors import InputError, print_error
@@ -13,6 +14,7 @@ from craym_nerfstudio.errors import InputError, print_error
 # The modules of the commands import little until their command runs.
 Command = (
     Annotated[MatchCommand, subcommand("match")]
+    | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
     | Annotated[ExportMeshCommand, subcommand("export-mesh")]
     | Annotated[ExportCamerasCommand, subcommand("export-cameras")]
 )
