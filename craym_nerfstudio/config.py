@@ -32,6 +32,8 @@ class AdamWConfig(OptimizerConfig):
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = 1e-6
     """Decoupled weight decay."""
+    fused: bool = True
+    """One pass over the parameters instead of a dozen: a hash table is large, and its update bound by memory."""
 
 
 def _device() -> str:

@@ -289,15 +289,15 @@ class CraymModel(Model):
             result["coherency"] = config.photometric_loss_mult * share * fused
         if config.epipolar_loss_mult:
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
-            residuals = self._residuals_px(outputs["train_c2w"], pairs)
-            many = self._residuals_px(outputs["train_c2w"], matches.epipolar)
-            # Poses that fit their matches already need no wide kernel.
-            anneal = 0 if bool(self.camera_optimizer.settled) else config.epipolar_anneal_steps
+            residuals = self._residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
             scale = losses.annealed_kernel_scale_px(
-                self.step, anneal, final_px=config.epipolar_scale_px, residuals_px=many
+                self.step,
+                self._epipolar_anneal_steps(),
+                final_px=config.epipolar_scale_px,
+                residuals_px=residuals[len(trust) :],
             )
             result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
-                torch.cat([residuals, many]), scale, torch.cat([trust, matches.epipolar.confidence])
+                residuals, scale, torch.cat([trust, matches.epipolar.confidence])
             )
         alignment = config.point_alignment_loss_mult * ramp(self.step, *config.point_alignment_steps)
         if alignment:
@@ -307,10 +307,19 @@ class CraymModel(Model):
             )
         return result
 
+    def _epipolar_anneal_steps(self) -> int:
+        """Poses that fit their matches already need no wide kernel; asked only while it matters, as it waits for CUDA.
+        """
+        steps = self.config.epipolar_anneal_steps
+        return 0 if self.step >= steps or bool(self.camera_optimizer.settled) else steps
+
     @staticmethod
     def _residuals_px(c2w: Tensor, pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
-        poses, bearings = c2w[pairs.cameras], pairs.bearings
-        return losses.epipolar_residuals_px(poses[:, 0], poses[:, 1], bearings[:, 0], bearings[:, 1], pairs.focal_px)
+        first, second = pairs.cameras.unbind(-1)
+        bearings = pairs.bearings.unbind(1)
+        return losses.epipolar_residuals_px(
+            c2w.index_select(0, first), c2w.index_select(0, second), *bearings, pairs.focal_px
+        )
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the opacity as alpha, which the host's exporters filter by."""

@@ -153,9 +153,9 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         xy = torch.cat([part[1] for part in parts])
         rays = self._rays(self.train_cameras, image, xy)
         if self.key_source is not None:
-            group = torch.arange(image.shape[0] - plain, device=image.device) // (1 + config.num_aux_rays)
-            groups = torch.cat([torch.full((plain,), -1, device=image.device), group])
-            rays.metadata["key_group"] = groups[:, None]
+            # Kept on the CPU: the model reads the layout of the batch from it, and must not wait for CUDA to do so.
+            group = torch.arange(image.shape[0] - plain) // (1 + config.num_aux_rays)
+            rays.metadata["key_group"] = torch.cat([torch.full((plain,), -1), group])[:, None]
         return rays, {**self._batch(self.images, image, xy), **extra, "plain": plain}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict]:

@@ -19,6 +19,15 @@ class MatchedPairs:
     confidence: Float[Tensor, " pairs"]
     focal_px: Float[Tensor, " pairs"]
 
+    def joined(self, other: "MatchedPairs") -> "MatchedPairs":
+        """These pairs, followed by others."""
+        return MatchedPairs(
+            torch.cat([self.cameras, other.cameras]),
+            torch.cat([self.bearings, other.bearings]),
+            torch.cat([self.confidence, other.confidence]),
+            torch.cat([self.focal_px, other.focal_px]),
+        )
+
 
 @dataclass
 class KeyPixels:

@@ -88,7 +88,10 @@ class SDFField(nn.Module):
             pullback: maps a gradient with respect to f' to one with respect to the points.
         """
         outputs, slope = self.geometry.with_gradient(torch.cat([points, features], dim=-1))
-        return SurfacePoint(outputs[:, 0], slope[:, :3] + pullback(slope[:, 3:]), outputs[:, 1:])
+        # Splitting, unlike slicing, is undone by one concatenation in the backward pass.
+        distance, feature = outputs.split([1, outputs.shape[1] - 1], dim=-1)
+        by_point, by_feature = slope.split([3, features.shape[1]], dim=-1)
+        return SurfacePoint(distance[:, 0], by_point + pullback(by_feature), feature)
 
     def sdf(self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]) -> Float[Tensor, " n"]:
         """Signed distance alone, for caches and meshing."""

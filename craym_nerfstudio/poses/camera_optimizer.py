@@ -115,7 +115,7 @@ class CraymCameraOptimizer(CameraOptimizer):
 
     def update_to_step(self, step: int) -> None:
         """Hold settled poses until the field can tell something about them."""
-        self.waiting = bool(self.settled) and step < self.config.settled_delay_steps
+        self.waiting = step < self.config.settled_delay_steps and bool(self.settled)
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable in the residual.
@@ -153,10 +153,13 @@ class CraymCameraOptimizer(CameraOptimizer):
         optimised = self.optimised_c2w()
         rotations = optimised[..., :3] @ self.input_c2w[..., :3].transpose(-1, -2)
         chosen = _as_index(raybundle.camera_indices[..., 0], self.device)
-        rotation = rotations[chosen]
-        from_center = raybundle.origins - self.input_c2w[chosen][..., 3]
-        raybundle.origins = (rotation @ from_center[..., None]).squeeze(-1) + optimised[chosen][..., 3]
-        raybundle.directions = (rotation @ raybundle.directions[..., None]).squeeze(-1)
+        per_camera = torch.cat([rotations, optimised[..., 3:], self.input_c2w[..., 3:]], dim=-1).flatten(1)
+        # `index_select` is differentiated much faster than indexing by brackets.
+        per_ray = per_camera.index_select(0, chosen.reshape(-1)).view(*chosen.shape, 3, 5)
+        rotation, center, old_center = per_ray.split([3, 1, 1], dim=-1)
+        offsets = torch.stack([raybundle.origins - old_center[..., 0], raybundle.directions], dim=-1)
+        turned = (rotation[..., None] * offsets[..., None, :, :]).sum(-2)
+        raybundle.origins, raybundle.directions = turned[..., 0] + center[..., 0], turned[..., 1]
 
     def apply_to_camera(self, camera: Cameras) -> Float[Tensor, "*b 3 4"]:
         """Optimised pose of a dataset camera that carries its index in ``metadata["cam_idx"]``; any other camera's

@@ -98,18 +98,22 @@ class SceneRenderer(nn.Module):
         index, plain_count = _active_index(samples.active, plain, keys)
         ray = index // self.fine_samples
         middles = samples.middles.flatten()[index]
-        points = origins[ray] + directions[ray] * middles[:, None]
+        # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
+        per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
+        start, towards, harmonics = per_ray.index_select(0, ray).split([3, 3, 16], dim=-1)
+        points = start + towards * middles[:, None]
         surface, gradients = self._surface(points, plain_count, keys, state)
 
-        cosine = (surface.gradient * directions[ray]).sum(-1)
+        cosine = (surface.gradient * towards).sum(-1)
         slope = entering_slope(cosine, state.cosine_anneal)
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
-        color = self.color(surface.feature, spherical_harmonics(directions)[ray], normal)
+        color = self.color(surface.feature, harmonics, normal)
 
         dense = scatter_active(torch.cat([alpha[:, None], color, normal], dim=-1), samples.active, index)
-        weights = render_weights(dense[..., 0])
-        out = accumulate(weights, dense[..., 1:])
+        opacity, values = dense.split([1, 6], dim=-1)
+        weights = render_weights(opacity[..., 0])
+        out = accumulate(weights, values)
         accumulation = weights.sum(-1)
         behind = self._background(origins, directions, background_color, state)
         ray_feature = None
@@ -135,7 +139,7 @@ class SceneRenderer(nn.Module):
         if state.generator is not None:
             jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
         # The cache cannot resolve densities narrower than about one of its cells.
-        sharpness = min(float(self.inv_s.detach()), 2.0 / self.grid.cell)
+        sharpness = self.inv_s.detach().clamp(max=2.0 / self.grid.cell)
         samples = sample_rays(
             self.grid,
             origins.detach()[own],
@@ -176,7 +180,9 @@ class SceneRenderer(nn.Module):
                 return pullback(torch.cat([gradient[:plain_count], part, gradient[count:]]))
 
         surface = self.field.surface(points, features, chain)
-        return SurfacePoint(surface.sdf[:count], surface.gradient[:count], surface.feature[:count]), surface.gradient
+        parts = (count, points.shape[0] - count)
+        on_rays = [value.split(parts)[0] for value in (surface.sdf, surface.gradient, surface.feature)]
+        return SurfacePoint(*on_rays), surface.gradient
 
     def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
         if self.background is None:

@@ -104,7 +104,7 @@ def sample_rays(
     *,
     coarse: int,
     fine: int,
-    sharpness: float,
+    sharpness: Float[Tensor, ""] | float,
     keep_below: float,
     jitter: Float[Tensor, "rays 1"] | None = None,
 ) -> RaySamples:
@@ -131,14 +131,14 @@ def sample_rays(
     return RaySamples(middles, steps, active)
 
 
-def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: float) -> Float[Tensor, "rays bins"]:
+def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor | float) -> Float[Tensor, "rays bins"]:
     enter, leave = torch.sigmoid(sdf[:, :-1] * sharpness), torch.sigmoid(sdf[:, 1:] * sharpness)
     alpha = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
     transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
     return torch.cat([alpha[:, :1], alpha[:, 1:] * transmittance[:, :-1]], dim=-1)
 
 
-def _largest_weight(grid, origins, directions, edges, sharpness: float) -> Float[Tensor, "rays samples"]:
+def _largest_weight(grid, origins, directions, edges, sharpness: Tensor | float) -> Float[Tensor, "rays samples"]:
     """Upper bound of each section's weight, given that the cache is coarse and a few steps old."""
     sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
     doubt, half = grid.cell, 0.5 * (edges[:, 1:] - edges[:, :-1])
