@@ -26,8 +26,8 @@ from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.engine.trainer import TrainerConfig
-from nerfstudio.models import nerfacto
 from torch import nn
+from torchmetrics.image import lpip
 
 from craym_nerfstudio.config import craym, craym_lite
 from craym_nerfstudio.fields.encoding import choose_backend
@@ -50,7 +50,7 @@ def our_config(arguments: argparse.Namespace, backend: str) -> TrainerConfig:
 def nerfacto_config(data: Path, rays: int) -> TrainerConfig:
     """nerfacto without tiny-cuda-nn, with the settings that its authors give for Blender scenes."""
     # Its constructor loads the weights of a metric that is not used here, from the network.
-    nerfacto.LearnedPerceptualImagePatchSimilarity = lambda **_: nn.Identity()  # type: ignore[misc,assignment]
+    lpip.LearnedPerceptualImagePatchSimilarity = lambda **_: nn.Identity()  # type: ignore[misc,assignment]
     config = deepcopy(method_configs["nerfacto"])
     parser = BlenderDataParserConfig(data=data)
     config.pipeline.datamanager = VanillaDataManagerConfig(

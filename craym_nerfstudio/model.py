@@ -315,11 +315,8 @@ class CraymModel(Model):
 
     @staticmethod
     def _residuals_px(c2w: Tensor, pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
-        first, second = pairs.cameras.unbind(-1)
-        bearings = pairs.bearings.unbind(1)
-        return losses.epipolar_residuals_px(
-            c2w.index_select(0, first), c2w.index_select(0, second), *bearings, pairs.focal_px
-        )
+        first, second = (c2w.index_select(0, camera) for camera in pairs.cameras.unbind(-1))
+        return losses.epipolar_residuals_px(first, second, pairs.bearings[:, 0], pairs.bearings[:, 1], pairs.focal_px)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the opacity as alpha, which the host's exporters filter by."""
