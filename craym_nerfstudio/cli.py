@@ -9,14 +9,18 @@ from tyro.conf import subcommand
 from craym_nerfstudio.cli_evaluate import EvalMeshCommand
 from craym_nerfstudio.cli_export import ExportCamerasCommand, ExportMeshCommand
 from craym_nerfstudio.cli_match import MatchCommand
+from craym_nerfstudio.cli_preflight import PreflightCommand
+from craym_nerfstudio.cli_report import ReportCommand
 from craym_nerfstudio.errors import InputError, print_error
 
 # The modules of the commands import little until their command runs.
 Command = (
-    Annotated[MatchCommand, subcommand("match")]
-    | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
+    Annotated[PreflightCommand, subcommand("preflight")]
+    | Annotated[MatchCommand, subcommand("match")]
     | Annotated[ExportMeshCommand, subcommand("export-mesh")]
     | Annotated[ExportCamerasCommand, subcommand("export-cameras")]
+    | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
+    | Annotated[ReportCommand, subcommand("report")]
 )
 
 

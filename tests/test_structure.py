@@ -18,9 +18,9 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE_LINES = 350
 
 ORDER = [
-    *("errors", "html", "geometry", "matching", "poses", "data"),
+    *("errors", "html", "geometry", "matching", "poses", "preflight", "data"),
     *("fields", "modules", "rendering", "losses", "schedulers"),
-    *("evaluation", "model", "pipeline", "viewer", "export", "trainer", "config", "cli"),
+    *("evaluation", "model", "pipeline", "viewer", "export", "report", "trainer", "config", "cli"),
 ]
 """A room imports only from itself and from rooms before it; cli_*.py count as cli."""
 

@@ -1,0 +1,126 @@
+"""The whole check of one dataset: diagnosis, verified matches, stage 0 on the repaired poses, verdict."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from craym_nerfstudio.geometry.alignment import align_poses
+from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.matching.compute import one_torch_thread
+from craym_nerfstudio.matching.find import Matcher
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.verify import verify
+from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
+from craym_nerfstudio.poses.ray_graph import connected
+from craym_nerfstudio.poses.stage_zero import StageZero
+from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
+from craym_nerfstudio.preflight.lens import putative_under
+from craym_nerfstudio.preflight.observe import Observed, observe
+from craym_nerfstudio.preflight.verdict import Suspicion, Verdict, judge, suspicions
+
+_PRIOR_DEG = 60.0
+
+
+@dataclass
+class Checked:
+    """Everything that the report shows."""
+
+    views: Views
+    """As given."""
+    diagnosis: Diagnosis
+    matches: Matches
+    tried: int
+    """Pairs of images that were compared."""
+    stage: StageZero | None
+    """Of the repaired poses; None without matches."""
+    component: Int[np.ndarray, " cams"]
+    """Connected groups of the match graph."""
+    given_px: Float[np.ndarray, " cams"]
+    """Median epipolar distance of each camera's matches under the poses as given; NaN without matches."""
+    adjusted_px: Float[np.ndarray, " cams"]
+    """The same after repair and stage 0."""
+    moved_deg: Float[np.ndarray, " cams"]
+    """Rotation of stage 0 from the repaired poses, after alignment."""
+    suspicious: list[Suspicion]
+    verdict: Verdict
+
+
+def check(views: Views, matcher: Matcher, cache_dir: Path) -> Checked:
+    """Match the images, find what is wrong with the poses, repair it and adjust the poses to the matches.
+
+    Raises:
+        InputError: images that cannot be read, a missing package, or a cache that cannot be written.
+    """
+    return check_observed(views, observe(views, matcher, cache_dir))
+
+
+def check_observed(views: Views, observed: Observed) -> Checked:
+    """The same from putative matches."""
+    with one_torch_thread():
+        diagnosis = diagnose(views, observed)
+        matches = _verified(diagnosis, observed)
+        stage = adjust_rays(diagnosis.repaired, matches) if len(matches) else None
+    count, repaired = len(views.names), diagnosis.repaired
+    nan = np.full(count, np.nan)
+    given_px = camera_epipolar_px(views, matches)
+    adjusted_px = nan if stage is None else camera_epipolar_px(repaired, matches, stage.c2w)
+    moved = nan if stage is None else _moved_deg(repaired.c2w, stage.c2w)
+    component = connected(matches.pairs.astype(np.int64), count)
+    before_px = camera_epipolar_px(repaired, matches)
+    suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved)
+    verdict = judge(views, diagnosis, len(matches), stage, before_px, adjusted_px, suspicious)
+    return Checked(
+        views, diagnosis, matches, observed.tried, stage, component, given_px, adjusted_px, moved, suspicious, verdict
+    )
+
+
+def _verified(diagnosis: Diagnosis, observed: Observed) -> Matches:
+    """Matches under the repaired poses and lens; under the lens alone where the poses reject them all."""
+    views, putative = diagnosis.repaired, observed.putative
+    bearings = [np.asarray(views.bearings(k, xy), dtype=np.float64) for k, xy in enumerate(observed.keypoints)]
+    if diagnosis.findings:
+        putative = putative_under(observed, views, bearings)
+    for prior_deg in (_PRIOR_DEG, None):
+        matches, _ = verify(
+            putative, views, observed.keypoints, bearings, observed.detector, prior_deg, observed.tried
+        )
+        if len(matches):
+            break
+    return matches
+
+
+def camera_epipolar_px(
+    views: Views, matches: Matches, c2w: Float[np.ndarray, "cams 3 4"] | None = None
+) -> Float[np.ndarray, " cams"]:
+    """Median Sampson distance in px of each camera's matches, with the poses and the lens of `views`, or other poses.
+
+    The bearings in `matches` may be those of a repaired lens: they are not used.
+    """
+    images, result = matches.images, np.full(len(views.names), np.nan)
+    if not len(matches):
+        return result
+    rays = np.empty((len(matches), 2, 3))
+    for image in range(len(views.names)):
+        mine = images == image
+        if mine.any():
+            rays[mine] = views.bearings(image, matches.keypoints[mine])
+    poses = torch.from_numpy(np.ascontiguousarray(views.c2w if c2w is None else c2w, dtype=np.float64))
+    matrices = essential(poses[matches.pairs[:, 0]], poses[matches.pairs[:, 1]])[matches.pair_of_match]
+    first, second = torch.from_numpy(rays).unbind(1)
+    distance = sampson_distance(matrices, first, second).numpy() * np.asarray(views.focal_px)[images].mean(-1)
+    for image in range(len(views.names)):
+        mine = (images == image).any(1)
+        if mine.any():
+            result[image] = np.median(distance[mine])
+    return result
+
+
+def _moved_deg(before: Float[np.ndarray, "cams 3 4"], after: Float[np.ndarray, "cams 3 4"]) -> np.ndarray:
+    source, target = (torch.from_numpy(np.ascontiguousarray(p, dtype=np.float64)) for p in (after, before))
+    aligned = align_poses(source, target, robust=True).poses(source)
+    return rotation_angle_deg(aligned[..., :3].transpose(-1, -2) @ target[..., :3]).numpy()

@@ -1,0 +1,172 @@
+"""The findings for the terminal, for programs, and as one HTML page with pictures."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from craym_nerfstudio.html import Page
+from craym_nerfstudio.matching.pictures import draw_pair, pair_ranking
+from craym_nerfstudio.preflight.check import Checked
+from craym_nerfstudio.preflight.figures import camera_figure, residual_figure
+
+_COLORS = {"good": "green", "repairable": "yellow", "hopeless": "red"}
+_MOST_LISTED = 12
+
+console = Console(soft_wrap=True)
+
+
+def figures(checked: Checked) -> dict[str, str]:
+    """The figures of the summary, named and written out."""
+    sizes = np.sort(np.bincount(checked.component))[::-1]
+    groups = ", ".join(str(size) for size in sizes[:_MOST_LISTED])
+    given, remaining = checked.diagnosis.given, checked.diagnosis.remaining
+    rows = {
+        "images": str(len(checked.views.names)),
+        "matches": f"{len(checked.matches)} in {len(checked.matches.pairs)} of {checked.tried} pairs "
+        f"({checked.matches.detector})",
+        "connected groups of images": groups + (", ..." if len(sizes) > _MOST_LISTED else ""),
+        "epipolar distance as given": _px(checked.given_px),
+        "... after repair and stage 0": _px(checked.adjusted_px),
+        "relative rotations": f"{given.rotation_deg:.1f} degrees off those in the images as given",
+    }
+    if checked.diagnosis.findings:
+        rows["relative rotations"] += f", {remaining.rotation_deg:.1f} repaired"
+    if checked.stage is not None:
+        states = {state: checked.stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
+        rows["cameras after stage 0"] = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+    return rows
+
+
+def _px(values: np.ndarray) -> str:
+    known = values[np.isfinite(values)]
+    return f"{np.median(known):.2f} px (worst camera {known.max():.2f})" if len(known) else "unknown"
+
+
+def print_summary(checked: Checked, page_path: Path) -> None:
+    """The verdict, the findings with their remedies, the figures and the suspicious cameras on the terminal."""
+    verdict = checked.verdict
+    table = Table(title="Preflight", show_header=False)
+    for name, value in figures(checked).items():
+        table.add_row(name, escape(value))
+    console.print(table)
+    for each in checked.suspicious[:_MOST_LISTED]:
+        console.print(f"[yellow]{escape(each.name)}[/yellow]: {'; '.join(each.reasons)}")
+    if len(checked.suspicious) > _MOST_LISTED:
+        console.print(f"... and {len(checked.suspicious) - _MOST_LISTED} more suspicious cameras, see the report")
+    for finding in checked.diagnosis.findings:
+        console.print(f"[bold]{finding.kind}[/bold]: {escape(finding.problem)}.\n  -> {escape(finding.remedy)}")
+    color = _COLORS[verdict.grade]
+    console.print(f"[bold {color}]{verdict.grade}[/bold {color}]: {escape(verdict.reason)}. {escape(verdict.advice)}")
+    console.print(f"Report: {page_path}")
+
+
+def summary_json(checked: Checked) -> str:
+    """Everything in figures."""
+    names = checked.views.names
+    stage = checked.stage
+    cameras = {
+        name: {
+            "epipolar_given_px": _number(checked.given_px[k]),
+            "epipolar_adjusted_px": _number(checked.adjusted_px[k]),
+            "moved_deg": _number(checked.moved_deg[k]),
+            "group": int(checked.component[k]),
+            "state": None if stage is None else stage.state[k],
+        }
+        for k, name in enumerate(names)
+    }
+    content = {
+        "grade": checked.verdict.grade,
+        "exit_status": checked.verdict.exit_status,
+        "reason": checked.verdict.reason,
+        "advice": checked.verdict.advice,
+        "findings": [vars(finding) for finding in checked.diagnosis.findings],
+        "matches": len(checked.matches),
+        "pairs": len(checked.matches.pairs),
+        "groups": sorted(np.bincount(checked.component).tolist(), reverse=True),
+        "disagreement_given_deg": vars(checked.diagnosis.given),
+        "disagreement_repaired_deg": vars(checked.diagnosis.remaining),
+        "epipolar_given_px": _number(_median(checked.given_px)),
+        "epipolar_adjusted_px": _number(_median(checked.adjusted_px)),
+        "suspicious": {each.name: list(each.reasons) for each in checked.suspicious},
+        "cameras": cameras,
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _median(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else float("nan")
+
+
+def _number(value: Any) -> float | None:
+    """JSON knows no NaN."""
+    return float(value) if np.isfinite(value) else None
+
+
+def page(checked: Checked, pictures: int) -> Page:
+    """The report as a page that needs no other file; `pictures` of the best and of the worst pairs each."""
+    views, verdict = checked.views, checked.verdict
+    result = Page("Preflight: poses against images", f"{len(views.names)} images beside {views.paths[0].parent}")
+    result.add_heading(f"Verdict: {verdict.grade}")
+    result.add_text(f"{_sentence(verdict.reason)} {verdict.advice}", "" if verdict.grade == "good" else "warning")
+    for finding in checked.diagnosis.findings:
+        result.add_heading(f"{finding.kind}", 3)
+        result.add_text(_sentence(finding.problem), "warning")
+        result.add_text(f"What to change: {finding.remedy}")
+        if "pose_of" in finding.details:
+            rows = list(dict(finding.details["pose_of"]).items())  # type: ignore[call-overload]
+            result.add_table(rows, ("image", "needs the pose given to"))
+    result.add_heading("Figures")
+    result.add_table(list(figures(checked).items()))
+    for note in checked.stage.notes if checked.stage is not None else []:
+        result.add_text(f"Stage 0: {note}", "note")
+    _add_cameras(result, checked)
+    _add_pairs(result, checked, pictures)
+    return result
+
+
+def _sentence(content: str) -> str:
+    return f"{content[:1].upper()}{content[1:]}."
+
+
+def _add_cameras(result: Page, checked: Checked) -> None:
+    names, stage = checked.views.names, checked.stage
+    result.add_heading("Cameras")
+    if stage is not None:
+        red = [each.camera for each in checked.suspicious]
+        caption = "Dots: positions; lines: viewing directions; red: suspicious. Aligned to each other."
+        result.add_figure(camera_figure(checked.views.c2w, stage.c2w, red, names), caption, dpi=80)
+    if np.isfinite(checked.given_px).any():
+        result.add_figure(residual_figure(checked.given_px, checked.adjusted_px, names), dpi=80)
+    result.add_heading("Suspicious cameras", 3)
+    if checked.suspicious:
+        result.add_table([(each.name, "; ".join(each.reasons)) for each in checked.suspicious], ("image", "why"))
+    else:
+        result.add_text("None.")
+    result.add_heading("All cameras", 3)
+    rows = []
+    for k, name in enumerate(names):
+        figures_of_camera = (checked.given_px[k], checked.adjusted_px[k], checked.moved_deg[k])
+        shown = ["-" if not np.isfinite(value) else f"{value:.2f}" for value in figures_of_camera]
+        state = "-" if stage is None else stage.state[k]
+        rows.append((name, *shown, str(checked.component[k]), state))
+    header = ("image", "given, px", "adjusted, px", "turned, degrees", "group", "stage 0")
+    result.add_table(rows, header, "Median epipolar distances; how far stage 0 turned each camera.")
+
+
+def _add_pairs(result: Page, checked: Checked, pictures: int) -> None:
+    ranking = pair_ranking(checked.matches)
+    result.add_heading("Matched pairs")
+    if not len(ranking):
+        result.add_text("None.")
+        return
+    count = min(pictures, len(ranking))
+    for label, chosen in (("Best", ranking[:count]), ("Worst", ranking[max(count, len(ranking) - count) :])):
+        for pair in chosen:
+            drawn = np.asarray(draw_pair(checked.views, checked.matches, int(pair)))
+            result.add_picture(drawn, f"{label} of the verified pairs", max_side_px=1300, lossy=True)
