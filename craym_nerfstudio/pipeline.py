@@ -19,6 +19,7 @@ from craym_nerfstudio.evaluation.images import refine_camera, with_pose
 from craym_nerfstudio.evaluation.summary import report_training
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
+from craym_nerfstudio.poses.stage_zero import Intrinsics
 
 
 @dataclass
@@ -41,10 +42,14 @@ class CraymPipeline(VanillaPipeline):
 
     config: CraymPipelineConfig
     datamanager: CraymDataManager
+    intrinsics: Tensor
+    """Corrections of the given intrinsics, as `Intrinsics.values` lists them; part of checkpoints."""
 
     def __init__(self, config: CraymPipelineConfig, *args: Any, **kwargs: Any) -> None:
         config.datamanager.fixed_cameras = config.model.camera_optimizer.fixed_cameras
         super().__init__(config, *args, **kwargs)
+        found = torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64)
+        self.register_buffer("intrinsics", found)
         input_c2w = self.datamanager.train_dataset.cameras.camera_to_worlds
         start = self.datamanager.start
         names = self.datamanager.train_dataset.metadata["image_names"]
@@ -71,6 +76,9 @@ class CraymPipeline(VanillaPipeline):
         optimizer's correction: with the refined poses in both places they all agree.
         """
         super().load_pipeline(loaded_state, step)
+        found = Intrinsics.from_values(self.intrinsics.tolist())
+        if found != self.datamanager.intrinsics:
+            self.datamanager.calibrate(found)
         if self.test_mode == "val":
             return
         optimizer, dataset = self.craym_model.camera_optimizer, self.datamanager.train_dataset

@@ -11,6 +11,7 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor
 
+from craym_nerfstudio.data.calibration import calibrated_cameras
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
@@ -19,6 +20,7 @@ from craym_nerfstudio.data.start import PoseStart, pose_start
 from craym_nerfstudio.data.views import views_from_outputs
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.poses.camera_optimizer import fixed_camera_mask
+from craym_nerfstudio.poses.stage_zero import Intrinsics
 
 
 @dataclass
@@ -44,6 +46,8 @@ class CraymDataManagerConfig(VanillaDataManagerConfig):
     """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
     pose_init: Literal["matched-rays", "input"] = "matched-rays"
     """Where pose optimisation starts: matched-ray bundle adjustment, or the poses as given."""
+    refine_intrinsics: bool = False
+    """Let stage 0 also adjust focal length, principal point and radial distortion, shared by all images."""
     pose_noise: Literal["none", "barf", "l2g", "l2g-low", "real"] = "none"
     """Perturb the training poses, to measure how well they are recovered."""
     pose_noise_seed: int = 0
@@ -71,6 +75,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
 
     config: CraymDataManagerConfig
     start: PoseStart | None = None
+    intrinsics: Intrinsics = Intrinsics()
+    """Corrections of the given intrinsics that are in use."""
 
     def __init__(self, config: CraymDataManagerConfig, *args: Any, **kwargs: Any) -> None:
         show_input_errors()
@@ -108,9 +114,19 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         views = views_from_outputs(outputs)
         fixed = fixed_camera_mask(self.config.fixed_cameras, views.names).nonzero()[:, 0].tolist()
         self.start = pose_start(views, self.config, outputs.metadata["has_alpha"], fixed)
+        if self.start.intrinsics is not None:
+            self.calibrate(self.start.intrinsics)
         if self.start.matches is not None:
             source = KeyRaySource(self.start.matches, views.focal_px, views.size_px)
             self.key_source = source.to(self.device)
+
+    def calibrate(self, intrinsics: Intrinsics) -> None:
+        """Correct the intrinsics of all cameras, training and test."""
+        self.intrinsics = intrinsics
+        for dataset in (self.train_dataset, self.eval_dataset):
+            dataset.cameras = calibrated_cameras(dataset.cameras, intrinsics)
+        self.train_cameras = self.train_dataset.cameras.to(self.device)
+        self.setup_eval()
 
     def setup_eval(self) -> None:
         """Loaders of whole test images; the host's caching loader is not needed."""

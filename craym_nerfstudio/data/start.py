@@ -6,18 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 from jaxtyping import Float
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.storage import content_key
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.poses.stage_zero import StageZero
+from craym_nerfstudio.poses.shared_intrinsics import correct_bearings
+from craym_nerfstudio.poses.stage_zero import Intrinsics, StageZero
 
 if TYPE_CHECKING:
     from craym_nerfstudio.data.datamanager import CraymDataManagerConfig
 
-_VERSION = 1
+_VERSION = 2
 _MIN_POINTS = 100
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
@@ -39,6 +41,8 @@ class PoseStart:
     matches: Matches | None = None
     region: Region | None = None
     stage_zero: StageZero | None = None
+    intrinsics: Intrinsics | None = None
+    """Corrections to the given intrinsics, which the matches' bearings already carry."""
 
 
 def pose_start(
@@ -56,15 +60,22 @@ def pose_start(
     matches = find_matches(views, config.matcher, config.cache_dir)
     if config.pose_init == "input":
         return PoseStart(views.c2w, matches)
-    stage = _adjusted(views, matches, config.cache_dir, fixed)
+    stage = _adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
     report_stage_zero(stage)
+    if stage.intrinsics is not None:
+        bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics)
+        matches = replace(matches, bearings=bearings.numpy())
     trusted = replace(matches, confidence=(matches.confidence * stage.match_weight).astype(np.float32))
     trusted = trusted.subset(trusted.confidence > _MIN_CONFIDENCE)
-    return PoseStart(stage.c2w, trusted if len(trusted.confidence) else matches, _region(stage, has_alpha), stage)
+    matches = trusted if len(trusted.confidence) else matches
+    return PoseStart(stage.c2w, matches, _region(stage, has_alpha), stage, stage.intrinsics)
 
 
-def _adjusted(views: Views, matches: Matches, cache_dir: Path, fixed: Sequence[int]) -> StageZero:
-    key = content_key(_VERSION, views.c2w, views.focal_px, matches.keypoints, matches.pairs, sorted(fixed))
+def _adjusted(
+    views: Views, matches: Matches, cache_dir: Path, fixed: Sequence[int], refine_intrinsics: bool
+) -> StageZero:
+    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, sorted(fixed))
+    key = content_key(_VERSION, *inputs, refine_intrinsics)
     path = cache_dir / f"stage0-{key}.npz"
     if path.exists():
         CONSOLE.print(f"Stage 0: cached ({path})")
@@ -72,7 +83,7 @@ def _adjusted(views: Views, matches: Matches, cache_dir: Path, fixed: Sequence[i
     from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
 
     with CONSOLE.status("Stage 0: matched-ray bundle adjustment"):
-        stage = adjust_rays(views, matches, fixed=fixed)
+        stage = adjust_rays(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
     stage.save(path)
     return stage
 
@@ -85,6 +96,13 @@ def report_stage_zero(stage: StageZero) -> None:
         f"Stage 0: cameras {', '.join(f'{count} {name}' for name, count in states.items() if count)}; "
         f"epipolar residual {before:.2f} -> {after:.2f} px; {len(stage.points)} points; {stage.decision.reason}"
     )
+    if stage.intrinsics is not None:
+        found = stage.intrinsics
+        x, y = found.center
+        CONSOLE.print(
+            f"Stage 0: focal length x {found.focal_factor:.4f}, principal point moved by ({x:+.4f}, {y:+.4f}) focal "
+            f"lengths, radial distortion {found.k1:+.4f}, {found.k2:+.4f}"
+        )
     for note in stage.notes:
         CONSOLE.print(f"[yellow]Stage 0: {note}")
 

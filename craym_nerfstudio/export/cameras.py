@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float
 
+from craym_nerfstudio.data.calibration import calibrated_lens
 from craym_nerfstudio.data.dataparser import detect_and_read
 from craym_nerfstudio.data.frames import Frames, concatenate
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.run import Run, given_to_user, model_to_user
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
+from craym_nerfstudio.poses.stage_zero import Intrinsics
 
 _FRAME_KEYS = ("applied_transform", "applied_scale")
 """What nerfstudio's own converters say about the frame of a file's poses: it stays true."""
@@ -24,7 +26,7 @@ _FRAME_KEYS = ("applied_transform", "applied_scale")
 
 @dataclass(frozen=True)
 class RefinedCameras:
-    """Training images with the intrinsics of their original size; poses in the user's frame, OpenGL axes."""
+    """Training images with the (refined) intrinsics of their original size; poses in the user's frame, OpenGL axes."""
 
     frames: Frames
     """``c2w`` holds the refined poses."""
@@ -48,7 +50,19 @@ def refined_cameras(run: Run) -> RefinedCameras:
     if run.dataparser.config.pose_noise == "none":
         given = train.c2w
     refined[fixed] = given[fixed]
-    return RefinedCameras(replace(train, c2w=refined), given, fixed, original.subset(np.array(others, dtype=np.int64)))
+    intrinsics = run.pipeline.datamanager.intrinsics
+    test = _calibrated(original.subset(np.array(others, dtype=np.int64)), intrinsics)
+    return RefinedCameras(replace(_calibrated(train, intrinsics), c2w=refined), given, fixed, test)
+
+
+def _calibrated(frames: Frames, intrinsics: Intrinsics) -> Frames:
+    """Frames with the intrinsics that stage 0 found."""
+    if intrinsics == Intrinsics():
+        return frames
+    rows = zip(frames.intrinsics_px, frames.distortion, frames.size_px, strict=True)
+    lenses = [calibrated_lens(*row, intrinsics) for row in rows]
+    pinhole, distortion = (np.stack(part) for part in zip(*lenses, strict=True))
+    return replace(frames, intrinsics_px=pinhole, distortion=distortion)
 
 
 def write_transforms(

@@ -142,15 +142,18 @@ class CraymCameraOptimizer(CameraOptimizer):
         chosen = _as_index(indices, self.device)
         return compose(inverse(self.input_c2w[chosen]), self.optimised_c2w(chosen))
 
-    def apply_to_raybundle(self, raybundle: RayBundle) -> None:
+    def apply_to_raybundle(
+        self, raybundle: RayBundle, optimised: Float[Tensor, "cams 3 4"] | None = None
+    ) -> None:
         """Turns rays generated from the dataset's poses into rays of the optimised poses, in place.
 
-        Directions keep their length. A bundle without camera indices (a free viewpoint) is left alone.
+        Directions keep their length. A bundle without camera indices (a free viewpoint) is left alone. A caller that
+        has `optimised_c2w` of all cameras at hand gives it.
         """
         if raybundle.camera_indices is None:
             return
         # Poses are few and rays many: correct per camera first, then gather.
-        optimised = self.optimised_c2w()
+        optimised = self.optimised_c2w() if optimised is None else optimised
         rotations = optimised[..., :3] @ self.input_c2w[..., :3].transpose(-1, -2)
         chosen = _as_index(raybundle.camera_indices[..., 0], self.device)
         per_camera = torch.cat([rotations, optimised[..., 3:], self.input_c2w[..., 3:]], dim=-1).flatten(1)

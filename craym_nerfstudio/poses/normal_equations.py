@@ -44,6 +44,16 @@ class NormalBlocks:
     coupling: Float[Tensor, "obs 6 3"]
 
 
+@dataclass
+class ResidualRows:
+    """Residuals and their derivatives, each multiplied by the root of the observation's weight."""
+
+    by_camera: Float[Tensor, "obs 2 6"]
+    by_point: Float[Tensor, "obs 2 3"]
+    residual: Float[Tensor, "obs 2 1"]
+    root: Float[Tensor, "obs"]
+
+
 class RayResiduals:
     """Residuals, robust cost and normal equations of observations sorted by point, for `cameras` and `points`."""
 
@@ -53,7 +63,7 @@ class RayResiduals:
         self.order = order
         self.observations = observations.select(order)
         self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
-        self._axes = _tangent_frames(self.observations.bearing)
+        self.axes = _tangent_frames(self.observations.bearing)
         rays = torch.bincount(self.observations.point, minlength=points)
         self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
 
@@ -62,7 +72,7 @@ class RayResiduals:
         seen = self.observations
         rotation = c2w[seen.camera, :, :3]
         local = ((points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ rotation).squeeze(1)
-        along = (self._axes @ local[..., None]).squeeze(-1)
+        along = (self.axes @ local[..., None]).squeeze(-1)
         front = along[:, 2] > _MIN_DEPTH
         depth = torch.where(front, along[:, 2], torch.ones_like(along[:, 2]))
         residual = along[:, :2] / depth[:, None] / seen.sigma_rad[:, None]
@@ -81,25 +91,34 @@ class RayResiduals:
         """Weight of each observation in the iteratively reweighted least squares that minimises `cost`."""
         return 1 / (1 + residuals.square().sum(-1) / self.squared_scale)
 
-    def blocks(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> NormalBlocks:
-        """Normal equations of the reweighted problem at these poses and points."""
+    def rows(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> ResidualRows:
+        """The reweighted problem's residuals and derivatives at these poses and points."""
         seen = self.observations
         local, along, residual, front = self._project(c2w, points)
         root = (self.weights(residual) * front).sqrt()
-        scale = (root / seen.sigma_rad / torch.where(front, along[:, 2], torch.ones_like(root)))[:, None]
-        slopes = along[:, :2] / torch.where(front, along[:, 2], torch.ones_like(root))[:, None]
-        by_local = scale[..., None] * (self._axes[:, :2] - slopes[..., None] * self._axes[:, 2:])
+        depth = torch.where(front, along[:, 2], torch.ones_like(root))
+        slopes = along[:, :2] / depth[:, None]
+        by_local = self.axes[:, :2] - slopes[..., None] * self.axes[:, 2:]
+        by_local = (root / seen.sigma_rad / depth)[:, None, None] * by_local
         by_camera = torch.cat([-by_local, by_local @ skew(local)], dim=-1)
         by_point = by_local @ c2w[seen.camera, :, :3].transpose(1, 2)
-        weighted = (residual * root[:, None])[..., None]
-        by_camera_t, by_point_t = by_camera.transpose(1, 2), by_point.transpose(1, 2)
-        zeros = c2w.new_zeros
+        return ResidualRows(by_camera, by_point, (residual * root[:, None])[..., None], root)
+
+    def blocks(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> NormalBlocks:
+        """Normal equations of the reweighted problem at these poses and points."""
+        return self.assemble(self.rows(c2w, points))
+
+    def assemble(self, rows: ResidualRows) -> NormalBlocks:
+        """Normal equations from rows."""
+        seen = self.observations
+        by_camera_t, by_point_t = rows.by_camera.transpose(1, 2), rows.by_point.transpose(1, 2)
+        zeros = rows.root.new_zeros
         return NormalBlocks(
-            zeros(self.cameras, 6, 6).index_add_(0, seen.camera, by_camera_t @ by_camera),
-            zeros(self.cameras, 6).index_add_(0, seen.camera, (by_camera_t @ weighted).squeeze(-1)),
-            zeros(self.points, 3, 3).index_add_(0, seen.point, by_point_t @ by_point),
-            zeros(self.points, 3).index_add_(0, seen.point, (by_point_t @ weighted).squeeze(-1)),
-            by_camera_t @ by_point,
+            zeros(self.cameras, 6, 6).index_add_(0, seen.camera, by_camera_t @ rows.by_camera),
+            zeros(self.cameras, 6).index_add_(0, seen.camera, (by_camera_t @ rows.residual).squeeze(-1)),
+            zeros(self.points, 3, 3).index_add_(0, seen.point, by_point_t @ rows.by_point),
+            zeros(self.points, 3).index_add_(0, seen.point, (by_point_t @ rows.residual).squeeze(-1)),
+            by_camera_t @ rows.by_point,
         )
 
     def reduce(self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"]) -> tuple[Tensor, Tensor]:

@@ -21,19 +21,26 @@ from craym_nerfstudio.poses.pair_consistency import consistent_pairs
 from craym_nerfstudio.poses.ray_graph import RayGraph, ray_graph
 from craym_nerfstudio.poses.refinement import FINE, Refined, grow_from_pair, refine
 from craym_nerfstudio.poses.registration import predict, stitch
-from craym_nerfstudio.poses.stage_zero import Decision, StageZero
+from craym_nerfstudio.poses.shared_intrinsics import estimate_intrinsics, with_intrinsics
+from craym_nerfstudio.poses.stage_zero import Decision, Intrinsics, StageZero
 from craym_nerfstudio.poses.summary import summarise
 
+_MIN_CALIBRATION_VIEWS = 4
+_CALIBRATION_GAIN = 0.97
+"""Held-out distances must fall at least to this: cameras round an object hardly fix the focal length, and it drifts."""
 _PAIR_PX = 4.0
 """Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
 
 
-def adjust_rays(views: Views, matches: Matches, *, fixed: Sequence[int] = (), seed: int = 0) -> StageZero:
+def adjust_rays(
+    views: Views, matches: Matches, *, fixed: Sequence[int] = (), refine_intrinsics: bool = False, seed: int = 0
+) -> StageZero:
     """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
 
     `fixed` cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
-    from their neighbours and flagged. The input stays where held-out matches do not prefer the solution. Raises
-    InputError when views and matches are not of the same images.
+    from their neighbours and flagged. The input stays where held-out matches do not prefer the solution; so do the
+    given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Raises InputError when views
+    and matches are not of the same images.
     """
     if list(matches.names) != list(views.names):
         raise InputError("Matches and views are of different images", None, "Match these images again.")
@@ -51,11 +58,17 @@ def adjust_rays(views: Views, matches: Matches, *, fixed: Sequence[int] = (), se
     used, held = hold_out(graph, believed, seed)
     try:
         solution = _solve(graph, motions, rough, used, exact, seed)
+        intrinsics = None
+        if refine_intrinsics and solution is not None:
+            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
     except ImportError as error:
-        solution, verdict = None, _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+        solution, intrinsics = None, None
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    return summarise(views.names, graph, rough, final, frozen, exact, believed, verdict.decision)
+    stage = summarise(views.names, graph, rough, final, frozen, exact, believed, verdict.decision)
+    stage.intrinsics = intrinsics
+    return stage
 
 
 def _believed_pairs(rough: Float[Tensor, "cams 3 4"], motions: PairMotions) -> Bool[np.ndarray, " pairs"]:
@@ -91,6 +104,30 @@ def _solve(
         c2w, solved = grow_from_pair(rough, (i, j), torch.from_numpy(motion))
     c2w = torch.where(torch.from_numpy(exact)[:, None, None], rough, predict(c2w, rough, solved))
     return refine(graph, c2w, solved, rough, use, exact, seed)
+
+
+def _calibrated(
+    graph: RayGraph,
+    solution: Refined,
+    rough: Float[Tensor, "cams 3 4"],
+    used: Bool[np.ndarray, " matches"],
+    held: Bool[np.ndarray, " matches"],
+    exact: Bool[np.ndarray, " cams"],
+    seed: int,
+) -> tuple[RayGraph, Refined, Intrinsics | None]:
+    """Graph and solution under adjusted intrinsics, if they bring held-out matches nearer to their epipolar lines."""
+    if solution.solved.sum() < _MIN_CALIBRATION_VIEWS:
+        return graph, solution, None
+    intrinsics, c2w = estimate_intrinsics(graph, solution, rough, used, exact)
+    corrected = with_intrinsics(graph, intrinsics)
+    refined = refine(corrected, c2w, solution.solved, rough, used, exact, seed, FINE)
+    chosen = held & solution.solved[graph.images_of_matches].all(-1)
+    if not chosen.any():
+        return graph, solution, None
+    before = float(np.median(graph.epipolar_px(solution.c2w)[chosen]))
+    # In pixels of the images as they are: a longer focal length must not count as a larger error.
+    after = float(np.median(corrected.epipolar_px(refined.c2w)[chosen])) / intrinsics.focal_factor
+    return (corrected, refined, intrinsics) if after < _CALIBRATION_GAIN * before else (graph, solution, None)
 
 
 def _judge(

@@ -1,5 +1,6 @@
 """What matched-ray bundle adjustment hands on: poses, points, tracks, how certain they are, and what was decided."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Literal, get_args
@@ -32,14 +33,25 @@ class Decision:
 class Intrinsics:
     """Corrections shared by all views: of the focal length (factor), principal point, and radial distortion.
 
-    They apply to the plane coordinates p = (x, y) / -z of a bearing: the true ray is that of
-    ``(p - center_px / focal_px) * (1 + k1 r^2 + k2 r^4) / focal_factor``.
+    They apply to the plane coordinates p of a bearing (right and down, at distance 1): the true ray is that of
+    ``q (1 + k1 |q|^2 + k2 |q|^4) / focal_factor`` with ``q = p - center``.
     """
 
     focal_factor: float = 1.0
-    center_px: tuple[float, float] = (0.0, 0.0)
+    center: tuple[float, float] = (0.0, 0.0)
+    """Shift of the principal point in units of the given focal length."""
     k1: float = 0.0
     k2: float = 0.0
+
+    def values(self) -> list[float]:
+        """Focal factor, center, k1, k2 as one list; the inverse of `from_values`."""
+        return [self.focal_factor, *self.center, self.k1, self.k2]
+
+    @classmethod
+    def from_values(cls, values: Sequence[float]) -> "Intrinsics":
+        """What `values` listed."""
+        focal, x, y, k1, k2 = (float(value) for value in values)
+        return cls(focal, (x, y), k1, k2)
 
 
 @dataclass
@@ -92,7 +104,7 @@ class StageZero:
                 arrays.update({f"decision_{key}": np.asarray(v) for key, v in vars(value).items()})
             elif item.name == "intrinsics":
                 if value is not None:
-                    arrays["intrinsics"] = np.asarray([value.focal_factor, *value.center_px, value.k1, value.k2])
+                    arrays["intrinsics"] = np.asarray(value.values())
             else:
                 arrays[item.name] = np.asarray(value, dtype=np.str_ if isinstance(value, list) else None)
         write_npz(path, arrays)
@@ -108,7 +120,6 @@ class StageZero:
         figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
         values["decision"] = Decision(**figures)
         if "intrinsics" in arrays:
-            focal, x, y, k1, k2 = arrays["intrinsics"].tolist()
-            values["intrinsics"] = Intrinsics(focal, (x, y), k1, k2)
+            values["intrinsics"] = Intrinsics.from_values(arrays["intrinsics"].tolist())
         assert set(values["state"]) <= set(get_args(CameraState))
         return cls(**values)

@@ -1,0 +1,90 @@
+"""Camera models with the intrinsics that stage 0 found: the lens that sends corrected rays to the same pixels."""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras, CameraType
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.poses.stage_zero import Intrinsics
+
+_GRID = 25
+
+
+def calibrated_lens(
+    pinhole_px: Float[np.ndarray, "4"],
+    distortion: Float[np.ndarray, "6"],
+    size_px: Float[np.ndarray, "2"],
+    intrinsics: Intrinsics,
+) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "6"]]:
+    """Corrected (fx, fy, cx, cy) and distortion (k1, k2, k3, k4, p1, p2) of a perspective camera.
+
+    Fitted over the image, because the corrections apply to undistorted rays while lenses are described the other way.
+    """
+    from scipy.optimize import least_squares
+
+    fx, fy, cx, cy = pinhole_px
+    corners = (np.array([[0.0, 0.0], size_px]) - [cx, cy]) / [fx, fy]
+    sides = [np.linspace(1.2 * low, 1.2 * high, _GRID) for low, high in corners.T]
+    given = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
+    pixels = _distorted(given, distortion) * [fx, fy] + [cx, cy]
+    inside = ((pixels >= 0) & (pixels <= size_px)).all(-1)
+    given, pixels = given[inside], pixels[inside]
+    q = given - np.asarray(intrinsics.center)
+    squared = (q**2).sum(-1, keepdims=True)
+    rays = q * (1 + intrinsics.k1 * squared + intrinsics.k2 * squared**2) / intrinsics.focal_factor
+
+    def lens(fit: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        scale, x, y, k1, k2 = fit
+        focal = np.array([fx, fy]) * scale
+        return np.concatenate([focal, [cx + fx * x, cy + fy * y]]), np.concatenate([[k1, k2], distortion[2:]])
+
+    def error(fit: np.ndarray) -> np.ndarray:
+        pinhole, coefficients = lens(fit)
+        return (_distorted(rays, coefficients) * pinhole[:2] + pinhole[2:] - pixels).ravel()
+
+    start = [intrinsics.focal_factor, *intrinsics.center, *distortion[:2]]
+    return lens(least_squares(error, start, x_scale=[0.1, 0.01, 0.01, 0.1, 0.1]).x)
+
+
+def _distorted(plane: Float[np.ndarray, "n 2"], distortion: Float[np.ndarray, "6"]) -> Float[np.ndarray, "n 2"]:
+    """OpenCV's polynomial as nerfstudio writes it."""
+    k1, k2, k3, k4, p1, p2 = distortion
+    x, y = plane.T
+    r2 = x**2 + y**2
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    tangential = np.stack([2 * p1 * x * y + p2 * (r2 + 2 * x**2), 2 * p2 * x * y + p1 * (r2 + 2 * y**2)], axis=-1)
+    return plane * radial[:, None] + tangential
+
+
+def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:
+    """The cameras with corrected intrinsics, poses unchanged.
+
+    Raises:
+        InputError: a camera is not perspective.
+    """
+    if (cameras.camera_type != CameraType.PERSPECTIVE.value).any():
+        remedy = "Drop --pipeline.datamanager.refine-intrinsics."
+        raise InputError("Intrinsics can be refined for perspective cameras only", None, remedy)
+    columns = (cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height)
+    given = torch.cat([column.double().cpu() for column in columns], dim=-1).numpy()
+    lenses = np.zeros((len(given), 6))
+    if cameras.distortion_params is not None:
+        lenses = cameras.distortion_params.double().cpu().numpy()
+    distinct, which = np.unique(np.concatenate([given, lenses], axis=-1), axis=0, return_inverse=True)
+    fitted = [calibrated_lens(row[:4], row[6:], row[4:6], intrinsics) for row in distinct]
+    pinhole = torch.from_numpy(np.stack([lens[0] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)
+    distortion = torch.from_numpy(np.stack([lens[1] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)
+    return Cameras(
+        camera_to_worlds=cameras.camera_to_worlds,
+        fx=pinhole[:, :1],
+        fy=pinhole[:, 1:2],
+        cx=pinhole[:, 2:3],
+        cy=pinhole[:, 3:],
+        width=cameras.width,
+        height=cameras.height,
+        distortion_params=distortion,
+        camera_type=cameras.camera_type,
+        times=cameras.times,
+        metadata=cameras.metadata,
+    )

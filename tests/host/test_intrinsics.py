@@ -1,0 +1,36 @@
+"""Intrinsics that stage 0 found are those of training, of test views, and of whoever loads the checkpoint."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from craym_nerfstudio.data import datamanager
+from craym_nerfstudio.data.start import PoseStart
+from craym_nerfstudio.poses.stage_zero import Intrinsics
+from tests.host.tiny_run import TinyData, tiny_config
+
+FOUND = Intrinsics(1.25, (0.01, 0.0), 0.02, 0.0)
+
+
+def test_found_intrinsics_are_kept_in_the_checkpoint(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tiny_config(tiny_data.folder, tmp_path).pipeline
+    given = config.setup(device="cpu", test_mode="inference").datamanager.train_dataset.cameras
+    start = lambda views, *_: PoseStart(views.c2w, tiny_data.matches, intrinsics=FOUND)  # noqa: E731
+    monkeypatch.setattr(datamanager, "pose_start", start)
+    trained = config.setup(device="cpu", test_mode="val")
+    loaded = config.setup(device="cpu", test_mode="inference")
+    loaded.load_pipeline(trained.state_dict(), 0)
+    for pipeline in (trained, loaded):
+        manager = pipeline.datamanager
+        assert manager.intrinsics == FOUND
+        for cameras in (
+            manager.train_cameras,
+            manager.train_dataset.cameras,
+            manager.eval_cameras,
+            manager.fixed_indices_eval_dataloader.cameras,
+        ):
+            torch.testing.assert_close(cameras.fx, 1.25 * given.fx[:1].expand_as(cameras.fx), rtol=1e-3, atol=0)
+            assert (cameras.distortion_params[:, 0].abs() > 1e-3).all()
