@@ -177,7 +177,8 @@ class CraymModel(Model):
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
         keys = KeyLayout(0, 0, False)
         if self.training:
-            self.camera_optimizer.apply_to_raybundle(ray_bundle)
+            train_c2w = self.camera_optimizer.optimised_c2w()
+            self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
             keys = self._key_layout(ray_bundle)
         length = ray_bundle.directions.norm(dim=-1, keepdim=True)
         origins = (ray_bundle.origins - self.center) / self.radius
@@ -186,8 +187,7 @@ class CraymModel(Model):
         rendered = self.scene(origins, ray_bundle.directions / length, background, state, keys)
         outputs = self._host_outputs(rendered)
         if self.training:
-            outputs |= {"background": background, "gradients": rendered.gradients}
-            outputs["train_c2w"] = self.camera_optimizer.optimised_c2w()
+            outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
             if keys.groups:
                 outputs |= self._key_outputs(ray_bundle, rendered, keys)
         return outputs

@@ -119,7 +119,8 @@ class SceneRenderer(nn.Module):
         ray_feature = None
         if keys.groups:
             part = index[plain_count:] - plain * self.fine_samples
-            feature = scatter_active(surface.feature[plain_count:], samples.active[plain:], part)
+            _, key_feature = surface.feature.split([plain_count, len(part)])
+            feature = scatter_active(key_feature, samples.active[plain:], part)
             heads = feature.view(keys.groups, 1 + keys.aux, self.fine_samples, -1)[:, 0]
             ray_feature = accumulate_ray_feature(weights[plain :: 1 + keys.aux], heads)
         return Rendered(
@@ -169,15 +170,19 @@ class SceneRenderer(nn.Module):
         features, pullback = self.field.encode(points, state.level_weights)
         chain = pullback
         if keys.groups and keys.enrich and count > plain_count:
-            group = features[plain_count:count].view(-1, 1 + keys.aux, features.shape[-1])
-            enriched = enrich(group[:, 0], group[:, 1:])
-            tokens = torch.cat([enriched.features[:, None], group[:, 1:]], dim=1).flatten(0, 1)
-            features = torch.cat([features[:plain_count], tokens, features[count:]])
+            sizes = (plain_count, count - plain_count, points.shape[0] - count)
+            plain_part, key_part, free_part = features.split(sizes)
+            group = key_part.view(-1, 1 + keys.aux, features.shape[-1])
+            key, around = group.split([1, keys.aux], dim=1)
+            enriched = enrich(key[:, 0], around)
+            tokens = torch.cat([enriched.features[:, None], around], dim=1).flatten(0, 1)
+            features = torch.cat([plain_part, tokens, free_part])
 
             def chain(gradient: Tensor) -> Tensor:
-                part = gradient[plain_count:count].view(-1, 1 + keys.aux, gradient.shape[-1])
-                part = torch.cat([enriched.pull_back(part[:, 0])[:, None], part[:, 1:]], dim=1).flatten(0, 1)
-                return pullback(torch.cat([gradient[:plain_count], part, gradient[count:]]))
+                of_plain, of_keys, of_free = gradient.split(sizes)
+                of_key, of_around = of_keys.view(-1, 1 + keys.aux, gradient.shape[-1]).split([1, keys.aux], dim=1)
+                of_keys = torch.cat([enriched.pull_back(of_key[:, 0])[:, None], of_around], dim=1).flatten(0, 1)
+                return pullback(torch.cat([of_plain, of_keys, of_free]))
 
         surface = self.field.surface(points, features, chain)
         parts = (count, points.shape[0] - count)
