@@ -54,11 +54,14 @@ def image_metrics(
 @torch.no_grad()
 def image_panels(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Float[Tensor, "h w2 3"]]:
     """Photo beside rendering, and the opacity, depth and normals of the rendering."""
-    rgb, opacity = outputs["rgb"].clamp(0.0, 1.0), outputs["accumulation"]
+    rgb, opacity, depth = outputs["rgb"].clamp(0.0, 1.0), outputs["accumulation"], outputs["depth"]
+    # Rays that hit nothing have a far depth: they would leave a single colour for all surfaces.
+    surface = depth[opacity > 0.5]
+    near, far = (float(surface.min()), float(surface.max())) if len(surface) else (0.0, 1.0)
     return {
         "img": torch.cat([image, rgb], dim=1),
         "accumulation": colormaps.apply_colormap(opacity),
-        "depth": colormaps.apply_depth_colormap(outputs["depth"], accumulation=opacity),
+        "depth": colormaps.apply_depth_colormap(depth, opacity, near, far),
         "normals": outputs["normals"] * opacity + (1.0 - opacity),
     }
 

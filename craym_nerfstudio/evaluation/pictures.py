@@ -1,6 +1,7 @@
 """Pictures of camera poses before and after."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -10,14 +11,26 @@ from torch import Tensor
 from craym_nerfstudio.data.dataparser import ReferencePoses
 from craym_nerfstudio.geometry.alignment import align_poses
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 
 def draw_cameras(
     given: Float[Tensor, "cams 3 4"], refined: Float[Tensor, "cams 3 4"], reference: ReferencePoses | None, path: Path
 ) -> None:
+    """Write the plot of `camera_figure`."""
+    camera_figure(given, refined, None if reference is None else reference.train_c2w).savefig(path, dpi=80)
+
+
+def camera_figure(
+    given: Float[Tensor, "cams 3 4"],
+    refined: Float[Tensor, "cams 3 4"],
+    reference_c2w: Float[np.ndarray, "cams 3 4"] | None,
+) -> "Figure":
     """Plot of the given and the refined cameras from above and from the side, the true ones in grey where known."""
     from matplotlib.figure import Figure
 
-    truth = None if reference is None else torch.from_numpy(reference.train_c2w).double()
+    truth = None if reference_c2w is None else torch.from_numpy(reference_c2w).double()
     target = refined.double() if truth is None else truth
     figure = Figure(figsize=(11, 10), layout="constrained")
     for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
@@ -32,7 +45,7 @@ def draw_cameras(
             plot.set_title(f"{label}, {view}")
             plot.set_aspect("equal")
             plot.legend(loc="upper right")
-    figure.savefig(path, dpi=80)
+    return figure
 
 
 def _draw(plot, poses: np.ndarray, axes: tuple[int, int], color: str, label: str) -> None:

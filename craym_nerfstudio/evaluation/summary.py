@@ -8,6 +8,7 @@ from nerfstudio.utils.rich_utils import CONSOLE
 from rich.table import Table
 
 from craym_nerfstudio.evaluation.pictures import draw_cameras
+from craym_nerfstudio.evaluation.record import RECORD_NAME, record_run
 
 if TYPE_CHECKING:
     from craym_nerfstudio.pipeline import CraymPipeline
@@ -24,7 +25,7 @@ _LABELS = {
 
 
 def report_training(pipeline: "CraymPipeline", run_dir: Path, step: int) -> None:
-    """Evaluate a finished run, print its figures and leave ``metrics.json`` and pictures in its folder."""
+    """Evaluate a finished run, print its figures and leave ``metrics.json``, pictures and a record in its folder."""
     if pipeline.datamanager.local_rank != 0:
         return
     results: dict[str, float] = {}
@@ -34,6 +35,7 @@ def report_training(pipeline: "CraymPipeline", run_dir: Path, step: int) -> None
         results = pipeline.pose_metrics()
     run_dir.mkdir(parents=True, exist_ok=True)
     (run_dir / "metrics.json").write_text(json.dumps({"step": step, "results": results}, indent=2))
+    record_run(pipeline).save(run_dir / RECORD_NAME)
     draw_cameras(pipeline.given_c2w(), pipeline.refined_c2w(), pipeline.datamanager.reference, run_dir / "cameras.png")
     table = Table(title="CRAYM run", show_header=False)
     for name, label in _LABELS.items():

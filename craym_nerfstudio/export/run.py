@@ -42,7 +42,7 @@ def load_run(path: Path, data: Path | None = None) -> Run:
         InputError: no run lies there, it is no CRAYM run, or it has no readable checkpoint.
     """
     path = path / "config.yml" if path.is_dir() else path
-    config = _load_config(path)
+    config = load_config(path)
     if data is not None:
         config.pipeline.datamanager.data = data
     checkpoint = _last_checkpoint(path.parent / config.relative_model_dir)
@@ -59,7 +59,12 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     return Run(path.parent, pipeline, state["step"])
 
 
-def _load_config(path: Path) -> TrainerConfig:
+def load_config(path: Path) -> TrainerConfig:
+    """The config of a run, as ns-train wrote it.
+
+    Raises:
+        InputError: it is missing or no such file.
+    """
     remedy = "Give the config.yml that ns-train wrote, or the folder that holds it."
     if not path.is_file():
         raise InputError("No such run", path, remedy)

@@ -1,0 +1,168 @@
+"""The page of a report: a section per question, a column per run."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+
+from craym_nerfstudio import html
+from craym_nerfstudio.evaluation.pictures import camera_figure
+from craym_nerfstudio.html import Fragment, Page
+from craym_nerfstudio.report import plots
+from craym_nerfstudio.report.runs import RunFolder
+
+_VIEWS = 3
+"""Test views shown."""
+_RESULTS = {
+    "psnr": ("test PSNR", "{:.2f} dB"),
+    "ssim": ("test SSIM", "{:.4f}"),
+    "lpips": ("test LPIPS", "{:.4f}"),
+    "pose_rotation_deg_before": ("rotation error before", "{:.3f} deg"),
+    "pose_rotation_deg": ("rotation error after", "{:.3f} deg"),
+    "pose_translation_x100_before": ("translation error before, x100", "{:.3f}"),
+    "pose_translation_x100": ("translation error after, x100", "{:.3f}"),
+}
+_SURFACE = ("chamfer", "accuracy", "completeness", "f_score_0.01", "f_score_0.02", "hausdorff_95", "normal_consistency")
+_WORST = 8
+"""Cameras listed by name."""
+
+
+def build_page(runs: Sequence[RunFolder]) -> Page:
+    """The report of one or more runs."""
+    title = f"Report of {runs[0].name}" if len(runs) == 1 else f"Report of {len(runs)} runs"
+    page = Page(title, "Written by craym report; everything shown lies in this file.")
+    for heading, cell in _SECTIONS.items():
+        page.add_heading(heading)
+        if len(runs) == 1:
+            page.add(cell(runs[0]))
+        else:
+            names = [html.text(run.name, "note") for run in runs]
+            cells = [html.joined(name, cell(run)) for name, run in zip(names, runs, strict=True)]
+            page.add_columns(cells)
+    return page
+
+
+def _summary(run: RunFolder) -> Fragment:
+    data, model = run.config.pipeline.datamanager, run.config.pipeline.model
+    parts = {"KRE": model.enrichment, "MRC": model.coherency}
+    parts |= {"L_e": model.epipolar_loss_mult > 0, "L_a": model.point_alignment_loss_mult > 0}
+    rows: list[tuple[str, object]] = [
+        ("data", run.config.data or data.data),
+        ("method", run.config.method_name),
+        ("steps", "not finished" if run.step is None else run.step + 1),
+        ("pose noise", f"{data.pose_noise}, seed {data.pose_noise_seed}"),
+        ("poses start from", data.pose_init),
+        ("matcher", data.matcher),
+        ("parts that are on", ", ".join(name for name, is_on in parts.items() if is_on) or "none"),
+        ("background", model.background),
+    ]
+    for key, (label, form) in _RESULTS.items():
+        if key in run.results:
+            rows.append((label, form.format(run.results[key])))
+    return html.table(rows)
+
+
+def _cameras(run: RunFolder) -> Fragment:
+    record = run.record
+    if record is None:
+        return html.text(f"The cameras are not known: {run.problem}", "warning")
+    given, refined = torch.from_numpy(record.given_c2w), torch.from_numpy(record.refined_c2w)
+    figure = html.figure(camera_figure(given, refined, record.reference_c2w), dpi=75)
+    if record.reference_c2w is not None:
+        return figure
+    return html.joined(figure, html.text("No true poses are known: the given cameras are aligned to the refined."))
+
+
+def _per_camera(run: RunFolder) -> Fragment:
+    if run.record is None:
+        return html.text(f"The cameras are not known: {run.problem}", "warning")
+    columns = plots.per_camera(run.record)
+    ranked = columns.get("rotation error after [deg]", next(iter(columns.values())))
+    worst = np.argsort(-ranked)[:_WORST]
+    rows = [[str(run.record.names[k]), *(f"{values[k]:.3f}" for values in columns.values())] for k in worst]
+    ordered = "error that is left" if run.record.reference_c2w is not None else "correction"
+    listing = html.table(rows, ["camera", *columns], f"The {len(rows)} cameras with the largest {ordered}")
+    parts = [html.figure(plots.camera_errors(columns)), listing]
+    if run.record.epipolar_before_px is None:
+        parts.append(html.text("Epipolar residuals of stage 0 are not recorded for this run.", "note"))
+    return html.joined(*parts)
+
+
+def _pictures(kind: str, caption: str) -> Callable[[RunFolder], Fragment]:
+    def cell(run: RunFolder) -> Fragment:
+        numbers = run.view_numbers()
+        if not numbers:
+            return html.text("No test views were rendered.", "note")
+        chosen = sorted({numbers[round(k)] for k in np.linspace(0, len(numbers) - 1, _VIEWS)})
+        found = [(number, run.picture(kind, number)) for number in chosen]
+        shown = [
+            html.picture(path, f"test view {number}{caption}", 800, lossy=True)
+            for number, path in found
+            if path.is_file()
+        ]
+        return html.joined(*shown) if kind == "img" else html.columns(shown)
+
+    return cell
+
+
+def _mesh(run: RunFolder) -> Fragment:
+    parts = []
+    picture = run.folder / "mesh.png"
+    if picture.is_file():
+        parts.append(html.picture(picture, "colours, and lit shape, from four cameras"))
+    else:
+        command = f"craym export-mesh --load-config {run.folder.resolve()}"
+        parts.append(html.text(f"No picture of a mesh; this makes one: {command}", "note"))
+    if run.surface:
+        results = run.surface["results"]
+        rows = [(name.replace("_", " "), f"{results[name]:.4f}") for name in _SURFACE if name in results]
+        parts.append(html.table(rows, caption=f"Against {run.surface['kind']}"))
+        parts.append(html.text(run.surface["clipping"], "note"))
+    return html.joined(*parts)
+
+
+def _curves(run: RunFolder) -> Fragment:
+    figure = plots.loss_curves(run.curves)
+    if figure is None:
+        return html.text("No losses are recorded: train with --vis viewer+tensorboard or tensorboard.", "note")
+    return html.figure(figure)
+
+
+def _timings(run: RunFolder) -> Fragment:
+    rows = [(name, f"{seconds:.0f} s") for name, seconds in run.durations_s().items()]
+    for tag, label, form in (
+        ("Train Iter (time)", "one step, median", "{:.4f} s"),
+        ("Train Rays / Sec", "training rays per second, median", "{:.0f}"),
+        ("GPU Memory (MB)", "GPU memory, largest", "{:.0f} MB"),
+    ):
+        if tag in run.curves:
+            values = run.curves[tag].values
+            figure = float(values.max() if tag.startswith("GPU") else np.median(values))
+            rows += [(label, form.format(figure))] if figure else []
+    return html.table(rows) if rows else html.text("No times are recorded.", "note")
+
+
+def _matchability(run: RunFolder) -> Fragment:
+    values = None if run.record is None else run.record.matchability
+    if values is None:
+        return html.text("Not recorded: trained without matches, or before runs recorded it.", "note")
+    explained = (
+        f"w of {len(values)} random training matches after training (Eq. 3 of the paper): median "
+        f"{np.median(values):.3f}, {100 * (values < 0.5).mean():.1f} % below one half. Near 1 the features of both "
+        "rays agree; wrong matches and occluded points should lie low."
+    )
+    return html.joined(html.figure(plots.matchability_histogram(values)), html.text(explained, "note"))
+
+
+_SECTIONS: dict[str, Callable[[RunFolder], Fragment]] = {
+    "Summary": _summary,
+    "Cameras before and after": _cameras,
+    "Per camera": _per_camera,
+    "Photo and rendering": _pictures("img", ": photo, rendering"),
+    "Depth": _pictures("depth", ""),
+    "Normals": _pictures("normals", ""),
+    "Mesh": _mesh,
+    "Losses": _curves,
+    "Times": _timings,
+    "Matchability": _matchability,
+}

@@ -1,0 +1,130 @@
+"""What the folder of a run holds that a report can show."""
+
+import datetime
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.evaluation.record import RECORD_NAME, RunRecord, record_run
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A scalar over the steps of training."""
+
+    steps: Int[np.ndarray, " n"]
+    values: Float[np.ndarray, " n"]
+    seconds: Float[np.ndarray, " n"]
+    """Unix time of each value."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run as its files describe it."""
+
+    folder: Path
+    config: Any
+    """The trainer's config."""
+    step: int | None
+    """Of the figures; None while a run has not ended."""
+    results: dict[str, float]
+    surface: dict[str, Any]
+    """What `craym eval-mesh` left; empty without."""
+    curves: dict[str, Curve]
+    """The scalars of the event files by their tags."""
+    record: RunRecord | None
+    problem: str
+    """Why there is no record."""
+
+    @property
+    def name(self) -> str:
+        """Data, method and time: the last three folders."""
+        return "/".join(self.folder.resolve().parts[-3:])
+
+    def view_numbers(self) -> list[int]:
+        """Test views of which there are pictures."""
+        return sorted(int(path.stem.rsplit("_", 1)[1]) for path in (self.folder / "test_views").glob("eval_img_*.png"))
+
+    def picture(self, kind: str, number: int) -> Path:
+        """Picture of a test view: `kind` is img (photo beside rendering), depth, normals or accumulation."""
+        return self.folder / "test_views" / f"eval_{kind}_{number:04d}.png"
+
+    def durations_s(self) -> dict[str, float]:
+        """Seconds of the parts of a run, as far as its files tell."""
+        loss = self.curves.get("Train Loss")
+        if loss is None or not len(loss.seconds):
+            return {}
+        result = {}
+        try:
+            started = datetime.datetime.strptime(self.config.timestamp, "%Y-%m-%d_%H%M%S").timestamp()
+            result["reading, matching and stage 0"] = max(loss.seconds[0] - started, 0.0)
+        except ValueError:
+            # The timestamp is a name that the user chose.
+            started = loss.seconds[0]
+        result["training"] = loss.seconds[-1] - loss.seconds[0]
+        metrics = self.folder / "metrics.json"
+        if metrics.is_file():
+            result["test views"] = max(metrics.stat().st_mtime - loss.seconds[-1], 0.0)
+        return result
+
+
+def read_run(folder: Path) -> RunFolder:
+    """Read the folder of a run; one without a record is loaded at its last checkpoint for its cameras.
+
+    Raises:
+        InputError: no run of ours lies there, or its files are damaged.
+    """
+    from craym_nerfstudio.export.run import load_config, load_run
+
+    folder = folder.parent if folder.is_file() else folder
+    config = load_config(folder / "config.yml")
+    record, problem = None, ""
+    try:
+        if (folder / RECORD_NAME).is_file():
+            record = RunRecord.load(folder / RECORD_NAME)
+        else:
+            record = record_run(load_run(folder).pipeline)
+    except InputError as error:
+        problem = str(error)
+    metrics = _json(folder / "metrics.json")
+    return RunFolder(
+        folder=folder,
+        config=config,
+        step=metrics.get("step"),
+        results=metrics.get("results", {}),
+        surface=_json(folder / "surface.json"),
+        curves=read_curves(folder),
+        record=record,
+        problem=problem,
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError("Unreadable JSON file", path, "Remove it, or write it again.") from error
+    return content if isinstance(content, dict) else {}
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """All scalars of the tensorboard event files of a folder; a run that was resumed has several of them."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    if not any(folder.glob("events.out.tfevents.*")):
+        return {}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 5000, "images": 1})
+    events.Reload()
+    curves = {}
+    for tag in events.Tags()["scalars"]:
+        scalars = sorted(events.Scalars(tag), key=lambda scalar: scalar.step)
+        columns = [[getattr(scalar, name) for scalar in scalars] for name in ("step", "value", "wall_time")]
+        curves[tag] = Curve(np.array(columns[0], dtype=np.int64), np.array(columns[1]), np.array(columns[2]))
+    return curves

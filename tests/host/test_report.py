@@ -1,0 +1,58 @@
+"""`craym report` on a tiny trained run."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craym_nerfstudio.cli import main
+from craym_nerfstudio.evaluation.record import RunRecord
+from tests.host.conftest import TrainedRun
+from tests.host.tiny_run import TRAIN
+
+SECTIONS = (
+    *("Summary", "Cameras before and after", "Per camera", "Photo and rendering", "Depth", "Normals", "Mesh"),
+    *("Losses", "Times", "Matchability"),
+)
+
+
+def images(text: str) -> list[int]:
+    """How many images each section holds."""
+    return [part.count("data:image/") for part in text.split("<h2")[1:]]
+
+
+def test_training_leaves_a_record(trained: TrainedRun) -> None:
+    record = RunRecord.load(trained.folder / "record.npz")
+    assert len(record.names) == TRAIN and record.reference_c2w is not None
+    np.testing.assert_allclose(record.reference_c2w, trained.data.cameras.train_c2w, atol=1e-6)
+    assert record.matchability is not None and len(record.matchability) >= 1000
+    assert (record.matchability >= 0).all() and (record.matchability <= 1).all() and record.matchability.std() > 0
+
+
+def test_page_of_a_finished_run(trained: TrainedRun, tmp_path: Path) -> None:
+    main(["report", str(trained.folder), "--output", str(tmp_path / "report.html")])
+    text = (tmp_path / "report.html").read_text()
+    assert tuple(re.findall(r"<h2[^>]*>([^<]+)</h2>", text)) == SECTIONS
+    assert all(each.startswith(("data:image/", "#")) for each in re.findall(r'(?:src|href)="([^"]*)', text))
+    without_pictures = re.sub(r"base64,[^\"]*", "", text)
+    assert "<script" not in without_pictures and "http" not in without_pictures
+    count = dict(zip(SECTIONS, images(text), strict=True))
+    assert count["Photo and rendering"] == count["Depth"] == count["Normals"] == 3
+    for section in ("Cameras before and after", "Per camera", "Losses", "Matchability"):
+        assert count[section] == 1
+    assert "l2g-low" in text and "train/r_" in text
+
+
+def test_run_without_its_record_is_loaded(
+    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "old")
+    (tmp_path / "old" / "record.npz").unlink()
+    main(["report", str(trained.folder), str(tmp_path / "old"), "--output", str(tmp_path / "two.html")])
+    text = (tmp_path / "two.html").read_text()
+    assert images(text)[1] == 2 and "Not recorded" in text
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path)])
+    assert "config.yml" in capsys.readouterr().err
