@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _MOST_LABELS = 80
 _FLOOR_PX = 0.05
+_SHOWN_UP_TO_PX = 10.0
+"""The axis reaches at least this far, so that small distances look small."""
 
 
 def camera_figure(
@@ -62,12 +64,15 @@ def residual_figure(
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     plot = figure.add_subplot()
     at = np.arange(len(names))
-    for values, color, marker, label in (
-        (given_px, "tab:orange", "o", "as given"),
-        (adjusted_px, "tab:blue", "s", "after repair and stage 0"),
+    for values, color, size, label in (
+        (given_px, "tab:orange", 30, "as given"),
+        (adjusted_px, "tab:blue", 8, "after repair and stage 0"),
     ):
-        plot.scatter(at, np.maximum(values, _FLOOR_PX), s=16, color=color, marker=marker, label=label)
+        plot.scatter(at, np.maximum(values, _FLOOR_PX), s=size, color=color, label=label)
     plot.set_yscale("log")
+    highest = np.nanmax(np.concatenate([given_px, adjusted_px, [_SHOWN_UP_TO_PX]]))
+    plot.set_ylim(0.8 * _FLOOR_PX, 2 * highest)
+    plot.yaxis.set_major_formatter("{x:g}")
     plot.set_ylabel("median epipolar distance, px")
     plot.set_xlim(-0.7, len(names) - 0.3)
     shown = at[:: max(1, -(-len(at) // _MOST_LABELS))]

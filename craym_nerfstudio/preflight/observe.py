@@ -29,6 +29,8 @@ _BY_POSES, _IN_FILE_ORDER, _AT_RANDOM = 8, 5, 4
 _SAMPLED_PER_IMAGE = 3
 _MOST_SAMPLED = 120
 _SAMPLED_MATCHES = 150
+_LEAST_SHARE = 0.5
+"""Of the strict matches of a pair that one fundamental matrix must explain."""
 
 console = Console(soft_wrap=True)
 
@@ -106,15 +108,18 @@ def _detector(matcher: Matcher, images: int, pairs: int) -> Detector:
 
 
 def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[SamplePair]:
-    """Pairs with a fundamental matrix that explains enough matches: a few of every image, drawn among all.
+    """Pairs with a fundamental matrix that explains most matches: a few of every image, drawn by their matches.
 
-    Drawn, because the pairs with most matches are those that stand closest together and tell least.
+    Drawn, because the pairs with most matches are those that stand closest together and tell least; by their number,
+    because among few matches of images that share nothing some matrix always explains a part.
     """
     putative = observed.putative
     strict = putative.strict.astype(bool)
     counts = np.bincount(putative.pair_of_match[strict], minlength=len(putative.pairs))
     candidates = np.flatnonzero(counts >= MIN_INLIERS)
-    order = np.random.RandomState(seed).permutation(candidates)
+    # A weighted draw without replacement (Efraimidis and Spirakis 2006).
+    keys = np.random.RandomState(seed).uniform(size=len(candidates)) ** (1.0 / counts[candidates])
+    order = candidates[np.argsort(-keys, kind="stable")]
     limit_px = threshold_px(views)
     per_image = max(2, min(_SAMPLED_PER_IMAGE, 2 * _MOST_SAMPLED // max(1, len(views.names))))
     taken = np.zeros(len(views.names), dtype=int)
@@ -127,7 +132,7 @@ def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[Sample
         keypoints_i = observed.keypoints[i][putative.keypoint_ids[rows, 0]]
         keypoints_j = observed.keypoints[j][putative.keypoint_ids[rows, 1]]
         inside = fundamental_inliers(keypoints_i, keypoints_j, limit_px)
-        if inside.sum() < max(2 * MIN_INLIERS, 0.3 * len(rows)):
+        if inside.sum() < max(2 * MIN_INLIERS, _LEAST_SHARE * len(rows)):
             continue
         keep = np.flatnonzero(inside)[:_SAMPLED_MATCHES]
         samples.append(SamplePair((i, j), keypoints_i[keep], keypoints_j[keep]))
