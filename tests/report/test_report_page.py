@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from craym_nerfstudio.evaluation.record import RunRecord
 from craym_nerfstudio.geometry.lie import compose, se3_exp
@@ -102,3 +103,11 @@ def test_several_runs_stand_in_columns(tmp_path: Path) -> None:
     text = build_page([whole, run(tmp_path)]).html()
     assert text.count("repeat(2, 1fr)") == text.count("<h2") and "28.12 dB" in text
     assert "one half" in text and "Not recorded" in text
+
+
+def test_mesh_and_its_distances_are_shown(tmp_path: Path) -> None:
+    Image.new("RGB", (8, 4), "red").save(tmp_path / "mesh.png")
+    surface = {"kind": "exact mesh", "clipping": "Left out: nothing.", "results": {"chamfer": 0.0125}}
+    text = build_page([run(tmp_path, surface=surface)]).html()
+    section = text.split("Mesh</h2>")[1].split("<h2")[0]
+    assert section.count("data:image/png") == 1 and "0.0125" in section and "Left out: nothing." in section
