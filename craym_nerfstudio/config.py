@@ -67,6 +67,7 @@ _full = TrainerConfig(
     steps_per_save=1000,
     max_num_iterations=20000,
     machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
+    mixed_precision=_device() == "cuda",
     pipeline=CraymPipelineConfig(
         datamanager=CraymDataManagerConfig(dataparser=CraymDataParserConfig()),
         model=CraymModelConfig(),
@@ -87,6 +88,7 @@ _lite = TrainerConfig(
     steps_per_save=500,
     max_num_iterations=LITE_STEPS,
     machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
+    mixed_precision=_device() == "cuda",
     pipeline=CraymPipelineConfig(
         datamanager=CraymDataManagerConfig(
             dataparser=CraymDataParserConfig(max_image_size_px=400),

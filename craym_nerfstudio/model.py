@@ -19,6 +19,7 @@ from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.modules.coherency import fuse_matched, matchability
 from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
+from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.schedulers import level_weights, ramp
 
@@ -163,7 +164,7 @@ class CraymModel(Model):
         parts = self.config.grid_refresh_steps
         self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
-    def _state(self, jitter: bool) -> RenderState:
+    def _state(self, jitter: bool, color_dtype: torch.dtype | None = None) -> RenderState:
         config = self.config
         weights = level_weights(
             self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level, config.smooth_levels
@@ -171,10 +172,15 @@ class CraymModel(Model):
         generator = None
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
-        return RenderState(weights, ramp(self.step, 0, config.cosine_anneal_steps), generator)
+        return RenderState(weights, ramp(self.step, 0, config.cosine_anneal_steps), generator, color_dtype)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
+        color_dtype = autocast_dtype(self.device)
+        with full_precision(self.device):
+            return self._render(ray_bundle, color_dtype)
+
+    def _render(self, ray_bundle: RayBundle, color_dtype: torch.dtype | None) -> dict[str, Tensor]:
         keys = KeyLayout(0, 0, False)
         if self.training:
             train_c2w = self.camera_optimizer.optimised_c2w()
@@ -182,7 +188,7 @@ class CraymModel(Model):
             keys = self._key_layout(ray_bundle)
         length = ray_bundle.directions.norm(dim=-1, keepdim=True)
         origins = (ray_bundle.origins - self.center) / self.radius
-        state = self._state(jitter=self.training)
+        state = self._state(self.training, color_dtype)
         background = self._background(origins.shape[0] - keys.rays, keys.rays, state)
         rendered = self.scene(origins, ray_bundle.directions / length, background, state, keys)
         outputs = self._host_outputs(rendered)
@@ -237,7 +243,7 @@ class CraymModel(Model):
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log."""
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self.device):
             target = self._target(batch, outputs)
             metrics = {"psnr": -10.0 * torch.log10(torch.mean((outputs["rgb"] - target) ** 2).clamp_min(1e-10))}
             metrics["inv_s"] = self.scene.inv_s.detach()
@@ -256,6 +262,10 @@ class CraymModel(Model):
         self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
+        with full_precision(self.device):
+            return self._losses(outputs, batch)
+
+    def _losses(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         config, target = self.config, self._target(batch, outputs)
         visible = batch["visible"].to(self.device).float()
         photometric = losses.photometric_loss(outputs["rgb"], target, visible)
@@ -290,11 +300,11 @@ class CraymModel(Model):
         if config.epipolar_loss_mult:
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
             residuals = self._residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
+            # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
+            steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
+            steps = 0 if self.step < steps and bool(self.camera_optimizer.settled) else steps
             scale = losses.annealed_kernel_scale_px(
-                self.step,
-                self._epipolar_anneal_steps(),
-                final_px=config.epipolar_scale_px,
-                residuals_px=residuals[len(trust) :],
+                self.step, steps, final_px=config.epipolar_scale_px, residuals_px=many
             )
             result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
                 residuals, scale, torch.cat([trust, matches.epipolar.confidence])
@@ -306,12 +316,6 @@ class CraymModel(Model):
                 points[:, 0], points[:, 1], trust, opacity[:, 0], opacity[:, 1]
             )
         return result
-
-    def _epipolar_anneal_steps(self) -> int:
-        """Poses that fit their matches already need no wide kernel; asked only while it matters, as it waits for CUDA.
-        """
-        steps = self.config.epipolar_anneal_steps
-        return 0 if self.step >= steps or bool(self.camera_optimizer.settled) else steps
 
     @staticmethod
     def _residuals_px(c2w: Tensor, pairs: MatchedPairs) -> Float[Tensor, " pairs"]:

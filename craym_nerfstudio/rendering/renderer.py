@@ -13,6 +13,7 @@ from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
 from craym_nerfstudio.modules.coherency import accumulate_ray_feature
 from craym_nerfstudio.modules.enrichment import enrich
 from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
+from craym_nerfstudio.rendering.precision import reduced_precision
 from craym_nerfstudio.rendering.sampling import DistanceGrid, RaySamples, sample_rays, scatter_active, sphere_bounds
 
 
@@ -24,6 +25,8 @@ class RenderState:
     cosine_anneal: float = 1.0
     generator: torch.Generator | None = None
     """Source of the sampling jitter; None renders without jitter."""
+    color_dtype: torch.dtype | None = None
+    """Reduced precision of the colour nets; None computes everything in float32."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,8 @@ class SceneRenderer(nn.Module):
         slope = entering_slope(cosine, state.cosine_anneal)
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
-        color = self.color(surface.feature, harmonics, normal)
+        with reduced_precision(origins.device, state.color_dtype):
+            color = self.color(surface.feature, harmonics, normal).to(normal.dtype)
 
         dense = scatter_active(torch.cat([alpha[:, None], color, normal], dim=-1), samples.active, index)
         opacity, values = dense.split([1, 6], dim=-1)
@@ -199,7 +203,8 @@ class SceneRenderer(nn.Module):
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((origins.shape[0], 1), generator=state.generator, device=origins.device)
-        return self.background(origins, directions, start, jitter)
+        with reduced_precision(origins.device, state.color_dtype):
+            return self.background(origins, directions, start, jitter).to(origins.dtype)
 
 
 def _active_index(active: Tensor, plain: int, keys: KeyLayout) -> tuple[Int[Tensor, " n"], int]:
