@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
+from nerfstudio.viewer.viewer_elements import ViewerText
 from rich.progress import track
 from torch import Tensor
 from torchvision.utils import save_image
@@ -61,6 +63,8 @@ class CraymPipeline(VanillaPipeline):
         settled = start is not None and start.stage_zero is not None
         model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled)
         model.fill_grid()
+        self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
+        self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
 
     @property
     def craym_model(self) -> CraymModel:
@@ -125,11 +129,36 @@ class CraymPipeline(VanillaPipeline):
             metrics[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
         return metrics
 
+    def stage_zero_metrics(self) -> dict[str, float]:
+        """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
+        stage = None if self.datamanager.start is None else self.datamanager.start.stage_zero
+        if stage is None:
+            return {}
+        residuals = {"before": stage.epipolar_before_px, "after": stage.epipolar_after_px}
+        return {f"stage0_epipolar_px_{when}": float(np.nanmedian(values)) for when, values in residuals.items()}
+
+    def _stage_zero_summary(self) -> str:
+        metrics = self.stage_zero_metrics()
+        if not metrics:
+            return "not run"
+        before, after = metrics.values()
+        states = self.datamanager.start.stage_zero.state  # type: ignore[union-attr]
+        return f"residual {before:.2f} -> {after:.2f} px, {states.count('adjusted')} of {len(states)} cameras adjusted"
+
+    def _poses_summary(self) -> str:
+        metrics = self.pose_metrics()
+        if metrics:
+            return f"{metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"
+        change = pose_errors(self.refined_c2w(), self.given_c2w())
+        return f"moved by {change.rotation_deg_mean:.3f} deg"
+
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
-        """The host's training step, with pose errors in the log now and then."""
+        """The host's training step, with pose errors in the log and the viewer now and then."""
         outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
         if step % 100 == 0:
-            metrics_dict |= {name: torch.tensor(value) for name, value in self.pose_metrics().items()}
+            figures = self.pose_metrics() | self.stage_zero_metrics()
+            metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
+            self.poses_text.value = self._poses_summary()
         return outputs, loss_dict, metrics_dict
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
