@@ -146,7 +146,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.train_count += 1
         if self.images is None:
             self.images = load_image_store(self.train_dataparser_outputs).to(self.device)
-        generator = self._generator(step)
+        # The host's exporters ask for step 0 again and again and want other rays each time.
+        generator = self._generator(step if self.training else self.train_count)
         assert self.train_pixel_sampler is not None
         if not self.training:
             image, xy = self.images.random_pixels(self.train_pixel_sampler.num_rays_per_batch, generator)

@@ -49,6 +49,12 @@ def test_the_probe_of_the_exporters(pipeline: CraymPipeline) -> None:
         assert 1.5 < float(outputs["depth"]) < 4.5, "depth is a distance, whatever the length of the direction"
 
 
+def test_exporters_get_other_rays_each_time(pipeline: CraymPipeline) -> None:
+    """They ask for step 0 until they have enough points."""
+    first, second = (pipeline.datamanager.next_train(0)[0].directions for _ in range(2))
+    assert (first != second).any(dim=-1).float().mean() > 0.9
+
+
 def test_depth_is_distance_along_unit_rays(pipeline: CraymPipeline) -> None:
     manager = pipeline.datamanager
     manager.train_pixel_sampler.num_rays_per_batch = 2048
