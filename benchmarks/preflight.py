@@ -161,11 +161,20 @@ def main() -> None:
     parser.add_argument("--cache-dir", type=Path)
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "preflight.json")
     args = parser.parse_args()
+    results = json.loads(args.output.read_text())["runs"] if args.output.exists() else []
     with tempfile.TemporaryDirectory() as empty:
         cache_dir = args.cache_dir or Path(empty)
-        results = [
-            run(name, args.data, args.every, args.matcher, args.max_image_size_px, cache_dir) for name in args.only
-        ]
+        for name in args.only:
+            found = run(name, args.data, args.every, args.matcher, args.max_image_size_px, cache_dir)
+            # Runs of only some mistakes replace those, and one that is stopped has written what it finished.
+            results = [result for result in results if result["mistake"] != name] + [found]
+            results.sort(key=lambda result: list(MISTAKES).index(result["mistake"]))
+            write(results, args.output)
+    print(f"{sum(result['right'] for result in results)} of {len(results)} right, written to {args.output}")
+
+
+def write(results: list[dict], path: Path) -> None:
+    """All runs so far, and what they ran on."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     content = {
         "command": " ".join(["python -m benchmarks.preflight", *sys.argv[1:]]),
@@ -173,8 +182,7 @@ def main() -> None:
         "machine": platform.machine(),
         "runs": results,
     }
-    args.output.write_text(json.dumps(content, indent=1) + "\n")
-    print(f"{sum(result['right'] for result in results)} of {len(results)} right, written to {args.output}")
+    path.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,8 @@ _CLEARLY_DEG = 1.5
 _EXPLAINED_DEG = 12.0
 """Rotations that agree this well need no search for another order."""
 _FEWEST_SAMPLES = 3
+_MOST_SINGLE = 0.4
+"""Share of images up to which these are wrong while the others are right."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def diagnose(views: Views, observed: Observed) -> Diagnosis:
         second = _of_focal(diagnosis.repaired, samples)
         if second is not None and _is_clear(diagnosis.remaining, second.result):
             diagnosis, measured = _accepted(diagnosis, second), second.measured
-    return _with_single_images(diagnosis, samples, measured)
+    return _with_single_images(diagnosis, observed, samples, measured)
 
 
 def _is_clear(before: Disagreement, after: Disagreement) -> bool:
@@ -157,21 +159,23 @@ def _reordered(
     views: Views, images: Int[np.ndarray, "pairs 2"], measured: Motions, source: Int[np.ndarray, " cams"]
 ) -> _Candidate:
     c2w, moved = views.c2w[source], np.flatnonzero(source != np.arange(len(source)))
-    examples = "; ".join(f"{views.names[k]} has that of {views.names[source[k]]}" for k in moved[:3])
+    examples = "; ".join(f"{views.names[k]} needs that of {views.names[source[k]]}" for k in moved[:3])
     finding = Finding(
         "out-of-order",
         f"{len(moved)} of {len(source)} images have each other's poses",
-        f"Give every image its own pose: {examples}{'; ...' if len(moved) > 3 else ''} (whose pose each image needs).",
+        f"Give every image its own pose: {examples}{'; ...' if len(moved) > 3 else ''}.",
         {"pose_of": {views.names[k]: views.names[source[k]] for k in moved}},
     )
     return _Candidate(finding, replace(views, c2w=c2w), AS_GIVEN, measured, disagreement(c2w, images, measured))
 
 
-def _with_single_images(diagnosis: Diagnosis, samples: Sequence[SamplePair], measured: Motions) -> Diagnosis:
+def _with_single_images(
+    diagnosis: Diagnosis, observed: Observed, samples: Sequence[SamplePair], measured: Motions
+) -> Diagnosis:
     """Add what is wrong with single images where the others are right."""
     views, images = diagnosis.repaired, sampled_images(samples)
-    doubtful = doubtful_images(len(views.names), views.c2w, samples, measured)
-    if not len(doubtful) or len(doubtful) > 0.4 * len(views.names):
+    doubtful = doubtful_images(views.c2w, images, measured)
+    if not len(doubtful) or len(doubtful) > _MOST_SINGLE * len(views.names):
         return diagnosis
     turned = rotated_images(views, samples, measured, doubtful)
     findings = list(diagnosis.findings)
@@ -187,10 +191,12 @@ def _with_single_images(diagnosis: Diagnosis, samples: Sequence[SamplePair], mea
             )
         )
         views = assumed_views(views, Lens(quarter_turns=turns), chosen)
-    left = np.array([k for k in doubtful if k not in turned], dtype=int)
-    if len(left) > 1:
+    # Single pairs of a sample may be wrong; those that agree with each other decide who has whose pose.
+    images, measured = verified_motions(observed, views)
+    left = np.setdiff1d(doubtful_images(views.c2w, images, measured), list(turned))
+    if 1 < len(left) <= _MOST_SINGLE * len(views.names):
         source = find_exchanged(views.c2w, images, measured, left)
-        affected = np.isin(images, left).any(1)
+        affected = np.isin(images, np.flatnonzero(source != np.arange(len(source)))).any(1)
         part = Motions(measured.rotation[affected], measured.translation[affected], measured.explained[affected])
         exchanged = _reordered(views, images[affected], part, source)
         if _is_clear(disagreement(views.c2w, images[affected], part), exchanged.result):

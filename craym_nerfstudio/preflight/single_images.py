@@ -18,11 +18,10 @@ _LEFT = 0.5
 
 
 def doubtful_images(
-    count: int, c2w: Poses, samples: Sequence[SamplePair], measured: Motions
+    c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions
 ) -> Int[np.ndarray, " some"]:
     """Images whose pairs rotate otherwise than the poses `c2w` say, while most pairs agree with these."""
-    images = sampled_images(samples)
-    turn = _filled(pair_disagreement(c2w, images, measured)[0])
+    turn, count = _filled(pair_disagreement(c2w, images, measured)[0]), len(c2w)
     if not len(turn):
         return np.zeros(0, dtype=int)
     limit = max(_DOUBTFUL_DEG, _OUTLYING * float(np.median(turn)))
