@@ -68,14 +68,14 @@ class Run:
     every: int = 1
     seed: int = 0
     wrong: float = 0.0
-    matcher: str = "sift"
+    matcher: str = "auto"
 
     @property
     def name(self) -> str:
         """File name of the result."""
         every = f"-every{self.every}" if self.every > 1 else ""
         wrong = f"-wrong{round(100 * self.wrong)}" if self.wrong else ""
-        matcher = f"-{self.matcher}" if self.matcher != "sift" else ""
+        matcher = f"-{self.matcher}" if self.matcher != "auto" else ""
         return f"{self.scene}-{self.noise}{every}{wrong}{matcher}-seed{self.seed}"
 
 
@@ -253,7 +253,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--every", type=int, default=1, help="take every n-th image")
     parser.add_argument("--wrong", type=float, default=0.0, help="fraction of matches to spoil")
-    parser.add_argument("--matcher", default="sift")
+    parser.add_argument("--matcher", default="auto")
     parser.add_argument("--table", action="store_true", help="all rows of the acceptance table, three seeds each")
     parser.add_argument("--data-root", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--cache-dir", type=Path)
