@@ -35,11 +35,12 @@ class CraymDataset(InputDataset):
 
 
 def load_image_store(outputs: DataparserOutputs) -> ImageStore:
-    """All images (and masks) of a split, decoded once into 8-bit memory."""
+    """All images (and masks) of a split, decoded one by one into 8-bit memory: 4 bytes a pixel, and no second copy."""
     paths, masks = outputs.image_filenames, outputs.mask_filenames
-    images, hidden = [], []
-    for index in track(range(len(paths)), description="Loading images", transient=True):
-        images.append(torch.from_numpy(load_image(paths[index], _size_px(outputs, index))))
-        if masks is not None:
-            hidden.append(torch.from_numpy(load_mask(masks[index], _size_px(outputs, index))))
-    return ImageStore(images, hidden or None)
+    sizes = [_size_px(outputs, index) for index in range(len(paths))]
+    shown = track(list(zip(paths, sizes, strict=True)), description="Loading images", transient=True)
+    images = (torch.from_numpy(load_image(path, size)) for path, size in shown)
+    if masks is None:
+        return ImageStore(images, size_px=sizes)
+    hidden = (torch.from_numpy(load_mask(path, size)) for path, size in zip(masks, sizes, strict=True))
+    return ImageStore(images, hidden, sizes)

@@ -1,5 +1,7 @@
 """All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
@@ -12,14 +14,27 @@ class ImageStore:
     unknown while transparent ones are known to be empty.
     """
 
-    def __init__(self, images: list[UInt8[Tensor, "h w c"]], masks: list[UInt8[Tensor, "h w"]] | None = None) -> None:
-        self.size_px = torch.tensor([[image.shape[1], image.shape[0]] for image in images])
+    def __init__(
+        self,
+        images: Iterable[UInt8[Tensor, "h w c"]],
+        masks: Iterable[UInt8[Tensor, "h w"]] | None = None,
+        size_px: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        """Copy images and masks one by one; with `size_px` (widths, heights) given, they may be decoded on the way."""
+        if size_px is None:
+            images = list(images)
+            size_px = [(image.shape[1], image.shape[0]) for image in images]
+        self.size_px = torch.tensor(size_px)
         counts = self.size_px.prod(-1)
         self.offset = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
-        self.pixels = torch.full((int(counts.sum()), 4), 255, dtype=torch.uint8)
-        for image, offset, count in zip(images, self.offset.tolist(), counts.tolist(), strict=True):
-            self.pixels[offset : offset + count, : image.shape[-1]] = image.reshape(count, -1)
-        self.mask = torch.cat([mask.reshape(-1) for mask in masks]) if masks else None
+        self.pixels = torch.empty((int(counts.sum()), 4), dtype=torch.uint8)
+        self.mask = None if masks is None else torch.empty(int(counts.sum()), dtype=torch.uint8)
+        for image, part in zip(images, self.pixels.split(counts.tolist()), strict=True):
+            part[:, 3] = 255
+            part[:, : image.shape[-1]] = image.reshape(len(part), -1)
+        if self.mask is not None and masks is not None:
+            for mask, part in zip(masks, self.mask.split(counts.tolist()), strict=True):
+                part[:] = mask.reshape(-1)
 
     def __len__(self) -> int:
         return self.size_px.shape[0]

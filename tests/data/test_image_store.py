@@ -1,5 +1,8 @@
 """The image store: bilinear colours by hand, masks, patches, draws that follow from the generator alone."""
 
+import weakref
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -102,3 +105,20 @@ def test_memory_is_four_bytes_a_pixel() -> None:
     mask = torch.zeros((3, 5), dtype=torch.uint8)
     assert ImageStore([gradient_image(5, 3)]).bytes == 60
     assert ImageStore([gradient_image(5, 3)], [mask]).bytes == 75
+
+
+def test_images_are_copied_as_they_are_decoded() -> None:
+    """With sizes given, a store never holds more than one decoded image beside its own 8-bit buffer."""
+    alive: list[weakref.ref] = []
+
+    def decoded() -> Iterator[Tensor]:
+        for size in sizes:
+            assert sum(reference() is not None for reference in alive) <= 1
+            image = gradient_image(*size)
+            alive.append(weakref.ref(image))
+            yield image
+
+    sizes = [(5, 3), (4, 6), (2, 7)]
+    store = ImageStore(decoded(), size_px=sizes)
+    assert store.pixels.dtype == torch.uint8
+    assert torch.equal(store.pixels, ImageStore([gradient_image(*size) for size in sizes]).pixels)
