@@ -77,6 +77,8 @@ class CraymModelConfig(ModelConfig):
     """Look-ups of the cached distances per ray."""
     fine_samples: int = 32
     """Sections per ray at which the field is evaluated, at most."""
+    section_budget: int = 0
+    """Sections of random rays evaluated per step, at most; rays beyond it are left out (0: none), so draw plenty."""
     grid_resolution: int = 64
     """Resolution of the cache of distances."""
     grid_refresh_steps: int = 16
@@ -111,6 +113,7 @@ class CraymModel(Model):
             coarse_samples=config.coarse_samples,
             fine_samples=config.fine_samples,
             eikonal_points=config.eikonal_points,
+            section_budget=config.section_budget,
         )
         # The region in which the SDF lives: this sphere of the host's frame is the unit sphere of the field.
         self.register_buffer("center", torch.zeros(3))
@@ -194,6 +197,7 @@ class CraymModel(Model):
         outputs = self._host_outputs(rendered)
         if self.training:
             outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
+            outputs["rendered"] = rendered.rendered
             if keys.groups:
                 outputs |= self._key_outputs(ray_bundle, rendered, keys)
         return outputs
@@ -245,7 +249,8 @@ class CraymModel(Model):
         """Scalars for the training log."""
         with torch.no_grad(), full_precision(self.device):
             target = self._target(batch, outputs)
-            metrics = {"psnr": -10.0 * torch.log10(torch.mean((outputs["rgb"] - target) ** 2).clamp_min(1e-10))}
+            squared = (outputs["rgb"] - target)[outputs.get("rendered", slice(None))].square()
+            metrics = {"psnr": -10.0 * torch.log10(squared.mean().clamp_min(1e-10))}
             metrics["inv_s"] = self.scene.inv_s.detach()
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
@@ -268,6 +273,8 @@ class CraymModel(Model):
     def _losses(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         config, target = self.config, self._target(batch, outputs)
         visible = batch["visible"].to(self.device).float()
+        if "rendered" in outputs:
+            visible = visible * outputs["rendered"]
         photometric = losses.photometric_loss(outputs["rgb"], target, visible)
         result = {"photometric": config.photometric_loss_mult * photometric}
         if not self.training:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from craym_nerfstudio.fields.background import BackgroundField
@@ -14,7 +14,14 @@ from craym_nerfstudio.modules.coherency import accumulate_ray_feature
 from craym_nerfstudio.modules.enrichment import enrich
 from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
 from craym_nerfstudio.rendering.precision import reduced_precision
-from craym_nerfstudio.rendering.sampling import DistanceGrid, RaySamples, sample_rays, scatter_active, sphere_bounds
+from craym_nerfstudio.rendering.sampling import (
+    DistanceGrid,
+    RaySamples,
+    sample_rays,
+    scatter_active,
+    sphere_bounds,
+    within_budget,
+)
 
 
 @dataclass(frozen=True)
@@ -53,7 +60,8 @@ class Rendered:
     normal: Float[Tensor, "rays 3"]
     ray_feature: Float[Tensor, "groups feat"] | None
     gradients: Float[Tensor, "n 3"]
-    inside: Float[Tensor, "rays 1"]
+    rendered: Bool[Tensor, " rays"]
+    """False for rays that the budget left out; their results mean nothing."""
 
 
 class SceneRenderer(nn.Module):
@@ -69,12 +77,14 @@ class SceneRenderer(nn.Module):
         coarse_samples: int,
         fine_samples: int,
         eikonal_points: int,
+        section_budget: int = 0,
         initial_variance: float = 0.3,
     ) -> None:
         super().__init__()
         self.field, self.color, self.background = field, color, background
         self.grid = DistanceGrid(grid_resolution)
         self.coarse_samples, self.fine_samples, self.eikonal_points = coarse_samples, fine_samples, eikonal_points
+        self.section_budget = section_budget
         self.variance = nn.Parameter(torch.tensor(initial_variance))
 
     @property
@@ -98,6 +108,10 @@ class SceneRenderer(nn.Module):
         keys = keys or KeyLayout(0, 0, False)
         plain = origins.shape[0] - keys.rays
         samples = self._samples(origins, directions, plain, keys, state)
+        rendered = torch.ones_like(samples.active[:, 0])
+        if self.section_budget and state.generator is not None:
+            rendered[:plain] = within_budget(samples.active[:plain], self.section_budget)
+            samples.active &= rendered[:, None]
         index, plain_count = _active_index(samples.active, plain, keys)
         ray = index // self.fine_samples
         middles = samples.middles.flatten()[index]
@@ -134,7 +148,7 @@ class SceneRenderer(nn.Module):
             normal=out[:, 3:],
             ray_feature=ray_feature,
             gradients=gradients,
-            inside=samples.active.any(-1, keepdim=True),
+            rendered=rendered,
         )
 
     def _samples(self, origins, directions, plain: int, keys: KeyLayout, state: RenderState) -> RaySamples:

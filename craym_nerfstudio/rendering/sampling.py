@@ -150,6 +150,17 @@ def _largest_weight(grid, origins, directions, edges, sharpness: Tensor | float)
     return alpha * reaching.clamp(max=1.0)
 
 
+def within_budget(active: Bool[Tensor, "rays samples"], budget: int) -> Bool[Tensor, " rays"]:
+    """Which rays are rendered when at most `budget` sections may be evaluated: the last ones, until it is spent.
+
+    Training draws more rays than it can afford where all of them meet something. How many are rendered follows from
+    the cached distances alone: no state of its own, nothing that a resumed run would have to know. Rays are in random
+    order; patches, which must stay whole, come last.
+    """
+    spent = active.sum(-1).flip(0).cumsum(0).flip(0)
+    return spent <= budget
+
+
 def scatter_active(
     values: Float[Tensor, "active feat"], active: Bool[Tensor, "rays samples"], index: Int[Tensor, " active"]
 ) -> Float[Tensor, "rays samples feat"]:

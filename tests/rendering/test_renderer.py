@@ -221,3 +221,16 @@ def test_colour_gradients_reach_every_part() -> None:
         assert parameter.grad.abs().sum() > 0, name
     assert origins.grad is not None
     assert (origins.grad.abs().sum(-1) > 0).all()
+
+
+def test_a_budget_leaves_out_the_first_rays_and_changes_no_other() -> None:
+    """Three rays that meet the sphere, affordable for two; without jitter, all."""
+    renderer, rays = sphere_renderer(), rays_at(*[(0.1 * x, 0.0, 0.0) for x in range(3)])
+    whole = renderer(*rays, torch.ones(3, 3), RenderState(torch.ones(4), 1.0, generator()))
+    evaluated = len(whole.gradients) - renderer.eikonal_points
+    renderer.section_budget = evaluated - 1
+    partly = renderer(*rays, torch.ones(3, 3), RenderState(torch.ones(4), 1.0, generator()))
+    assert partly.rendered.tolist() == [False, True, True]
+    assert len(partly.gradients) - renderer.eikonal_points <= renderer.section_budget
+    torch.testing.assert_close(partly.rgb[1:], whole.rgb[1:])
+    assert renderer(*rays, torch.ones(3, 3), STATE).rendered.all()

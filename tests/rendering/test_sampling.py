@@ -14,6 +14,7 @@ from craym_nerfstudio.rendering.sampling import (
     scatter_active,
     sphere_bounds,
     stratified,
+    within_budget,
 )
 
 RADIUS = 0.5
@@ -155,3 +156,12 @@ def test_scatter_active_is_the_inverse_of_picking() -> None:
     assert dense[~active].abs().sum() == 0
     (gradient,) = torch.autograd.grad(dense.sum(), values)
     assert torch.equal(gradient, torch.ones_like(values))
+
+
+def test_the_last_rays_that_the_budget_affords_are_rendered() -> None:
+    counts = torch.tensor([3, 0, 2, 4, 1])
+    active = torch.arange(4) < counts[:, None]
+    assert within_budget(active, 7).tolist() == [False, True, True, True, True]
+    assert within_budget(active, 6).tolist() == [False, False, False, True, True]
+    assert within_budget(active, 0).tolist() == [False] * 5
+    assert within_budget(active, 10).all()
