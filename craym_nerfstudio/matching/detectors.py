@@ -61,7 +61,7 @@ class Detector(Protocol):
         ...
 
 
-_ENLARGED_BELOW_PX = 640
+_ENLARGED_BELOW_PX = 1000
 """Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
 
 
@@ -83,7 +83,7 @@ class Sift:
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:
         self.ratio, self.loose_ratio = ratio, loose_ratio
-        self.settings = f"sift-1 {ratio} {loose_ratio}"
+        self.settings = f"sift-2 {ratio} {loose_ratio}"
 
     def detect(self, picture: Picture) -> Features:
         """The keypoints of highest contrast, 2000 to 4000 by image size; small images are enlarged first."""
