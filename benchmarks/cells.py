@@ -46,7 +46,7 @@ def fill(cell: Cell, data_root: Path, place: Place) -> dict:
     scene = prepare(cell.scene, SIZES[cell.size], data_root, place.work, 0 if cell.table == "speed" else views, share)
     work = {"outliers": outlier_cell, "speed": speed_cell}.get(cell.table)
     work = work or KINDS[METHODS[cell.method].kind]
-    return {"images": fingerprint(scene), **work(cell, scene, place)}
+    return {"images_key": fingerprint(scene), **work(cell, scene, place)}
 
 
 def main() -> int:
@@ -62,6 +62,8 @@ def main() -> int:
     device = torch.device(args.device)
     state = args.work / "state" / args.cell.table / f"{args.cell.name}.ckpt"
     place = Place(args.work, device, time.monotonic() + args.seconds, state)
+    # The commit is recorded by the runner: this process may outlast the moment at which the code was loaded.
+    told = {name: value for name, value in machine(device).items() if name != "commit"}
     try:
         result = fill(args.cell, args.data_root, place)
     except OutOfTime as error:
@@ -72,10 +74,10 @@ def main() -> int:
         return MISSING
     except Exception as error:
         traceback.print_exc()
-        content = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500], "machine": machine(device)}
+        content = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500], "machine": told}
         write_atomically(args.output, lambda file: file.write(json.dumps(content).encode()))
         return 1
-    content = {"status": "finished", "machine": machine(device), "result": result}
+    content = {"status": "finished", "machine": told, "result": result}
     write_atomically(args.output, lambda file: file.write(json.dumps(content).encode()))
     for path in state.parent.glob(f"{state.stem}.*"):
         path.unlink()

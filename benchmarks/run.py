@@ -24,6 +24,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
+from resource import struct_rusage
 
 from benchmarks.tables import RESULTS, ROOT, SIZES, TABLES, Cell, cells
 
@@ -111,10 +112,10 @@ def fill(cell: Cell, path: Path, work: Path, launch: Launch, deadline: float) ->
         place.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     command = launch(cell, output, deadline - time.monotonic())
-    start, started = time.monotonic(), datetime.now(UTC)
+    start, started, commit = time.monotonic(), datetime.now(UTC), running_commit()
     with log.open("a") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
-        code, peak_mb, stopped = _wait(process, deadline + GRACE_S)
+        code, usage, stopped = _wait(process, deadline + GRACE_S)
     if code == MISSING:
         return "skipped: the scene is not on this machine"
     if code == PAUSED or stopped:
@@ -123,10 +124,11 @@ def fill(cell: Cell, path: Path, work: Path, launch: Launch, deadline: float) ->
     record = {
         **asdict(cell),
         "command": cell.command(),
-        "commit": _commit(),
+        "commit": commit,
         "started": started.isoformat(timespec="seconds"),
         "seconds": round(time.monotonic() - start, 1),
-        "peak_memory_mb": peak_mb,
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+        "peak_memory_mb": usage.ru_maxrss >> 10,
         **content,
     }
     write(path, record)
@@ -135,8 +137,8 @@ def fill(cell: Cell, path: Path, work: Path, launch: Launch, deadline: float) ->
     return f"{content['status']} in {record['seconds']:.0f} s: {told}"
 
 
-def _wait(process: subprocess.Popen, limit: float) -> tuple[int, int, bool]:
-    """Exit code, peak memory in MiB, and whether the process had to be stopped."""
+def _wait(process: subprocess.Popen, limit: float) -> tuple[int, struct_rusage, bool]:
+    """Exit code, what it used, and whether the process had to be stopped."""
     stopped = False
     try:
         while True:
@@ -152,7 +154,7 @@ def _wait(process: subprocess.Popen, limit: float) -> tuple[int, int, bool]:
         os.wait4(process.pid, 0)
         raise
     process.returncode = os.waitstatus_to_exitcode(code)
-    return process.returncode, usage.ru_maxrss >> 10, stopped
+    return process.returncode, usage, stopped
 
 
 def _outcome(output: Path, code: int, log: Path) -> dict:
@@ -184,9 +186,14 @@ def summary(result: dict) -> str:
     return ", ".join(told)
 
 
-def _commit() -> str:
-    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return told.stdout.strip()
+def running_commit() -> str:
+    """The commit that runs, marked where files differ from it; CRAYM_COMMIT tells it where there is no repository."""
+    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    if not told:
+        return os.environ.get("CRAYM_COMMIT", "unknown")
+    code = ["craym_nerfstudio", "benchmarks/*.py"]
+    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, capture_output=True)
+    return told + ("-changed" if changed.returncode == 1 else "")
 
 
 def _best_device() -> str:

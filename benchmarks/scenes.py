@@ -37,6 +37,7 @@ class Scene:
 
     name: str
     folder: Path
+    work: Path
 
     def data(self, noise: str) -> Path:
         """What `--data` is told."""
@@ -48,8 +49,8 @@ class Scene:
         return self.folder
 
     def surface(self) -> SurfaceReference | None:
-        """The reference surface, read once and kept beside the images; None where none is known."""
-        path = self.folder / "surface_reference.pkl.gz"
+        """The reference surface, read once for all sizes; None where none is known."""
+        path = self.work / "references" / f"{self.name}.pkl.gz"
         if not path.exists():
             source = Path((self.folder / "source.txt").read_text())
             reference = None if self.name in WITHOUT_SURFACE else load_reference(source)
@@ -69,7 +70,7 @@ def prepare(name: str, size: Size, data_root: Path, work: Path, views: int = 0, 
     tested = f"-{size.test_views}tests" if size.test_views else ""
     folder = work / "scenes" / f"{name}-{round(100 * share)}-{size.least_image_px}px{chosen}{tested}"
     if (folder / "source.txt").is_file():
-        return Scene(name, folder)
+        return Scene(name, folder, work)
     source = ROOT / "samples" / name if name == "still_life" else data_root / name
     if not source.is_dir():
         raise SceneMissing(f"{source} is not on this machine")
@@ -80,7 +81,7 @@ def prepare(name: str, size: Size, data_root: Path, work: Path, views: int = 0, 
     (partial / "source.txt").write_text(str(source))
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
-    return Scene(name, folder)
+    return Scene(name, folder, work)
 
 
 def fingerprint(scene: Scene) -> str:

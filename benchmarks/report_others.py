@@ -1,0 +1,127 @@
+"""The sections of docs/results.md that come from benchmarks with a script of their own."""
+
+import json
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+from benchmarks.report import Results, markdown_table
+
+
+def _files(results: Results, pattern: str) -> list[tuple[str, Any]]:
+    return [(path.stem, json.loads(path.read_text())) for path in sorted(results.folder.glob(pattern))]
+
+
+def _missing(title: str, command: str) -> str:
+    return f"## {title}\n\nnot run: `{command}`"
+
+
+def stage_zero(results: Results) -> str:
+    """Matched-ray bundle adjustment alone, at full image size: medians over seeds."""
+    title, runs = "Stage 0 at full image size", [content for _, content in _files(results, "stage0/*.json")]
+    if not runs:
+        return _missing(title, "python -m benchmarks.stage0 --table")
+    groups: dict[tuple, list[dict]] = {}
+    for run in runs:
+        groups.setdefault((run["scene"], run["noise"], run["every"], run["wrong"], run["matcher"]), []).append(run)
+    rows = []
+    for (scene, noise, every, wrong, matcher), members in sorted(groups.items()):
+        extra = [f"every {every}"] * (every > 1) + [f"{round(100 * wrong)} % wrong"] * (wrong > 0)
+        row = [f"`{scene}`", noise, ", ".join([*extra, matcher])]
+        for key in ("rotation_deg", "translation_x100", "center_x100"):
+            found = [(m["before"][key], m["after"][key]) for m in members if m["after"]]
+            before, after = zip(*found, strict=True) if found else ((), ())
+            row.append(f"{statistics.median(before):.2f} -> {statistics.median(after):.3f}" if found else "unknown")
+        moved = statistics.median(m["moved"]["deg_median"] for m in members)
+        cpu = statistics.median(sum(m["cpu_s"].values()) for m in members)
+        rows.append([*row, f"{moved:.2f}", f"{cpu:.0f}", str(len(members))])
+    head = ["scene", "start", "", "rotation deg", "translation x100", "centre x100", "moved deg", "CPU s", "runs"]
+    return f"## {title}\n\nMedians over seeds, given -> adjusted.\n\n{markdown_table(head, rows)}"
+
+
+def encoding(results: Results) -> str:
+    """The hash grid beside nerfstudio's."""
+    title, files = "Hash grid", _files(results, "encoding*.json")
+    if not files:
+        return _missing(title, "python benchmarks/encoding.py --output benchmarks/results/encoding.json")
+    parts = [f"## {title}", "Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points."]
+    for _, content in files:
+        names = list(dict.fromkeys(name for row in content["rows"] for name in row if name.endswith("_ms")))
+        head = ["levels, table, points", "work", *(name.removesuffix("_ms").replace("_", " ") for name in names)]
+        rows = [
+            [
+                f"{row['levels']}, 2^{row['log2_table_size']}, {row['points']}",
+                f"`{row['work']}`",
+                *(f"{row[name]:.2f}" if row.get(name) is not None else "-" for name in names),
+            ]
+            for row in content["rows"]
+        ]
+        parts += [f"`{content['command']}`, {_machine(content['machine'])}", markdown_table(head, rows)]
+    return "\n\n".join(parts)
+
+
+def train_step(results: Results) -> str:
+    """Whole training steps."""
+    title, files = "Training step", _files(results, "train_step*.json")
+    if not files:
+        return _missing(title, "python benchmarks/train_step.py --output benchmarks/results/train_step.json")
+    parts = [f"## {title}"]
+    for _, content in files:
+        times = ", ".join(f"{name.replace('_', ' ')} {ms}" for name, ms in content["ms_per_step"].items())
+        split = ", ".join(f"{name} {ms}" for name, ms in content.get("parts_ms", {}).items())
+        parts += [
+            f"`{content['command']}`, {_machine(content['machine'])}",
+            f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
+            f"step: {times}. Parts: {split}. Peak memory {content['peak_memory_mb']} MiB.",
+        ]
+        for kind, rows in content.get("scaling", {}).items():
+            table = [[str(row[kind]), f"{1000 * row['seconds']:.1f}"] for row in rows]
+            parts.append(markdown_table([kind, "ms per step"], table))
+        curves = content.get("psnr_over_time", {})
+        if curves:
+            at = list(next(iter(curves.values())))
+            rows = [
+                [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" for t in at)]
+                for name, curve in curves.items()
+            ]
+            parts.append(markdown_table(["training time", *at], rows))
+    return "\n\n".join(parts)
+
+
+def memory(results: Results) -> str:
+    """Peak memory of setting up and training."""
+    title, files = "Memory", _files(results, "memory*.json")
+    if not files:
+        return _missing(title, "python benchmarks/memory.py --output benchmarks/results/memory.json")
+    parts = [f"## {title}"]
+    for _, content in files:
+        cases = {name: case for name, case in content.items() if isinstance(case, dict) and "views" in case}
+        keys = list(dict.fromkeys(key for case in cases.values() for key in case))
+        rows = [[name, *(str(case.get(key, "-")) for key in keys)] for name, case in cases.items()]
+        parts += [f"`{content['command']}`", markdown_table(["", *(key.replace("_", " ") for key in keys)], rows)]
+    return "\n\n".join(parts)
+
+
+def preflight(results: Results) -> str:
+    """Planted mistakes and what `craym preflight` says of them."""
+    title, files = "Preflight", _files(results, "preflight*.json")
+    if not files:
+        return _missing(title, "python -m benchmarks.preflight")
+    parts = [f"## {title}", "Mistakes planted into a dataset, and what was found."]
+    for _, content in files:
+        runs = content["runs"]
+        rows = [[r["mistake"], ", ".join(r["found"]) or "nothing", r["grade"], f"{r['seconds']:.0f}"] for r in runs]
+        right = sum(bool(r["right"]) for r in runs)
+        parts += [
+            f"`{content['command']}`: {right} of {len(runs)} named exactly.",
+            markdown_table(["planted", "found", "grade", "seconds"], rows),
+        ]
+    return "\n\n".join(parts)
+
+
+def _machine(content: dict) -> str:
+    names = [str(content[name]) for name in ("device", "cpu") if content.get(name)]
+    return f"{', '.join(names)}, torch {content['torch']}, {content['threads']} threads"
+
+
+OTHERS: list[Callable[[Results], str]] = [stage_zero, encoding, train_step, memory, preflight]
