@@ -14,7 +14,7 @@ from craym_nerfstudio.preflight.observe import SamplePair, sampled_images
 
 _LEAST, _MOST = 0.25, 4.0
 _COARSE, _FINE = 49, 21
-_MATCHES_OF_PAIR = 40
+_MATCHES_OF_PAIR = 100
 _WRONG_ABOVE = 1.06
 """Factor that is worth a word."""
 

@@ -29,6 +29,8 @@ _BY_POSES, _IN_FILE_ORDER, _AT_RANDOM = 8, 5, 4
 _SAMPLED_PER_IMAGE = 3
 _MOST_SAMPLED = 120
 _SAMPLED_MATCHES = 150
+_LEAST_OF_USUAL = 0.35
+"""Of the usual number of matches that a pair needs: repeated textures give fewer, and perfect geometry."""
 _LEAST_SHARE = 0.5
 """Of the strict matches of a pair that one fundamental matrix must explain."""
 
@@ -116,7 +118,7 @@ def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[Sample
     putative = observed.putative
     strict = putative.strict.astype(bool)
     counts = np.bincount(putative.pair_of_match[strict], minlength=len(putative.pairs))
-    candidates = np.flatnonzero(counts >= MIN_INLIERS)
+    candidates = np.flatnonzero(counts >= max(2 * MIN_INLIERS, _LEAST_OF_USUAL * _usual_count(observed, counts)))
     # A weighted draw without replacement (Efraimidis and Spirakis 2006).
     keys = np.random.RandomState(seed).uniform(size=len(candidates)) ** (1.0 / counts[candidates])
     order = candidates[np.argsort(-keys, kind="stable")]
@@ -138,6 +140,14 @@ def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[Sample
         samples.append(SamplePair((i, j), keypoints_i[keep], keypoints_j[keep]))
         taken[[i, j]] += 1
     return samples
+
+
+def _usual_count(observed: Observed, counts: Int[np.ndarray, " pairs"]) -> float:
+    """Matches of the pairs that hold an image to the others: median over images of their third best pair."""
+    pairs = observed.putative.pairs
+    best = [np.sort(counts[(pairs == image).any(1)])[::-1][:3] for image in range(len(observed.keypoints))]
+    usual = [float(few[-1]) for few in best if len(few)]
+    return float(np.median(usual)) if usual else 0.0
 
 
 def fundamental_inliers(
