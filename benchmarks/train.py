@@ -21,7 +21,6 @@ from benchmarks.scenes import Scene
 from benchmarks.tables import METHODS, SIZES, Cell
 from craym_nerfstudio.config import craym, craym_lite
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
-from craym_nerfstudio.export.mesh import extract_mesh
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses
 from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.pipeline import CraymPipeline
@@ -189,12 +188,15 @@ def _surface(pipeline: CraymPipeline, scene: Scene, resolution: int) -> dict:
         return {}
     model = pipeline.craym_model
     try:
+        # Wants numba, which not every machine has that can train.
+        from craym_nerfstudio.export.mesh import extract_mesh
+
         mesh = extract_mesh(model, resolution)
         upright = torch.eye(3, dtype=torch.float64)
         mesh = mesh.moved(Similarity(model.radius.double().cpu(), upright, model.center.double().cpu()))
         mesh = mesh.moved(align_poses(pipeline.refined_c2w().double(), torch.from_numpy(poses.train_c2w)))
         metrics = compare_surfaces(sample_mesh(mesh.vertices, mesh.faces), reference).metrics()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         return {"surface": {}, "surface_problem": str(error)}
     return {"surface": metrics, "surface_reference": reference.kind, "mesh_resolution": resolution}
 
