@@ -36,7 +36,8 @@ def stage_zero(results: Results) -> str:
         cpu = statistics.median(sum(m["cpu_s"].values()) for m in members)
         rows.append([*row, f"{moved:.2f}", f"{cpu:.0f}", str(len(members))])
     head = ["scene", "start", "", "rotation deg", "translation x100", "centre x100", "moved deg", "CPU s", "runs"]
-    return f"## {title}\n\nMedians over seeds, given -> adjusted.\n\n{markdown_table(head, rows)}"
+    picture = "![Error against planted wrong matches, CPU seconds against views](images/stage0.png)"
+    return f"## {title}\n\nMedians over seeds, given -> adjusted.\n\n{markdown_table(head, rows)}\n\n{picture}"
 
 
 def encoding(results: Results) -> str:
