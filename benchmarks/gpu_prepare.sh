@@ -16,7 +16,8 @@ names=(nerfstudio tyro shtab typeguard docstring-parser viser gsplat nerfacc fps
   pathos pox ppft dill multiprocess appdirs tensorly pytorch-msssim defusedxml websockets pysocks)
 wanted=()
 for name in "${names[@]}"; do
-  wanted+=("$("$python" -c 'import sys; from importlib.metadata import version; print(f"{sys.argv[1]}=={version(sys.argv[1])}")' "$name")")
+  # Some are wanted by some versions of the others alone.
+  wanted+=($("$python" -m pip list --format=freeze 2>/dev/null | grep -iE "^${name//[-_]/[-_]}==" || true))
 done
 
 mkdir -p "$folder/wheels" "$folder/work"

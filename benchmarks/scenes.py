@@ -110,9 +110,11 @@ def _write_blender(source: Path, target: Path, share: float, size: Size, views: 
     for split, indices in (("train", kept), ("test", near)):
         content = contents[split]
         content["frames"] = [content["frames"][index] for index in indices]
+        factors = set()
         for frame in content["frames"]:
             name = frame["file_path"].removeprefix("./")
-            _shrink(_with_suffix(source / name), target / f"{name}.png", share, size.least_image_px)
+            factors.add(_shrink(_with_suffix(source / name), target / f"{name}.png", share, size.least_image_px))
+        _scale_intrinsics(content, *factors)
         (target / f"transforms_{split}.json").write_text(json.dumps(content))
 
 

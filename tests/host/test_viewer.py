@@ -114,7 +114,7 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
     page.get_by_text("Resolution:").wait_for(timeout=1000 * PATIENCE_S)
     if name == "ns-train":
-        assert page.get_by_text("Stage 0").count(), "figures of the run"
+        page.get_by_text("Stage 0").first.wait_for(state="attached", timeout=1000 * PATIENCE_S)
     page.mouse.move(200, 240)
     for _ in range(14):
         page.mouse.wheel(0, 300)
