@@ -29,6 +29,11 @@ from benchmarks.tables import (
 PSNR_TARGETS = (22, 24, 26, 28, 30)
 
 
+def two_entries(first: str, second: str) -> str:
+    """Two figures of one place in a table; said once where both are missing for the same reason."""
+    return first if first == second else f"{first} / {second}"
+
+
 def scene_cells(size: str, scene: str, noise: str, method: str) -> list[Cell]:
     """Cells of all seeds; methods that never see the given poses have one for every noise."""
     return [
@@ -123,8 +128,7 @@ def _surface_row(results: Results, size: str, noise: str, method: str) -> list[s
         if scene.startswith("dtu"):
             row.append(entry(records, "surface.completeness", 4))
         else:
-            found = [entry(records, "surface.chamfer", 4), entry(records, "surface.f_score_0.02", 3)]
-            row.append(found[0] if found[0] == found[1] else " / ".join(found))
+            row.append(two_entries(entry(records, "surface.chamfer", 4), entry(records, "surface.f_score_0.02", 3)))
     return row
 
 
@@ -140,8 +144,7 @@ def ablation(results: Results) -> str:
                 for suffix in ("", "+stage0"):
                     chosen = [c for c in everything if (c.scene, c.method) == (scene, f"{row}{suffix}")]
                     records = results.of(chosen)
-                    found = [entry(records, "pose_rotation_deg", 3), entry(records, "psnr", 2)]
-                    line.append(found[0] if found[0] == found[1] else " / ".join(found))
+                    line.append(two_entries(entry(records, "pose_rotation_deg", 3), entry(records, "psnr", 2)))
             rows.append([METHODS[row].label, *line])
         parts += [provenance(results, "ablation", size), markdown_table(head, rows)]
     return "\n\n".join(part for part in (*parts, failures(results, "ablation")) if part)
@@ -161,8 +164,9 @@ def outliers(results: Results) -> str:
             for share in WRONG:
                 chosen = [c for c in everything if (c.scene, c.method, c.wrong) == (scene, method, share)]
                 records = results.of(chosen)
-                found = [entry(records, "pose_rotation_deg", 3), entry(records, "matchability.auc", 3)]
-                line.append(found[0] if found[0] == found[1] or not share else " / ".join(found))
+                rotation = entry(records, "pose_rotation_deg", 3)
+                # Without wrong matches there is nothing to tell from right ones.
+                line.append(two_entries(rotation, entry(records, "matchability.auc", 3)) if share else rotation)
             rows.append([f"`{scene}`, {METHODS[method].label}", *line])
         head = ["", *(f"{round(100 * share)} %" for share in WRONG)]
         parts += [provenance(results, "outliers", size), markdown_table(head, rows)]
@@ -184,8 +188,7 @@ def sparse(results: Results) -> str:
             line = []
             for column in columns:
                 records = results.of([c for c in everything if (c.scene, c.views) == column and c.method == method])
-                found = [entry(records, "pose_rotation_deg", 2), entry(records, "psnr", 2)]
-                line.append(found[0] if found[0] == found[1] else " / ".join(found))
+                line.append(two_entries(entry(records, "pose_rotation_deg", 2), entry(records, "psnr", 2)))
             rows.append([METHODS[method].label, *line])
         head = ["", *(f"`{scene}`, {count} views" for scene, count in columns)]
         parts += [provenance(results, "sparse", size), markdown_table(head, rows)]

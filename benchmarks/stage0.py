@@ -182,7 +182,7 @@ def measure(run: Run, data_root: Path, cache_dir: Path | None) -> dict:
         "before": figures(views.c2w, true),
         "after": figures(stage.c2w, true),
         "moved": moved(views, stage),
-        "epipolar_px": [float(np.nanmedian(stage.epipolar_before_px)), float(np.nanmedian(stage.epipolar_after_px))],
+        "epipolar_px": stage.median_epipolar_px,
         "keypoint_sigma_px": stage.keypoint_sigma_px,
         "formal_rotation_sigma_deg": float(np.nanmean(stage.rotation_sigma_deg)),
         "decision": stage.decision.reason,

@@ -68,15 +68,12 @@ def _examples(pairs: int, each: int) -> list[tuple[str, int]]:
 def summarise(matches: "Matches") -> dict[str, Any]:
     """Counts that tell how well the images hold together."""
     import numpy as np
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
 
     from craym_nerfstudio.matching.tracks import build_tracks
+    from craym_nerfstudio.poses.ray_graph import connected
 
     images = len(matches.names)
-    i, j = matches.pairs.T
-    _, group = connected_components(coo_matrix((np.ones(len(i)), (i, j)), shape=(images, images)), directed=False)
-    sizes = np.sort(np.bincount(group))[::-1]
+    sizes = np.sort(np.bincount(connected(matches.pairs, images)))[::-1]
     counts, tracks = matches.pair_counts, build_tracks(matches)
     per_image = np.bincount(matches.images.ravel(), minlength=images)
     return {

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
@@ -21,7 +20,7 @@ from craym_nerfstudio.evaluation.images import refine_camera, with_pose
 from craym_nerfstudio.evaluation.summary import report_training
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.poses.stage_zero import Intrinsics, StageZero
 
 
 @dataclass
@@ -129,21 +128,25 @@ class CraymPipeline(VanillaPipeline):
             metrics[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
         return metrics
 
+    @property
+    def _stage_zero(self) -> StageZero | None:
+        return None if self.datamanager.start is None else self.datamanager.start.stage_zero
+
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
-        stage = None if self.datamanager.start is None else self.datamanager.start.stage_zero
+        stage = self._stage_zero
         if stage is None:
             return {}
-        residuals = {"before": stage.epipolar_before_px, "after": stage.epipolar_after_px}
-        return {f"stage0_epipolar_px_{when}": float(np.nanmedian(values)) for when, values in residuals.items()}
+        before, after = stage.median_epipolar_px
+        return {"stage0_epipolar_px_before": before, "stage0_epipolar_px_after": after}
 
     def _stage_zero_summary(self) -> str:
-        metrics = self.stage_zero_metrics()
-        if not metrics:
+        stage = self._stage_zero
+        if stage is None:
             return "not run"
-        before, after = metrics.values()
-        states = self.datamanager.start.stage_zero.state  # type: ignore[union-attr]
-        return f"residual {before:.2f} -> {after:.2f} px, {states.count('adjusted')} of {len(states)} cameras adjusted"
+        before, after = stage.median_epipolar_px
+        adjusted = stage.state.count("adjusted")
+        return f"residual {before:.2f} -> {after:.2f} px, {adjusted} of {len(stage.state)} cameras adjusted"
 
     def _poses_summary(self) -> str:
         metrics = self.pose_metrics()

@@ -91,7 +91,7 @@ def _adjusted(
 def report_stage_zero(stage: StageZero) -> None:
     """Print what stage 0 decided and found."""
     states = {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
-    before, after = np.nanmedian(stage.epipolar_before_px), np.nanmedian(stage.epipolar_after_px)
+    before, after = stage.median_epipolar_px
     CONSOLE.print(
         f"Stage 0: cameras {', '.join(f'{count} {name}' for name, count in states.items() if count)}; "
         f"epipolar residual {before:.2f} -> {after:.2f} px; {len(stage.points)} points; {stage.decision.reason}"

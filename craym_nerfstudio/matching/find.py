@@ -66,7 +66,7 @@ def find_matches(
     _check(views)
     with one_torch_thread():
         pairs = candidate_pairs(views, neighbours)
-    detector = _chosen_detector(matcher, len(views.names), len(pairs))
+    detector = chosen_detector(matcher, len(views.names), len(pairs))
     pictures = [picture_key(views, index) for index in range(len(views.names))]
     rough = np.asarray(views.c2w, dtype=np.float64)
     lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
@@ -99,7 +99,12 @@ def _check(views: Views) -> None:
             raise InputError(f"Pose of {name} is not finite", path, "Correct it, or remove the image from the data.")
 
 
-def _chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
+def chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
+    """Detector that `matcher` stands for; says what `auto` takes, and falls back to SIFT where that cannot be made.
+
+    Raises:
+        InputError: the detector asked for by name needs a package that is not installed.
+    """
     if matcher != "auto":
         return make_detector(matcher)
     name, reason = choose_matcher(images, pairs)

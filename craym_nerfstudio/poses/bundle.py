@@ -4,7 +4,7 @@ pycolmap's adjuster knows priors on positions only, and projections into a plane
 too, and bearings serve any lens.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
@@ -117,10 +117,8 @@ def damped_step(
     residuals: RayResiduals, blocks: NormalBlocks, free: Bool[Tensor, "cams"], damping: float
 ) -> tuple[Float[Tensor, "cams 6"], Float[Tensor, "points 3"]] | None:
     """Steps of cameras and points for one damping, None when the system is not positive definite."""
-    point_inverse = torch.linalg.inv(_damped(blocks.point, damping))
-    camera = _damped(blocks.camera, damping)
-    damped = NormalBlocks(camera, blocks.camera_gradient, blocks.point, blocks.point_gradient, blocks.coupling)
-    system, gradient = residuals.reduce(damped, point_inverse)
+    point_inverse = torch.linalg.inv(damped(blocks.point, damping))
+    system, gradient = residuals.reduce(replace(blocks, camera=damped(blocks.camera, damping)), point_inverse)
     active = free.repeat_interleave(6)
     factor, failed = torch.linalg.cholesky_ex(system[active][:, active])
     if int(failed) > 0:
@@ -131,7 +129,7 @@ def damped_step(
     return camera_step, residuals.back_substitute(blocks, point_inverse, camera_step)
 
 
-def _damped(blocks: Tensor, damping: float) -> Tensor:
+def damped(blocks: Tensor, damping: float) -> Tensor:
     """Marquardt's damping, with a floor that keeps empty blocks invertible."""
     diagonal = blocks.diagonal(dim1=-2, dim2=-1)
     floor = 1e-12 * diagonal.mean() + 1e-300

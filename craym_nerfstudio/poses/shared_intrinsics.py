@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
-from craym_nerfstudio.poses.bundle import PosePrior
+from craym_nerfstudio.poses.bundle import PosePrior, damped
 from craym_nerfstudio.poses.normal_equations import NormalBlocks, RayObservations, RayResiduals
 from craym_nerfstudio.poses.ray_graph import RayGraph
 from craym_nerfstudio.poses.refinement import Refined, first_sigma_px, trust_in_input
@@ -181,11 +181,8 @@ def _bordered_step(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Steps of cameras [cams,6], points [points,3] and intrinsics [5]."""
     seen = residuals.observations
-    point = blocks.point + torch.diag_embed(damping * blocks.point.diagonal(dim1=-2, dim2=-1) + 1e-12)
-    camera = blocks.camera + torch.diag_embed(damping * blocks.camera.diagonal(dim1=-2, dim2=-1) + 1e-12)
-    point_inverse = torch.linalg.inv(point)
-    damped = NormalBlocks(camera, blocks.camera_gradient, blocks.point, blocks.point_gradient, blocks.coupling)
-    system, gradient = residuals.reduce(damped, point_inverse)
+    point_inverse = torch.linalg.inv(damped(blocks.point, damping))
+    system, gradient = residuals.reduce(replace(blocks, camera=damped(blocks.camera, damping)), point_inverse)
     eliminated = point_inverse @ border.point
     side = border.camera.index_add(0, seen.camera, -(blocks.coupling @ eliminated[seen.point])).reshape(-1, 5)
     corner = border.own + damping * torch.diag(border.own.diagonal())

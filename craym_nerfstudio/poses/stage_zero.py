@@ -95,6 +95,11 @@ class StageZero:
         """Cameras whose pose rests on rays or on an input that the rays confirm."""
         return np.asarray([state != "predicted" for state in self.state])
 
+    @property
+    def median_epipolar_px(self) -> tuple[float, float]:
+        """Median over cameras of the epipolar distance under the input and the final poses; NaN without matches."""
+        return float(np.nanmedian(self.epipolar_before_px)), float(np.nanmedian(self.epipolar_after_px))
+
     def save(self, path: Path) -> None:
         """Write atomically as npz; raises InputError when the disk is full."""
         arrays: dict[str, np.ndarray] = {}

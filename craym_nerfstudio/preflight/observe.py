@@ -15,8 +15,7 @@ from rich.console import Console
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
-from craym_nerfstudio.matching.detectors import Detector
-from craym_nerfstudio.matching.find import Matcher, choose_matcher, make_detector
+from craym_nerfstudio.matching.find import Matcher, chosen_detector
 from craym_nerfstudio.matching.images import picture_key
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.storage import content_key
@@ -87,7 +86,7 @@ def observe(views: Views, matcher: Matcher, cache_dir: Path) -> Observed:
         raise InputError("Fewer than two images", place, "Poses can only be judged by images that overlap.")
     with one_torch_thread():
         pairs = pairs_to_try(views)
-    detector = _detector(matcher, len(views.names), len(pairs))
+    detector = chosen_detector(matcher, len(views.names), len(pairs))
     pictures = [picture_key(views, index) for index in range(len(views.names))]
     features = all_features(views, detector, pictures, cache_dir, console)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
@@ -95,18 +94,6 @@ def observe(views: Views, matcher: Matcher, cache_dir: Path) -> Observed:
     key = content_key("preflight-1", detector.settings, pictures, *lens, views.focal_px, pairs)
     putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{key}", console)
     return Observed(detector.name, [f.keypoints for f in features], putative, len(pairs))
-
-
-def _detector(matcher: Matcher, images: int, pairs: int) -> Detector:
-    if matcher != "auto":
-        return make_detector(matcher)
-    name, reason = choose_matcher(images, pairs)
-    try:
-        detector = make_detector(name)
-    except InputError as error:
-        name, reason, detector = "sift", error.problem, make_detector("sift")
-    console.print(f"Matching: auto takes {name} ({reason})")
-    return detector
 
 
 def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[SamplePair]:
