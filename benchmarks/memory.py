@@ -20,7 +20,7 @@ import torch
 from harness import Run, command, machine
 from PIL import Image
 
-from craym_nerfstudio.config import craym_lite
+from craym_nerfstudio.methods import craym_lite
 
 
 def write_noise(folder: Path, views: int, side_px: int) -> None:

@@ -19,16 +19,16 @@ from nerfstudio.engine.trainer import TrainerConfig
 from benchmarks.harness import Run
 from benchmarks.scenes import Scene
 from benchmarks.tables import METHODS, SIZES, Cell
-from craym_nerfstudio.config import craym, craym_lite
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses
 from craym_nerfstudio.matching.storage import write_atomically
+from craym_nerfstudio.methods import craym, craym_lite
 from craym_nerfstudio.pipeline import CraymPipeline
 
 MATCHER = "sift"
 """The same on every machine, whatever is installed there."""
 _SAVE_S = 120.0
-_SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps")
+_SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps", "surface_interval_steps")
 
 
 class OutOfTime(Exception):

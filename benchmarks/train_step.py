@@ -29,8 +29,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 from torch import nn
 from torchmetrics.image import lpip
 
-from craym_nerfstudio.config import craym, craym_lite
 from craym_nerfstudio.fields.encoding import choose_backend
+from craym_nerfstudio.methods import craym, craym_lite
 
 EVERYTHING_ON = 0.55
 """Share of the schedule after which all levels and all losses are on."""

@@ -21,7 +21,10 @@ from craym_nerfstudio.modules.coherency import fuse_matched, matchability
 from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
 from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
-from craym_nerfstudio.schedulers import level_weights, ramp
+from craym_nerfstudio.schedulers import level_weights, ramp, shrinking
+
+_LOG_STEPS = 10
+"""The host logs the metrics of every tenth step and drops the others: what costs something is not made for those."""
 
 
 @dataclass
@@ -77,6 +80,10 @@ class CraymModelConfig(ModelConfig):
     """Look-ups of the cached distances per ray."""
     fine_samples: int = 32
     """Sections per ray at which the field is evaluated, at most."""
+    surface_interval: tuple[float, float] = (0.5, 0.08)
+    """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
+    surface_interval_steps: int = 8000
+    """Steps over which that distance shrinks."""
     section_budget: int = 0
     """Sections of random rays evaluated per step, at most; rays beyond it are left out (0: none), so draw plenty."""
     grid_resolution: int = 64
@@ -175,7 +182,9 @@ class CraymModel(Model):
         generator = None
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
-        return RenderState(weights, ramp(self.step, 0, config.cosine_anneal_steps), generator, color_dtype)
+        cosine_anneal = ramp(self.step, 0, config.cosine_anneal_steps)
+        interval = shrinking(self.step, *config.surface_interval, config.surface_interval_steps)
+        return RenderState(weights, cosine_anneal, generator, interval, color_dtype)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
@@ -254,7 +263,8 @@ class CraymModel(Model):
             metrics["inv_s"] = self.scene.inv_s.detach()
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
-            self.camera_optimizer.get_metrics_dict(metrics)
+            if self.step % _LOG_STEPS == 0:
+                self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 
     def _target(self, batch: dict, outputs: dict[str, Tensor]) -> Float[Tensor, "rays 3"]:

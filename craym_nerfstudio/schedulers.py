@@ -46,6 +46,11 @@ def ramp(step: int, start: int, stop: int) -> float:
     return min(max((step - start) / (stop - start), 0.0), 1.0)
 
 
+def shrinking(step: int, start: float, stop: float, steps: int) -> float:
+    """Falls exponentially from `start` to `stop` over `steps` and stays there (UNISURF, Oechsle et al. 2021)."""
+    return start * (stop / start) ** ramp(step, 0, steps)
+
+
 def level_weights(step: int, levels: int, start_levels: int, steps_per_level: int, smooth: bool) -> torch.Tensor:
     """Coarse-to-fine mask M of Eq. 1: `start_levels` at first, then one more per `steps_per_level` steps.
 

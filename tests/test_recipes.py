@@ -11,7 +11,7 @@ import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
 from craym_nerfstudio import cli
-from craym_nerfstudio.config import craym, craym_lite
+from craym_nerfstudio.methods import craym, craym_lite
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.args"))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from craym_nerfstudio.schedulers import WarmupDecaySchedulerConfig, level_weights, ramp
+from craym_nerfstudio.schedulers import WarmupDecaySchedulerConfig, level_weights, ramp, shrinking
 
 CONFIG = WarmupDecaySchedulerConfig(warmup_steps=4, final_ratio=0.01, max_steps=24)
 
@@ -85,3 +85,9 @@ def test_smooth_levels_rise_without_jumps() -> None:
 
 def test_no_steps_per_level_means_all_levels_at_once() -> None:
     assert level_weights(0, 4, 1, 0, True).tolist() == [1.0] * 4
+
+
+def test_shrinking_halves_in_equal_steps_and_stays() -> None:
+    """0.4 to 0.1 over 100 steps: one half after 50, one quarter from 100 on."""
+    values = [shrinking(step, 0.4, 0.1, 100) for step in (0, 50, 100, 1000)]
+    assert values == pytest.approx([0.4, 0.2, 0.1, 0.1])

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import align_poses
-from craym_nerfstudio.geometry.lie import inverse
+from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
 from craym_nerfstudio.poses.bundle import Bundle, PosePrior, adjust_bundle
 from craym_nerfstudio.poses.gauge import pose_spread
 from craym_nerfstudio.poses.ray_graph import RayGraph
@@ -24,6 +24,9 @@ FINE = ((16.0, 1.7, 50),)
 """Gate and loss scale, in standard deviations of a keypoint, and most iterations of each round."""
 
 _EXTRA_ROUNDS = 3
+
+_FAR_SPREADS = 6.0
+"""So many standard deviations from its rough pose, a camera is not believed on the word of one other camera."""
 
 _MIN_SIGMA_PX, _MAX_SIGMA_PX = 1e-3, 4.0
 
@@ -56,7 +59,7 @@ def refine(
     rough poses can be trusted as a prior.
     """
     sigma_px = first_sigma_px(graph, c2w, keep & solved[graph.images_of_matches].all(-1))
-    number = extra = 0
+    number, extra, refused = 0, 0, np.zeros_like(solved)
     while True:
         gate, loss_scale, iterations = rounds[number]
         use = keep & solved[graph.images_of_matches].all(-1)
@@ -74,10 +77,12 @@ def refine(
         c2w, structure = bundle.c2w, Structure(bundle.points, structure.point, structure.node)
         sigma_px = float(np.clip(sigma_px * noise_factor(bundle), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
         before = solved
-        solved = (solved & ~_starving(graph, structure)) | fixed
+        refused |= unconfirmed(graph, structure, c2w, rough, prior) & ~fixed
+        solved = (solved & ~_starving(graph, structure) & ~refused) | fixed
         c2w = predict(c2w, rough, solved)
         if not solved.all():
-            c2w, solved = resect(graph, structure, c2w, solved, keep, _MAX_TURN_DEG, seed)
+            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, _MAX_TURN_DEG, seed)
+            solved &= ~refused
         number += 1
         if number == len(rounds):
             if extra == _EXTRA_ROUNDS or not (solved & ~before).any():
@@ -126,6 +131,24 @@ def trust_in_input(
 def _starving(graph: RayGraph, structure: Structure) -> Bool[np.ndarray, " cams"]:
     """Cameras with too few rays that meet a point."""
     return np.bincount(graph.image[structure.node], minlength=graph.num_images) < MIN_RAYS
+
+
+def unconfirmed(
+    graph: RayGraph,
+    structure: Structure,
+    c2w: Float[Tensor, "cams 3 4"],
+    rough: Float[Tensor, "cams 3 4"],
+    prior: PosePrior | None,
+) -> Bool[np.ndarray, " cams"]:
+    """Cameras far off their rough poses whose points no third camera sees: one wrong pair could have put them there."""
+    if prior is None:
+        return np.zeros(len(c2w), dtype=bool)
+    confirmed = np.bincount(structure.point)[structure.point] > 2
+    third = np.bincount(graph.image[structure.node[confirmed]], minlength=len(c2w)) >= MIN_RAYS
+    turned = torch.deg2rad(rotation_angle_deg(c2w[:, :, :3].transpose(1, 2) @ rough[:, :, :3]))
+    shifted = (c2w[:, :, 3] - rough[:, :, 3]).norm(dim=-1)
+    far = (turned > _FAR_SPREADS * prior.sigma_rotation_rad) | (shifted > _FAR_SPREADS * prior.sigma_translation)
+    return far.numpy() & ~third
 
 
 def grow_from_pair(

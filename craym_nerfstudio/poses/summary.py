@@ -52,7 +52,8 @@ def summarise(
     predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
     notes = [decision.reason]
     if predicted:
-        notes.append(f"{len(predicted)} cameras with too few matches have predicted poses: {', '.join(predicted)}")
+        listed = ", ".join(predicted)
+        notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")
     if camera_part.max(initial=-1) > 0:
         notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
     return StageZero(

@@ -32,6 +32,8 @@ class RenderState:
     cosine_anneal: float = 1.0
     generator: torch.Generator | None = None
     """Source of the sampling jitter; None renders without jitter."""
+    interval: float = 0.1
+    """Distance from the cached surface within which rays are sampled, in units of the field."""
     color_dtype: torch.dtype | None = None
     """Reduced precision of the colour nets; None computes everything in float32."""
 
@@ -157,15 +159,14 @@ class SceneRenderer(nn.Module):
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
-        # The cache cannot resolve densities narrower than about one of its cells.
-        sharpness = self.inv_s.detach().clamp(max=2.0 / self.grid.cell)
         samples = sample_rays(
             self.grid,
             origins.detach()[own],
             directions.detach()[own],
             coarse=self.coarse_samples,
             fine=self.fine_samples,
-            sharpness=sharpness,
+            inv_s=self.inv_s.detach(),
+            interval=state.interval,
             keep_below=1e-3,
             jitter=jitter,
         )

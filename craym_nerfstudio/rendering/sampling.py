@@ -68,11 +68,12 @@ class DistanceGrid(nn.Module):
             count = min(1 << 16, stop - begin)
             flat[begin : begin + count] = sdf(self.points(begin, count)).to(flat.dtype)
 
-    def lookup(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
+    def lookup(self, points: Float[Tensor, "rays n 3"]) -> Float[Tensor, "rays n"]:
         """Trilinear interpolation of the cached distances."""
-        flat = points.reshape(1, -1, 1, 1, 3)
-        found = F.grid_sample(self.values, flat, mode="bilinear", padding_mode="border", align_corners=True)
-        return found.view(points.shape[:-1])
+        # On a CPU torch spreads this over threads image by image: every ray gets the grid as an image of its own.
+        grids = self.values.expand(points.shape[0], -1, -1, -1, -1)
+        found = F.grid_sample(grids, points[:, :, None, None], "bilinear", "border", align_corners=True)
+        return found[:, 0, :, 0, 0]
 
 
 def stratified(count: int, rays: int, jitter: Float[Tensor, "rays 1"] | None, device) -> Float[Tensor, "rays count"]:
@@ -104,16 +105,21 @@ def sample_rays(
     *,
     coarse: int,
     fine: int,
-    sharpness: Float[Tensor, ""] | float,
+    inv_s: Float[Tensor, ""],
+    interval: float,
     keep_below: float,
     jitter: Float[Tensor, "rays 1"] | None = None,
 ) -> RaySamples:
     """Place `fine` sections per ray where the cached distances expect the surface (NeuS-style importance sampling).
 
     Args:
-        sharpness: inverse width of the density used for placement; bounded by the caller to what the grid resolves.
+        inv_s: sharpness of the density that is rendered.
+        interval: distance from the cached surface within which sections are placed while the density is sharper than
+            that; the cache is trusted to a third of it.
         keep_below: sections whose expected contribution falls below this are left out of `RaySamples.active`.
     """
+    # A logistic density of this sharpness ends at 6 of its widths.
+    sharpness = inv_s.clamp(max=6.0 / interval)
     near, far, meets = sphere_bounds(origins, directions)
     rays, device = origins.shape[0], origins.device
     bins = torch.linspace(0.0, 1.0, coarse + 1, device=device)
@@ -126,22 +132,22 @@ def sample_rays(
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
     # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
     steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
-    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness)
+    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, interval / 3.0)
     active = meets[:, None] & (expected > keep_below)
     return RaySamples(middles, steps, active)
 
 
-def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor | float) -> Float[Tensor, "rays bins"]:
+def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Float[Tensor, "rays bins"]:
     enter, leave = torch.sigmoid(sdf[:, :-1] * sharpness), torch.sigmoid(sdf[:, 1:] * sharpness)
     alpha = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
     transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
     return torch.cat([alpha[:, :1], alpha[:, 1:] * transmittance[:, :-1]], dim=-1)
 
 
-def _largest_weight(grid, origins, directions, edges, sharpness: Tensor | float) -> Float[Tensor, "rays samples"]:
-    """Upper bound of each section's weight, given that the cache is coarse and a few steps old."""
+def _largest_weight(grid, origins, directions, edges, sharpness: Tensor, doubt: float) -> Float[Tensor, "rays samples"]:
+    """Upper bound of each section's weight, given that the cache is coarse, a few steps old, and off by `doubt`."""
     sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
-    doubt, half = grid.cell, 0.5 * (edges[:, 1:] - edges[:, :-1])
+    half = 0.5 * (edges[:, 1:] - edges[:, :-1])
     nearest = torch.minimum(sdf[:, :-1], sdf[:, 1:]) - doubt
     alpha = 1.0 - torch.sigmoid((nearest - half) * sharpness) / torch.sigmoid((nearest + half) * sharpness)
     behind = torch.sigmoid((sdf + doubt) * sharpness)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.config import craym_lite
 from craym_nerfstudio.fields.sdf_field import SDFFieldConfig
 from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.methods import craym_lite
 from samples.analytic_scene import (
     Scene,
     WrittenScene,

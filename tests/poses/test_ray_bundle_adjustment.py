@@ -9,9 +9,12 @@ import torch
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import pose_errors
-from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp
 from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
+from craym_nerfstudio.poses.ray_graph import ray_graph
+from craym_nerfstudio.poses.refinement import trust_in_input, unconfirmed
 from craym_nerfstudio.poses.stage_zero import StageZero
+from craym_nerfstudio.poses.structure import build_structure
 from tests.poses.synthetic import Scene, disturbed, make_scene, ring
 
 TRUE = ring(10)
@@ -90,6 +93,24 @@ def test_camera_without_matches_is_predicted_and_flagged() -> None:
     assert any(scene.views.names[4] in note for note in result.notes)
     error = rotation_angle_deg(torch.from_numpy(result.c2w[:, :, :3]).transpose(1, 2) @ TRUE[:, :, :3])
     assert error[4] < 8
+
+
+@pytest.mark.parametrize("private", [True, False], ids=["one other camera", "several"])
+def test_far_camera_needs_a_third_view(private: bool) -> None:
+    """Camera 4, 6 degrees from where it roughly was while others are off by 1: one pair alone is not believed."""
+    found = TRUE.clone()
+    found[4] = compose(TRUE[4], se3_exp(torch.tensor([0.3, 0.0, 0.0, 0.0, 0.1, 0.0], dtype=torch.float64)))
+    rough = disturbed(TRUE, 0.5, 0.02)
+    scene = make_scene(found, rough, cut=((4,), tuple(k for k in range(10) if k not in (4, 5))))
+    ids, images = scene.matches.keypoint_ids, scene.matches.images
+    if private:
+        ids[(images == 4).any(1)[:, None] & (images == 5)] += 10_000
+    graph = ray_graph(scene.matches, scene.views.focal_px)
+    everything = np.ones(len(ids), dtype=bool)
+    structure = build_structure(graph, found, everything, 2.0)
+    prior = trust_in_input(found, rough, np.ones(10, dtype=bool))
+    flagged = unconfirmed(graph, structure, found, rough, prior)
+    assert np.nonzero(flagged)[0].tolist() == ([4] if private else [])
 
 
 def test_separate_components_are_solved_and_stitched() -> None:

@@ -13,7 +13,6 @@ from tests.dome import look_at
 
 PUSH_DEG, SIDE = 2.0, 20
 CENTER, RADII = torch.tensor([0.1, -0.05, 0.0]), torch.tensor([0.6, 0.45, 0.35])
-STATE = RenderState(torch.ones(4))
 TRUE = look_at(torch.tensor([[2.0, 1.5, 1.0]]), torch.zeros(3))[0]
 
 
@@ -47,7 +46,7 @@ class StripedColor(nn.Module):
         return 0.5 + 0.5 * torch.sin(feature @ waves.T)
 
 
-def renderer(cached) -> SceneRenderer:
+def renderer(cached, variance: float = 0.4) -> SceneRenderer:
     """The ellipsoid, with samples placed by the cache of another distance."""
     scene = SceneRenderer(
         EllipsoidField(),  # type: ignore[arg-type]
@@ -57,19 +56,20 @@ def renderer(cached) -> SceneRenderer:
         coarse_samples=64,
         fine_samples=24,
         eikonal_points=0,
-        initial_variance=0.4,
+        initial_variance=variance,
     )
     scene.grid.refresh(cached)
     return scene
 
 
-def image(scene: SceneRenderer, c2w: Tensor) -> Tensor:
+def image(scene: SceneRenderer, c2w: Tensor, interval: float = 0.1) -> Tensor:
     """A small image [rays, 3] on white, 30 degrees wide."""
     axis = (torch.arange(SIDE) + 0.5) / SIDE * 2 - 1
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     local = torch.stack([x, -y, torch.full_like(x, -1 / math.tan(math.radians(15)))], dim=-1).view(-1, 3)
     directions = nn.functional.normalize(local @ c2w[:, :3].T, dim=-1)
-    return scene(c2w[:, 3].expand_as(directions), directions, torch.ones_like(directions), STATE).rgb
+    state = RenderState(torch.ones(4), interval=interval)
+    return scene(c2w[:, 3].expand_as(directions), directions, torch.ones_like(directions), state).rgb
 
 
 def moved_with(motion: Tensor):
@@ -85,14 +85,15 @@ def moved_with(motion: Tensor):
 
 @pytest.mark.parametrize("axis", [(1.0, 0.0, 0.0), (0.0, -1.0, 0.0), (0.7, 0.7, 0.0), (-0.5, 0.6, 0.6)])
 @pytest.mark.parametrize("cache", ["true", "wrong"])
-def test_gradient_turns_the_camera_back(axis: tuple, cache: str) -> None:
+@pytest.mark.parametrize(("variance", "interval"), [(0.4, 0.1), (0.55, 0.08)], ids=["early", "late"])
+def test_gradient_turns_the_camera_back(axis: tuple, cache: str, variance: float, interval: float) -> None:
     push = torch.cat([torch.zeros(3), nn.functional.normalize(torch.tensor(axis), dim=0) * math.radians(PUSH_DEG)])
-    scene = renderer(ellipsoid if cache == "true" else moved_with(se3_exp(push)))
+    scene = renderer(ellipsoid if cache == "true" else moved_with(se3_exp(push)), variance)
     with torch.no_grad():
-        target = image(renderer(ellipsoid), TRUE)
+        target = image(renderer(ellipsoid, variance), TRUE, interval)
     rotation = push[3:].clone().requires_grad_()
     pose = compose(TRUE, se3_exp(torch.cat([torch.zeros(3), rotation])))
-    loss = (image(scene, pose) - target).square().mean()
+    loss = (image(scene, pose, interval) - target).square().mean()
     (gradient,) = torch.autograd.grad(loss, rotation)
     towards_truth = nn.functional.cosine_similarity(-gradient, -push[3:], dim=0)
     assert towards_truth > 0.7

@@ -40,7 +40,7 @@ def parallel_rays(offsets: list[float]) -> tuple[Tensor, Tensor]:
 
 def sampled(origins: Tensor, directions: Tensor, **options) -> RaySamples:
     """Sections of rays through the sphere."""
-    settings = {"coarse": 64, "fine": 32, "sharpness": 40.0, "keep_below": 1e-3} | options
+    settings = {"coarse": 64, "fine": 32, "inv_s": torch.tensor(40.0), "interval": 0.1, "keep_below": 1e-3} | options
     return sample_rays(filled_grid(), origins, directions, **settings)
 
 
@@ -134,8 +134,22 @@ def test_rays_that_meet_no_surface_are_not_evaluated() -> None:
 
 
 def test_sections_deep_behind_the_surface_are_hidden() -> None:
-    samples = sampled(*parallel_rays([0.0]), sharpness=90.0)
+    samples = sampled(*parallel_rays([0.0]), inv_s=torch.tensor(90.0), interval=0.06)
     assert not samples.active[0, samples.middles[0] > 3.2].any()
+
+
+@pytest.mark.parametrize("interval", [0.2, 0.05])
+def test_sections_keep_to_the_interval(interval: float) -> None:
+    """However sharp the density, sections cover the interval before the first surface, and hardly more."""
+    samples = sampled(*parallel_rays([0.0]), inv_s=torch.tensor(1e4), interval=interval)
+    before = (2.5 - samples.middles[0])[samples.active[0] & (samples.middles[0] < 2.5)]
+    assert 0.3 * interval < before.max() < 2.0 * interval
+
+
+def test_a_soft_density_is_sampled_beyond_the_interval() -> None:
+    """Where light is absorbed 0.3 before the surface, sections must lie there."""
+    samples = sampled(*parallel_rays([0.0]), inv_s=torch.tensor(10.0), interval=0.05)
+    assert samples.middles[0][samples.active[0]].min() < 2.2
 
 
 def test_jitter_moves_sections_and_is_deterministic() -> None:

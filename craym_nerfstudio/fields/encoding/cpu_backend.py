@@ -1,15 +1,10 @@
-"""Backend for CPUs: numba kernels on a pool of threads; nothing to compile by hand, machine code cached on disk.
-
-The kernels release the GIL and run on a plain Python thread pool rather than on one of numba's threading layers:
-those kill forked data-loader workers (``omp``) or abort when two threads call them at once (``workqueue``).
-"""
+"""Backend for CPUs: numba kernels on all cores; nothing to compile by hand, machine code cached on disk."""
 
 import importlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import pairwise
@@ -24,6 +19,7 @@ from torch import Tensor
 
 from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
 from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.threads import run_parallel
 
 KERNEL_MODULE = "craym_nerfstudio.fields.encoding.cpu_kernels"
 MIN_POINTS_PER_TASK = 2048
@@ -63,27 +59,6 @@ def fallback_cache() -> Path:
     if stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022:
         return path
     return Path(tempfile.mkdtemp(prefix="craym_numba_"))
-
-
-@lru_cache(maxsize=4)
-def _pool(threads: int, process_id: int) -> ThreadPoolExecutor:
-    """Helper threads of one process; a forked child has none of its parent's and gets its own."""
-    return ThreadPoolExecutor(threads, thread_name_prefix=f"craym-encoding-{process_id}")
-
-
-def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks on ``torch.get_num_threads()`` threads, the calling one included; the first error is raised."""
-    helpers = min(torch.get_num_threads(), len(tasks)) - 1
-    remaining = iter(tasks)  # next() of a sequence iterator is atomic under the GIL
-
-    def drain() -> None:
-        for task in remaining:
-            task()
-
-    futures = [_pool(helpers, os.getpid()).submit(drain) for _ in range(helpers)] if helpers > 0 else []
-    drain()
-    for future in futures:
-        future.result()
 
 
 def _ranges(n: int, parts: int) -> list[tuple[int, int]]:

@@ -1,0 +1,66 @@
+"""Runs kernels that release the GIL on all cores, next to torch's own threads without getting into their way.
+
+After each of its operations torch's OpenMP threads spin for milliseconds, waiting for the next one. Helper threads of
+our own would share their cores with them and gain nothing, so tasks run on those very threads where torch's runtime is
+GNU's (Linux), and on a plain thread pool elsewhere. numba's threading layers are no choice: they kill forked
+data-loader workers (``omp``) or abort when two threads call them at once (``workqueue``).
+"""
+
+import ctypes
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+
+_LOADED_IN = os.getpid()
+"""A child forked from this process has no OpenMP threads, and GNU's runtime would wait for them forever."""
+
+_Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+
+
+def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
+    """Run tasks on ``torch.get_num_threads()`` threads, the calling one included; the first error is raised."""
+    remaining = iter(tasks)  # next() of a sequence iterator is atomic under the GIL
+    errors: list[BaseException] = []
+
+    def drain() -> None:
+        try:
+            for task in remaining:
+                task()
+        except BaseException as error:  # an OpenMP thread has nobody to raise it to
+            errors.append(error)
+
+    threads = min(torch.get_num_threads(), len(tasks))
+    team = torch_team() if os.getpid() == _LOADED_IN else None
+    if threads < 2:
+        drain()
+    elif team is not None:
+        team(_Body(lambda _: drain()), None, threads, 0)
+    else:
+        futures = [_pool(threads - 1, os.getpid()).submit(drain) for _ in range(threads - 1)]
+        drain()
+        for future in futures:
+            future.result()
+    if errors:
+        raise errors[0]
+
+
+@lru_cache(maxsize=1)
+def torch_team() -> Callable[..., None] | None:
+    """``GOMP_parallel`` of the OpenMP runtime that torch itself uses (others may be loaded too), None without one."""
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    try:
+        parallel = ctypes.CDLL(str(library)).GOMP_parallel  # found among what the library depends on
+    except (OSError, AttributeError):
+        return None
+    parallel.argtypes, parallel.restype = [_Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint], None
+    return parallel
+
+
+@lru_cache(maxsize=4)
+def _pool(threads: int, process_id: int) -> ThreadPoolExecutor:
+    """Helper threads of one process; a forked child has none of its parent's and gets its own."""
+    return ThreadPoolExecutor(threads, thread_name_prefix=f"craym-encoding-{process_id}")

@@ -1,0 +1,51 @@
+"""Kernels on torch's own threads and on a pool: every task once, errors reach the caller."""
+
+import threading
+
+import pytest
+import torch
+
+from craym_nerfstudio.fields.encoding import threads
+
+
+@pytest.fixture(params=["torch's threads", "pool"], autouse=True)
+def two_threads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    """Both ways to run, on two threads whatever the machine has."""
+    if request.param == "pool":
+        monkeypatch.setattr(threads, "torch_team", lambda: None)
+    elif threads.torch_team() is None:
+        pytest.skip("torch uses another OpenMP runtime here")
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_every_task_runs_once() -> None:
+    done: list[int] = []
+    threads.run_parallel([lambda number=number: done.append(number) for number in range(100)])
+    assert sorted(done) == list(range(100))
+
+
+def test_tasks_share_two_threads() -> None:
+    """Both tasks wait for each other: on one thread this would never end."""
+    barrier = threading.Barrier(2, timeout=20)
+    seen: list[int] = []
+
+    def task() -> None:
+        barrier.wait()
+        seen.append(threading.get_ident())
+
+    threads.run_parallel([task, task])
+    assert len(set(seen)) == 2
+
+
+def test_an_error_reaches_the_caller_and_the_next_call_works() -> None:
+    def fail() -> None:
+        raise ValueError("broken task")
+
+    with pytest.raises(ValueError, match="broken task"):
+        threads.run_parallel([fail, lambda: None])
+    done: list[int] = []
+    threads.run_parallel([lambda: done.append(1)] * 4)
+    assert done == [1] * 4
