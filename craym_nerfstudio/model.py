@@ -23,9 +23,6 @@ from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.schedulers import level_weights, ramp, shrinking
 
-_LOG_STEPS = 10
-"""The host logs the metrics of every tenth step and drops the others: what costs something is not made for those."""
-
 
 @dataclass
 class CraymModelConfig(ModelConfig):
@@ -263,7 +260,7 @@ class CraymModel(Model):
             metrics["inv_s"] = self.scene.inv_s.detach()
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
-            if self.step % _LOG_STEPS == 0:
+            if self.step % 10 == 0:  # the host logs the metrics of these steps and drops all others
                 self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 

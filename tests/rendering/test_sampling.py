@@ -110,7 +110,7 @@ def test_grid_refreshed_in_slabs_equals_one_refresh() -> None:
 
 def test_grid_beyond_its_cube_repeats_the_border() -> None:
     grid = filled_grid(9)
-    outside, border = torch.tensor([[3.0, 0.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0]])
+    outside, border = torch.tensor([[[3.0, 0.0, 0.0]]]), torch.tensor([[[1.0, 0.0, 0.0]]])
     torch.testing.assert_close(grid.lookup(outside), grid.lookup(border))
 
 
