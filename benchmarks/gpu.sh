@@ -72,7 +72,7 @@ fi
 once reference "$python" -m pytest -q tests/fields/test_encoding.py
 once encoding "$python" benchmarks/encoding.py --device "$device" --output "$results/encoding_$device.json"
 once train_step "$python" benchmarks/train_step.py --method craym --device "$device" \
-  --cache-dir "$folder/work/step_cache" --output "$results/train_step_$device.json"
+  --data "$folder/work/scenes/lego_400-100-400px" --noise barf --cache-dir "$folder/work/cache" --output "$results/train_step_$device.json"
 cells poses "$size-lego_400-l2g-craym-seed0"
 cells poses "$size-lego_400-barf-craym-seed0"
 cells poses "$size-chair_400-l2g-craym-seed0,$size-chair_400-barf-craym-seed0"

@@ -43,6 +43,7 @@ def our_config(arguments: argparse.Namespace, backend: str) -> TrainerConfig:
     config = deepcopy((craym_lite if arguments.method == "craym-lite" else craym).config)
     manager = config.pipeline.datamanager
     manager.data, manager.cache_dir, manager.matcher = arguments.data, arguments.cache_dir, "sift"
+    manager.pose_noise = arguments.noise
     config.pipeline.model.sdf_field.encoding = backend
     return config
 
@@ -206,6 +207,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
     parser.add_argument("--method", choices=["craym-lite", "craym"], default="craym-lite")
     parser.add_argument("--data", type=Path, default=ROOT / "samples" / "still_life")
+    parser.add_argument("--noise", default="none", help="protocol that perturbs the poses; other matches are cached")
     parser.add_argument("--steps", type=int, default=10, help="timed steps per turn")
     parser.add_argument("--repeats", type=int, default=7, help="turns; medians are reported")
     parser.add_argument("--warm-steps", type=int, default=300, help="steps of training before anything is timed")

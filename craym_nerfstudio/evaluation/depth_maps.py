@@ -82,7 +82,8 @@ class DepthViews:
         for _ in range(2):
             points, normals = _onto_planes(points, measured, rays)
         kept = _one_per_cell(points, _CELL)
-        return Cloud(points[kept], normals[kept])
+        # Depths of 8 bits are not worth more, and the cloud is kept on disk.
+        return Cloud(points[kept].astype(np.float32), normals[kept].astype(np.float32))
 
 
 def _away_from_edges(depth: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -76,7 +77,7 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
     Raises:
         InputError: as `write_atomically`.
     """
-    write_atomically(path, lambda file: np.savez(file, **arrays))
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -88,6 +89,6 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         problem = "Missing file" if isinstance(error, FileNotFoundError) else "Damaged file"
         raise InputError(problem, path, "Delete it if it is there, and compute it again.") from error

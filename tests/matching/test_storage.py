@@ -62,7 +62,18 @@ def test_damaged_files_are_recognised(tmp_path: Path, content: bytes) -> None:
 def test_truncated_archive_is_recognised(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     write_npz(path, {"x": np.arange(1000)})
-    path.write_bytes(path.read_bytes()[:3000])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(InputError, match="Damaged file"):
+        read_npz(path)
+
+
+def test_overwritten_bytes_are_recognised(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_npz(path, {"x": np.arange(1000)})
+    whole = path.read_bytes()
+    middle = len(whole) // 3
+    path.write_bytes(whole[:middle] + b"\xff" * 64 + whole[middle + 64 :])
     with pytest.raises(InputError, match="Damaged file"):
         read_npz(path)
 
