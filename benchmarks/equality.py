@@ -71,8 +71,9 @@ def main() -> None:
         for backend, of_seed in runs.items()
     }
     difference = {name: round(means[native][name] - means["torch"][name], 4) for name in FIGURES}
-    result = {"command": " ".join(["python -m benchmarks.equality", *sys.argv[1:]]), "method": arguments.method, "data": arguments.data.name, "steps": arguments.steps}
-    result |= {"noise": arguments.noise, "backend": native, "runs": runs, "means": means, "difference": difference}
+    result = {"command": " ".join(["python -m benchmarks.equality", *sys.argv[1:]]), "method": arguments.method}
+    result |= {"data": arguments.data.name, "steps": arguments.steps, "noise": arguments.noise, "backend": native}
+    result |= {"runs": runs, "means": means, "difference": difference}
     result["machine"] = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
     print(json.dumps({"means": means, "difference": difference}, indent=1))
     if arguments.output is not None:

@@ -89,6 +89,24 @@ def train_step(results: Results) -> str:
     return "\n\n".join(parts)
 
 
+def equality(results: Results) -> str:
+    """What each implementation of the hash grid trains to."""
+    title, files = "Quality on each implementation of the hash grid", _files(results, "equality*.json")
+    if not files:
+        return _missing(title, "python -m benchmarks.equality --output benchmarks/results/equality.json")
+    parts = [f"## {title}", "Rotation in degrees / PSNR in dB after as many steps from the same seeds."]
+    for _, content in files:
+        seeds = list(next(iter(content["runs"].values())))
+        rows = []
+        for backend, of_seed in content["runs"].items():
+            members = [*(of_seed[seed] for seed in seeds), content["means"][backend]]
+            rows.append([f"`{backend}`", *(f"{m['pose_rotation_deg']:.3f} / {m['psnr']:.2f}" for m in members)])
+        told = f"`{content['method']}` on `{content['data']}` from `{content['noise']}` noise, {content['steps']} steps."
+        parts += [f"`{content['command']}`, {_machine(content['machine'])}. {told}"]
+        parts.append(markdown_table(["", *(f"seed {seed}" for seed in seeds), "mean"], rows))
+    return "\n\n".join(parts)
+
+
 def memory(results: Results) -> str:
     """Peak memory of setting up and training."""
     title, files = "Memory", _files(results, "memory*.json")
@@ -125,4 +143,4 @@ def _machine(content: dict) -> str:
     return f"{', '.join(names)}, torch {content['torch']}, {content['threads']} threads"
 
 
-OTHERS: list[Callable[[Results], str]] = [stage_zero, encoding, train_step, memory, preflight]
+OTHERS: list[Callable[[Results], str]] = [stage_zero, encoding, train_step, equality, memory, preflight]
