@@ -101,8 +101,8 @@ def equality(results: Results) -> str:
         for backend, of_seed in content["runs"].items():
             members = [*(of_seed[seed] for seed in seeds), content["means"][backend]]
             rows.append([f"`{backend}`", *(f"{m['pose_rotation_deg']:.3f} / {m['psnr']:.2f}" for m in members)])
-        told = f"`{content['method']}` on `{content['data']}` from `{content['noise']}` noise, {content['steps']} steps."
-        parts += [f"`{content['command']}`, {_machine(content['machine'])}. {told}"]
+        start = f"`{content['method']}` on `{content['data']}` from `{content['noise']}` noise"
+        parts += [f"`{content['command']}`, {_machine(content['machine'])}. {start}, {content['steps']} steps."]
         parts.append(markdown_table(["", *(f"seed {seed}" for seed in seeds), "mean"], rows))
     return "\n\n".join(parts)
 
