@@ -50,7 +50,7 @@ def summarise(
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
     predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
-    notes = [decision.reason]
+    notes = []
     if predicted:
         listed = ", ".join(predicted)
         notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")

@@ -123,7 +123,7 @@ def page(checked: Checked, pictures: int) -> Page:
             result.add_table(rows, ("image", "needs the pose given to"))
     result.add_heading("Figures")
     result.add_table(list(figures(checked).items()))
-    for note in checked.stage.notes if checked.stage is not None else []:
+    for note in [checked.stage.decision.reason, *checked.stage.notes] if checked.stage is not None else []:
         result.add_text(f"Stage 0: {note}", "note")
     _add_cameras(result, checked)
     _add_pairs(result, checked, pictures)
