@@ -4,6 +4,7 @@ pycolmap's adjuster knows priors on positions only, and projections into a plane
 too, and bearings serve any lens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,10 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import compose, inverse, so3_log, so3xr3_exp
+from craym_nerfstudio.poses.levenberg_marquardt import minimise
 from craym_nerfstudio.poses.normal_equations import NormalBlocks, RayObservations, RayResiduals
-
-_MAX_DAMPING = 1e10
-_MIN_DAMPING = 1e-10
 
 
 @dataclass(frozen=True)
@@ -88,29 +87,27 @@ def adjust_bundle(
     if fixed is not None:
         free &= ~fixed
 
-    def cost_of(c2w: Tensor, points: Tensor) -> float:
-        return residuals.cost(c2w, points) + (prior.cost(c2w) if prior is not None else 0.0)
+    def cost_of(state: tuple[Tensor, Tensor]) -> float:
+        return residuals.cost(*state) + (prior.cost(state[0]) if prior is not None else 0.0)
 
-    cost, damping, converged, iteration = cost_of(c2w, points), 1e-4, False, 0
-    while iteration < max_iterations and not converged:
-        iteration += 1
+    def linearise(state: tuple[Tensor, Tensor]) -> Callable[[float], tuple[Tensor, Tensor] | None]:
+        c2w, points = state
         blocks = residuals.blocks(c2w, points)
         if prior is not None:
             prior.add_to(blocks, c2w)
-        while True:
+
+        def moved(damping: float) -> tuple[Tensor, Tensor] | None:
             step = damped_step(residuals, blocks, free, damping)
-            if step is not None:
-                new_c2w = torch.where(free[:, None, None], compose(c2w, so3xr3_exp(step[0])), c2w)
-                new_points = points + step[1]
-                new_cost = cost_of(new_c2w, new_points)
-                if new_cost < cost:
-                    break
-            damping *= 8
-            if damping > _MAX_DAMPING:
-                return Bundle(c2w, points, residuals, cost, iteration, True)
-        converged = cost - new_cost < tolerance * cost
-        c2w, points, cost, damping = new_c2w, new_points, new_cost, max(damping / 6, _MIN_DAMPING)
-    return Bundle(_orthonormal(c2w), points, residuals, cost, iteration, converged)
+            if step is None:
+                return None
+            return torch.where(free[:, None, None], compose(c2w, so3xr3_exp(step[0])), c2w), points + step[1]
+
+        return moved
+
+    found = minimise((c2w, points), cost_of, linearise, max_iterations=max_iterations, tolerance=tolerance)
+    c2w, points = found.state
+    c2w = torch.where(free[:, None, None], _orthonormal(c2w), c2w)
+    return Bundle(c2w, points, residuals, found.cost, found.iterations, found.converged)
 
 
 def damped_step(

@@ -1,5 +1,6 @@
 """Focal length, principal point and radial distortion that all views share, adjusted together with poses and points."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
 from craym_nerfstudio.poses.bundle import PosePrior, damped
+from craym_nerfstudio.poses.levenberg_marquardt import minimise
 from craym_nerfstudio.poses.normal_equations import NormalBlocks, RayObservations, RayResiduals
 from craym_nerfstudio.poses.ray_graph import RayGraph
 from craym_nerfstudio.poses.refinement import Refined, first_sigma_px, trust_in_input
@@ -24,6 +26,9 @@ _GATES = (40.0, 20.0, 12.0)
 """Gate of each round in standard deviations of a keypoint: a wrong focal length first looks like noise."""
 _ITERATIONS = 25
 _LOSS_SCALE = 1.7
+
+_State = tuple[Tensor, Tensor, Tensor]
+"""Poses c2w [cams,3,4], points [points,3], intrinsics [5]."""
 
 
 def correct_bearings(bearing: Float[Tensor, "*n 3"], intrinsics: Intrinsics) -> Float[Tensor, "*n 3"]:
@@ -76,7 +81,9 @@ def estimate_intrinsics(
             prior=trust_in_input(c2w, rough, start.solved & ~fixed),
             free=torch.from_numpy(start.solved & ~fixed),
         )
-        c2w, _, state = problem.solve(c2w, structure.points, state)
+        start_state = (c2w, structure.points, state)
+        found = minimise(start_state, problem.cost, problem.linearise, max_iterations=_ITERATIONS, tolerance=1e-6)
+        c2w, _, state = found.state
     return _named(state), c2w
 
 
@@ -103,7 +110,7 @@ class _Border:
 
 @dataclass(frozen=True)
 class _Problem:
-    """Levenberg-Marquardt over poses, points and five intrinsics; `observations` hold uncorrected bearings."""
+    """Poses, points and five intrinsics, to be adjusted together; `observations` hold uncorrected bearings."""
 
     observations: RayObservations
     prior: PosePrior | None
@@ -116,33 +123,25 @@ class _Problem:
         sigma = raw.sigma_rad * _magnified(raw.bearing, state)
         return RayResiduals(replace(raw, bearing=bearing, sigma_rad=sigma), cameras, points, _LOSS_SCALE)
 
-    def cost(self, c2w: Tensor, points: Tensor, state: Tensor) -> float:
+    def cost(self, state: _State) -> float:
         """Robust cost with all priors."""
-        cost = self.residuals(state, len(c2w), len(points)).cost(c2w, points)
-        cost += 0.5 * float((state / _SIGMA).square().sum())
+        c2w, points, intrinsics = state
+        cost = self.residuals(intrinsics, len(c2w), len(points)).cost(c2w, points)
+        cost += 0.5 * float((intrinsics / _SIGMA).square().sum())
         return cost + (self.prior.cost(c2w) if self.prior is not None else 0.0)
 
-    def solve(self, c2w: Tensor, points: Tensor, state: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Poses, points and intrinsics of least cost."""
-        cost, damping = self.cost(c2w, points, state), 1e-4
-        for _ in range(_ITERATIONS):
-            residuals = self.residuals(state, len(c2w), len(points))
-            blocks, border = self._equations(residuals, c2w, points, state)
-            while True:
-                step = _bordered_step(residuals, blocks, border, self.free, damping)
-                moved = torch.where(self.free[:, None, None], compose(c2w, so3xr3_exp(step[0])), c2w)
-                candidate = (moved, points + step[1], state + step[2])
-                new_cost = self.cost(*candidate)
-                if new_cost < cost:
-                    break
-                damping *= 8
-                if damping > 1e8:
-                    return c2w, points, state
-            c2w, points, state = candidate
-            done, cost, damping = cost - new_cost < 1e-6 * cost, new_cost, max(damping / 6, 1e-10)
-            if done:
-                break
-        return c2w, points, state
+    def linearise(self, state: _State) -> Callable[[float], _State | None]:
+        """Steps from some poses, points and intrinsics."""
+        c2w, points, intrinsics = state
+        residuals = self.residuals(intrinsics, len(c2w), len(points))
+        blocks, border = self._equations(residuals, c2w, points, intrinsics)
+
+        def moved(damping: float) -> _State:
+            step = _bordered_step(residuals, blocks, border, self.free, damping)
+            turned = torch.where(self.free[:, None, None], compose(c2w, so3xr3_exp(step[0])), c2w)
+            return turned, points + step[1], intrinsics + step[2]
+
+        return moved
 
     def _equations(
         self, residuals: RayResiduals, c2w: Tensor, points: Tensor, state: Tensor
