@@ -8,13 +8,13 @@ from craym_nerfstudio.poses.levenberg_marquardt import minimise
 
 
 def test_parabola_is_solved_in_two_steps() -> None:
-    """Newton's step of (x - 3)^2, shortened by the damping alone."""
+    """Newton's step of (x - 3)^2, plus 1, shortened by the damping alone."""
     found = minimise(
-        0.0, lambda x: (x - 3) ** 2, lambda x: lambda damping: x - (x - 3) / (1 + damping),
+        0.0, lambda x: 1 + (x - 3) ** 2, lambda x: lambda damping: x - (x - 3) / (1 + damping),
         max_iterations=10, tolerance=1e-3,
     )  # fmt: skip
     assert found.converged and found.iterations <= 3
-    assert found.state == pytest.approx(3.0, abs=1e-6) and found.cost == pytest.approx(0.0, abs=1e-10)
+    assert found.state == pytest.approx(3.0, abs=1e-6) and found.cost == pytest.approx(1.0, abs=1e-10)
 
 
 def test_damping_rises_until_the_cost_falls() -> None:
