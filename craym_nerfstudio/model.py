@@ -316,7 +316,7 @@ class CraymModel(Model):
             residuals = self._residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
             # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
             steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
-            steps = 0 if self.step < steps and bool(self.camera_optimizer.settled) else steps
+            steps = 0 if self.step < steps and bool(self.camera_optimizer.settled.all()) else steps
             scale = losses.annealed_kernel_scale_px(
                 self.step, steps, final_px=config.epipolar_scale_px, residuals_px=many
             )

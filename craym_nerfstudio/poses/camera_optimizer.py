@@ -61,10 +61,10 @@ class CraymCameraOptimizer(CameraOptimizer):
     trainable: Bool[Tensor, "cams"]
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a residual turns its camera about."""
-    settled: Bool[Tensor, ""]
-    """Whether the start poses were adjusted to matched rays already."""
-    waiting: bool = False
-    """Set while settled poses wait for the field."""
+    settled: Bool[Tensor, "cams"]
+    """Cameras whose start poses were adjusted to matched rays already; the others move freely from the first step."""
+    waiting: Literal["none", "settled", "all"] = "none"
+    """Which cameras wait for the field; rays of cameras that all wait need no gradient, which is cheaper."""
 
     def __init__(
         self, config: CraymCameraOptimizerConfig, num_cameras: int, device: torch.device | str = "cpu", **kwargs: Any
@@ -78,7 +78,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         self.register_buffer("start_c2w", identity.clone())
         self.register_buffer("trainable", torch.ones(num_cameras, dtype=torch.bool, device=device))
         self.register_buffer("pivot_distance", torch.ones(num_cameras, device=device))
-        self.register_buffer("settled", torch.zeros((), dtype=torch.bool, device=device))
+        self.register_buffer("settled", torch.zeros(num_cameras, dtype=torch.bool, device=device))
         self._has_poses = False
         if config.mode != "off":
             self.residual = nn.Parameter(torch.zeros(num_cameras, 6, device=device))
@@ -94,12 +94,13 @@ class CraymCameraOptimizer(CameraOptimizer):
         start_c2w: Float[Tensor, "cams 3 4"] | None = None,
         names: Sequence[str] | None = None,
         center: Float[Tensor, "3"] | None = None,
-        settled: bool = False,
+        settled: Bool[Tensor, "cams"] | None = None,
     ) -> None:
         """Tells the dataset's poses, where to start (default: there) and the names that `fixed_cameras` refers to.
 
         `center` is the middle of the scene (default: the origin), whose distance sets the pivots. A fixed camera
-        starts, and stays, at its input pose. Raises InputError when `fixed_cameras` names no image.
+        starts, and stays, at its input pose; `settled` are those that stage 0 has adjusted (default: none). Raises
+        InputError when `fixed_cameras` names no image.
         """
         if len(input_c2w) != self.num_cameras:
             raise ValueError(f"{len(input_c2w)} poses for {self.num_cameras} cameras")
@@ -110,12 +111,14 @@ class CraymCameraOptimizer(CameraOptimizer):
             self.trainable.copy_(~fixed)
             self.start_c2w[fixed] = self.input_c2w[fixed]
         self.pivot_distance.copy_(distances_ahead(self.start_c2w, center))
-        self.settled.fill_(settled)
+        self.settled.copy_(torch.zeros_like(self.settled) if settled is None else settled)
         self._has_poses = True
 
     def update_to_step(self, step: int) -> None:
         """Hold settled poses until the field can tell something about them."""
-        self.waiting = step < self.config.settled_delay_steps and bool(self.settled)
+        self.waiting = "none"
+        if step < self.config.settled_delay_steps and bool(self.settled.any()):
+            self.waiting = "all" if bool(self.settled.all()) else "settled"
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable in the residual.
@@ -124,9 +127,12 @@ class CraymCameraOptimizer(CameraOptimizer):
         start = self.start_c2w[chosen]
         if self.config.mode == "off":
             return start
-        residual = self.residual.detach() if self.waiting else self.residual
-        step = torch.where(self.settled, self.config.settled_step, 1.0)
-        xi = residual[chosen] * (self.trainable[chosen, None] * step)
+        settled = self.settled[:, None]
+        residual = self.residual.detach() if self.waiting == "all" else self.residual
+        if self.waiting == "settled":
+            residual = torch.where(settled, residual.detach(), residual)
+        step = torch.where(settled, self.config.settled_step, 1.0) * self.trainable[:, None]
+        xi = (residual * step)[chosen]
         exponential = se3_exp if self.config.mode == "SE3" else so3xr3_exp
         if self.config.pivot == "camera":
             return compose(start, exponential(xi))

@@ -253,7 +253,7 @@ def test_settled_poses_wait_and_then_move_in_small_steps() -> None:
     optimizer = CraymCameraOptimizerConfig(settled_step=0.1, settled_delay_steps=5).setup(num_cameras=2, device="cpu")
     poses = torch.eye(4)[:3].repeat(2, 1, 1)
     poses[:, 2, 3] = 4.0
-    optimizer.set_poses(poses, settled=True)
+    optimizer.set_poses(poses, settled=torch.ones(2, dtype=torch.bool))
     with torch.no_grad():
         optimizer.residual.fill_(0.01)
     optimizer.update_to_step(4)
@@ -265,3 +265,18 @@ def test_settled_poses_wait_and_then_move_in_small_steps() -> None:
     optimizer.set_poses(poses)
     whole = (optimizer.optimised_c2w() - poses)[..., 3].norm(dim=-1)
     assert torch.allclose(small, 0.1 * whole, rtol=1e-2)
+
+
+def test_a_predicted_pose_moves_at_once_and_in_whole_steps() -> None:
+    """The first of two cameras was adjusted by stage 0, the second only predicted."""
+    optimizer = CraymCameraOptimizerConfig(settled_step=0.1, settled_delay_steps=5).setup(num_cameras=2, device="cpu")
+    poses = torch.eye(4)[:3].repeat(2, 1, 1)
+    optimizer.set_poses(poses, settled=torch.tensor([True, False]))
+    with torch.no_grad():
+        optimizer.residual.fill_(0.01)
+    optimizer.update_to_step(0)
+    optimizer.optimised_c2w().sum().backward()
+    assert optimizer.residual.grad is not None
+    assert optimizer.residual.grad[0].abs().max() == 0 < optimizer.residual.grad[1].abs().max()
+    shift = optimizer.optimised_c2w()[:, :, 3].norm(dim=-1)
+    assert float(shift[1] / shift[0]) == pytest.approx(10.0, rel=0.05)
