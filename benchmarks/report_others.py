@@ -78,6 +78,7 @@ def train_step(results: Results) -> str:
         for kind, rows in content.get("scaling", {}).items():
             table = [[str(row[kind]), f"{1000 * row['seconds']:.1f}"] for row in rows]
             parts.append(markdown_table([kind, "ms per step"], table))
+            parts.append(f"![Milliseconds per step against {kind}](images/scaling_{kind}.png)")
         curves = content.get("psnr_over_time", {})
         if curves:
             at = list(next(iter(curves.values())))
