@@ -1,6 +1,6 @@
 """Train the same method on each implementation of the hash grid that runs here, and compare what comes out.
 
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.equality --output benchmarks/results/equality.json
+    OMP_WAIT_POLICY=PASSIVE python benchmarks/equality.py --output benchmarks/results/equality.json
 
 Every implementation takes as many steps from the same seeds, on a schedule shortened to that number. They draw the same
 rays and differ by rounding alone, which training amplifies: figures agree as two runs of one of them would.
@@ -10,30 +10,24 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
-from copy import deepcopy
 from pathlib import Path
 
 import torch
+from harness import ROOT, Run, command, machine, shorten
+from train_step import our_config
 
-from benchmarks.harness import ROOT, Run, machine
-from benchmarks.train import shorten
 from craym_nerfstudio.fields.encoding import choose_backend
-from craym_nerfstudio.methods import craym, craym_lite
 
 FIGURES = ("psnr", "pose_rotation_deg", "pose_translation_x100")
 
 
 def train(arguments: argparse.Namespace, backend: str, seed: int) -> dict[str, float]:
     """Final figures of one training run."""
-    config = deepcopy((craym_lite if arguments.method == "craym-lite" else craym).config)
+    config = our_config(arguments, backend)
     shorten(config, arguments.steps)
-    manager, model = config.pipeline.datamanager, config.pipeline.model
-    manager.data, manager.cache_dir, manager.matcher = arguments.data, arguments.cache_dir, "sift"
-    manager.pose_noise, manager.pose_noise_seed = arguments.noise, seed
-    manager.seed = model.seed = seed
-    model.sdf_field.encoding = backend
+    manager = config.pipeline.datamanager
+    manager.pose_noise_seed = manager.seed = config.pipeline.model.seed = seed
     run = Run(config, torch.device(arguments.device), seed)
     run.advance(arguments.steps)
     metrics = run.pipeline.get_average_eval_image_metrics(run.step)
@@ -71,7 +65,7 @@ def main() -> None:
         for backend, of_seed in runs.items()
     }
     difference = {name: round(means[native][name] - means["torch"][name], 4) for name in FIGURES}
-    result = {"command": " ".join(["python -m benchmarks.equality", *sys.argv[1:]]), "method": arguments.method}
+    result = {"command": command(), "method": arguments.method}
     result |= {"data": arguments.data.name, "steps": arguments.steps, "noise": arguments.noise, "backend": native}
     result |= {"runs": runs, "means": means, "difference": difference}
     result["machine"] = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}

@@ -22,6 +22,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from craym_nerfstudio.pipeline import CraymPipeline
 
 ROOT = Path(__file__).resolve().parent.parent
+_SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps", "surface_interval_steps")
 
 
 class Run:
@@ -123,6 +124,20 @@ class Run:
             values.append(-10.0 * float(torch.log10(error)))
         self.pipeline.train()
         return sum(values) / len(values)
+
+
+def shorten(config: TrainerConfig, steps: int) -> None:
+    """Everything that is scheduled, in proportion to the number of steps."""
+    share, model = steps / config.max_num_iterations, config.pipeline.model
+    config.max_num_iterations = steps
+    for name in _SCALED_STEPS:
+        setattr(model, name, max(1, round(share * getattr(model, name))))
+    model.point_alignment_steps = tuple(round(share * step) for step in model.point_alignment_steps)
+    optimizer = model.camera_optimizer
+    optimizer.settled_delay_steps = round(share * optimizer.settled_delay_steps)
+    for group in config.optimizers.values():
+        group["scheduler"].max_steps = steps
+        group["scheduler"].warmup_steps = max(1, round(share * group["scheduler"].warmup_steps))
 
 
 class _NoTrainer:

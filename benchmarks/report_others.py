@@ -3,13 +3,12 @@
 import json
 import statistics
 from collections.abc import Callable
-from typing import Any
 
 from benchmarks.report import Results, markdown_table
 
 
-def _files(results: Results, pattern: str) -> list[tuple[str, Any]]:
-    return [(path.stem, json.loads(path.read_text())) for path in sorted(results.folder.glob(pattern))]
+def _files(results: Results, pattern: str) -> list[dict]:
+    return [json.loads(path.read_text()) for path in sorted(results.folder.glob(pattern))]
 
 
 def _missing(title: str, command: str) -> str:
@@ -18,7 +17,7 @@ def _missing(title: str, command: str) -> str:
 
 def stage_zero(results: Results) -> str:
     """Matched-ray bundle adjustment alone, at full image size: medians over seeds."""
-    title, runs = "Stage 0 at full image size", [content for _, content in _files(results, "stage0/*.json")]
+    title, runs = "Stage 0 at full image size", _files(results, "stage0/*.json")
     if not runs:
         return _missing(title, "python -m benchmarks.stage0 --table")
     groups: dict[tuple, list[dict]] = {}
@@ -40,103 +39,76 @@ def stage_zero(results: Results) -> str:
     return f"## {title}\n\nMedians over seeds, given -> adjusted.\n\n{markdown_table(head, rows)}\n\n{picture}"
 
 
-def encoding(results: Results) -> str:
+def encoding(content: dict) -> list[str]:
     """The hash grid beside nerfstudio's."""
-    title, files = "Hash grid", _files(results, "encoding*.json")
-    if not files:
-        return _missing(title, "python benchmarks/encoding.py --output benchmarks/results/encoding.json")
-    parts = [f"## {title}", "Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points."]
-    for _, content in files:
-        names = list(dict.fromkeys(name for row in content["rows"] for name in row if name.endswith("_ms")))
-        head = ["levels, table, points", "work", *(name.removesuffix("_ms").replace("_", " ") for name in names)]
-        rows = [
-            [
-                f"{row['levels']}, 2^{row['log2_table_size']}, {row['points']}",
-                f"`{row['work']}`",
-                *(f"{row[name]:.2f}" if row.get(name) is not None else "-" for name in names),
-            ]
-            for row in content["rows"]
+    names = list(dict.fromkeys(name for row in content["rows"] for name in row if name.endswith("_ms")))
+    head = ["levels, table, points", "work", *(name.removesuffix("_ms").replace("_", " ") for name in names)]
+    rows = [
+        [
+            f"{row['levels']}, 2^{row['log2_table_size']}, {row['points']}",
+            f"`{row['work']}`",
+            *(f"{row[name]:.2f}" if row.get(name) is not None else "-" for name in names),
         ]
-        parts += [f"`{content['command']}`, {_machine(content['machine'])}", markdown_table(head, rows)]
-    return "\n\n".join(parts)
+        for row in content["rows"]
+    ]
+    return [f"`{content['command']}`, {_machine(content['machine'])}", markdown_table(head, rows)]
 
 
-def train_step(results: Results) -> str:
+def train_step(content: dict) -> list[str]:
     """Whole training steps."""
-    title, files = "Training step", _files(results, "train_step*.json")
-    if not files:
-        return _missing(title, "python benchmarks/train_step.py --output benchmarks/results/train_step.json")
-    parts = [f"## {title}"]
-    for _, content in files:
-        times = ", ".join(f"{name.replace('_', ' ')} {ms}" for name, ms in content["ms_per_step"].items())
-        split = ", ".join(f"{name} {ms}" for name, ms in content.get("parts_ms", {}).items())
-        parts += [
-            f"`{content['command']}`, {_machine(content['machine'])}",
-            f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
-            f"step: {times}. Parts: {split}. Peak memory {content['peak_memory_mb']} MiB.",
+    times = ", ".join(f"{name.replace('_', ' ')} {ms}" for name, ms in content["ms_per_step"].items())
+    split = ", ".join(f"{name} {ms}" for name, ms in content.get("parts_ms", {}).items())
+    parts = [
+        f"`{content['command']}`, {_machine(content['machine'])}",
+        f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
+        f"step: {times}. Parts: {split}. Peak memory {content['peak_memory_mb']} MiB.",
+    ]
+    for kind, rows in content.get("scaling", {}).items():
+        table = [[str(row[kind]), f"{1000 * row['seconds']:.1f}"] for row in rows]
+        parts.append(markdown_table([kind, "ms per step"], table))
+        parts.append(f"![Milliseconds per step against {kind}](images/scaling_{kind}.png)")
+    curves = content.get("psnr_over_time", {})
+    if curves:
+        at = list(next(iter(curves.values())))
+        rows = [
+            [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" for t in at)]
+            for name, curve in curves.items()
         ]
-        for kind, rows in content.get("scaling", {}).items():
-            table = [[str(row[kind]), f"{1000 * row['seconds']:.1f}"] for row in rows]
-            parts.append(markdown_table([kind, "ms per step"], table))
-            parts.append(f"![Milliseconds per step against {kind}](images/scaling_{kind}.png)")
-        curves = content.get("psnr_over_time", {})
-        if curves:
-            at = list(next(iter(curves.values())))
-            rows = [
-                [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" for t in at)]
-                for name, curve in curves.items()
-            ]
-            parts.append(markdown_table(["training time", *at], rows))
-    return "\n\n".join(parts)
+        parts.append(markdown_table(["training time", *at], rows))
+    return parts
 
 
-def equality(results: Results) -> str:
+def equality(content: dict) -> list[str]:
     """What each implementation of the hash grid trains to."""
-    title, files = "Quality on each implementation of the hash grid", _files(results, "equality*.json")
-    if not files:
-        return _missing(title, "python -m benchmarks.equality --output benchmarks/results/equality.json")
-    parts = [f"## {title}", "Rotation in degrees / PSNR in dB after as many steps from the same seeds."]
-    for _, content in files:
-        seeds = list(next(iter(content["runs"].values())))
-        rows = []
-        for backend, of_seed in content["runs"].items():
-            members = [*(of_seed[seed] for seed in seeds), content["means"][backend]]
-            rows.append([f"`{backend}`", *(f"{m['pose_rotation_deg']:.3f} / {m['psnr']:.2f}" for m in members)])
-        start = f"`{content['method']}` on `{content['data']}` from `{content['noise']}` noise"
-        parts += [f"`{content['command']}`, {_machine(content['machine'])}. {start}, {content['steps']} steps."]
-        parts.append(markdown_table(["", *(f"seed {seed}" for seed in seeds), "mean"], rows))
-    return "\n\n".join(parts)
+    seeds = list(next(iter(content["runs"].values())))
+    rows = []
+    for backend, of_seed in content["runs"].items():
+        members = [*(of_seed[seed] for seed in seeds), content["means"][backend]]
+        rows.append([f"`{backend}`", *(f"{m['pose_rotation_deg']:.3f} / {m['psnr']:.2f}" for m in members)])
+    start = f"`{content['method']}` on `{content['data']}` from `{content['noise']}` noise"
+    return [
+        f"`{content['command']}`, {_machine(content['machine'])}. {start}, {content['steps']} steps.",
+        markdown_table(["", *(f"seed {seed}" for seed in seeds), "mean"], rows),
+    ]
 
 
-def memory(results: Results) -> str:
+def memory(content: dict) -> list[str]:
     """Peak memory of setting up and training."""
-    title, files = "Memory", _files(results, "memory*.json")
-    if not files:
-        return _missing(title, "python benchmarks/memory.py --output benchmarks/results/memory.json")
-    parts = [f"## {title}"]
-    for _, content in files:
-        cases = {name: case for name, case in content.items() if isinstance(case, dict) and "views" in case}
-        keys = list(dict.fromkeys(key for case in cases.values() for key in case))
-        rows = [[name, *(str(case.get(key, "-")) for key in keys)] for name, case in cases.items()]
-        parts += [f"`{content['command']}`", markdown_table(["", *(key.replace("_", " ") for key in keys)], rows)]
-    return "\n\n".join(parts)
+    cases = {name: case for name, case in content.items() if isinstance(case, dict) and "views" in case}
+    keys = list(dict.fromkeys(key for case in cases.values() for key in case))
+    rows = [[name, *(str(case.get(key, "-")) for key in keys)] for name, case in cases.items()]
+    return [f"`{content['command']}`", markdown_table(["", *(key.replace("_", " ") for key in keys)], rows)]
 
 
-def preflight(results: Results) -> str:
+def preflight(content: dict) -> list[str]:
     """Planted mistakes and what `craym preflight` says of them."""
-    title, files = "Preflight", _files(results, "preflight*.json")
-    if not files:
-        return _missing(title, "python -m benchmarks.preflight")
-    parts = [f"## {title}", "Mistakes planted into a dataset, and what was found."]
-    for _, content in files:
-        runs = content["runs"]
-        rows = [[r["mistake"], ", ".join(r["found"]) or "nothing", r["grade"], f"{r['seconds']:.0f}"] for r in runs]
-        right = sum(bool(r["right"]) for r in runs)
-        parts += [
-            f"`{content['command']}`: {right} of {len(runs)} named exactly.",
-            markdown_table(["planted", "found", "grade", "seconds"], rows),
-        ]
-    return "\n\n".join(parts)
+    runs = content["runs"]
+    rows = [[r["mistake"], ", ".join(r["found"]) or "nothing", r["grade"], f"{r['seconds']:.0f}"] for r in runs]
+    right = sum(bool(r["right"]) for r in runs)
+    return [
+        f"`{content['command']}`: {right} of {len(runs)} named exactly.",
+        markdown_table(["planted", "found", "grade", "seconds"], rows),
+    ]
 
 
 def _machine(content: dict) -> str:
@@ -144,4 +116,51 @@ def _machine(content: dict) -> str:
     return f"{', '.join(names)}, torch {content['torch']}, {content['threads']} threads"
 
 
-OTHERS: list[Callable[[Results], str]] = [stage_zero, encoding, train_step, equality, memory, preflight]
+def _section(
+    title: str, pattern: str, command: str, shown: Callable[[dict], list[str]], intro: str = ""
+) -> Callable[[Results], str]:
+    """A section that shows one file of a benchmark after the other, or how to make one."""
+
+    def section(results: Results) -> str:
+        files = _files(results, pattern)
+        if not files:
+            return _missing(title, command)
+        parts = [part for content in files for part in shown(content)]
+        return "\n\n".join([f"## {title}", *([intro] if intro else []), *parts])
+
+    return section
+
+
+OTHERS: list[Callable[[Results], str]] = [
+    stage_zero,
+    _section(
+        "Hash grid",
+        "encoding*.json",
+        "python benchmarks/encoding.py --output benchmarks/results/encoding.json",
+        encoding,
+        "Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points.",
+    ),
+    _section(
+        "Training step",
+        "train_step*.json",
+        "python benchmarks/train_step.py --output benchmarks/results/train_step.json",
+        train_step,
+    ),
+    _section(
+        "Quality on each implementation of the hash grid",
+        "equality*.json",
+        "python benchmarks/equality.py --output benchmarks/results/equality.json",
+        equality,
+        "Rotation in degrees / PSNR in dB after as many steps from the same seeds.",
+    ),
+    _section(
+        "Memory", "memory*.json", "python benchmarks/memory.py --output benchmarks/results/memory.json", memory
+    ),
+    _section(
+        "Preflight",
+        "preflight*.json",
+        "python -m benchmarks.preflight",
+        preflight,
+        "Mistakes planted into a dataset, and what was found.",
+    ),
+]

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
-from benchmarks.harness import Run
+from benchmarks.harness import Run, shorten
 from benchmarks.scenes import Scene
 from benchmarks.tables import METHODS, SIZES, Cell
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
@@ -28,7 +28,6 @@ from craym_nerfstudio.pipeline import CraymPipeline
 MATCHER = "sift"
 """The same on every machine, whatever is installed there."""
 _SAVE_S = 120.0
-_SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps", "surface_interval_steps")
 
 
 class OutOfTime(Exception):
@@ -67,20 +66,6 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     if cell.method in METHODS:
         change(config, dict(METHODS[cell.method].changes))
     return config
-
-
-def shorten(config: TrainerConfig, steps: int) -> None:
-    """Everything that is scheduled, in proportion to the number of steps."""
-    share, model = steps / config.max_num_iterations, config.pipeline.model
-    config.max_num_iterations = steps
-    for name in _SCALED_STEPS:
-        setattr(model, name, max(1, round(share * getattr(model, name))))
-    model.point_alignment_steps = tuple(round(share * step) for step in model.point_alignment_steps)
-    optimizer = model.camera_optimizer
-    optimizer.settled_delay_steps = round(share * optimizer.settled_delay_steps)
-    for group in config.optimizers.values():
-        group["scheduler"].max_steps = steps
-        group["scheduler"].warmup_steps = max(1, round(share * group["scheduler"].warmup_steps))
 
 
 def change(config: Any, changes: dict[str, Any]) -> None:

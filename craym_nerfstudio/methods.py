@@ -39,14 +39,11 @@ def _device() -> str:
     return "cpu"
 
 
-def _optimizers(steps: int, warmup: int, field_lr: float) -> dict:
+def _optimizers(steps: int, warmup: int) -> dict:
     """Rates of the paper: AdamW 0.01 for the field, 0.001 for the variance; no weight decay pulls on the poses."""
     decay = WarmupDecaySchedulerConfig(warmup_steps=warmup, final_ratio=0.1, max_steps=steps)
     return {
-        "fields": {
-            "optimizer": AdamWConfig(lr=field_lr),
-            "scheduler": decay,
-        },
+        "fields": {"optimizer": AdamWConfig(lr=1e-2), "scheduler": decay},
         "variance": {"optimizer": AdamOptimizerConfig(lr=1e-3), "scheduler": deepcopy(decay)},
         "camera_opt": {
             "optimizer": AdamOptimizerConfig(lr=3e-3, eps=1e-15, weight_decay=0.0),
@@ -55,69 +52,59 @@ def _optimizers(steps: int, warmup: int, field_lr: float) -> dict:
     }
 
 
-_full = TrainerConfig(
-    _target=CraymTrainer,
-    method_name="craym",
-    steps_per_eval_batch=1_000_000,
-    steps_per_eval_image=2000,
-    steps_per_eval_all_images=1_000_000,
-    steps_per_save=1000,
-    max_num_iterations=20000,
-    machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
-    mixed_precision=_device() == "cuda",
-    pipeline=CraymPipelineConfig(
-        datamanager=CraymDataManagerConfig(dataparser=CraymDataParserConfig()),
-        model=CraymModelConfig(),
-    ),
-    optimizers=_optimizers(20000, 500, 1e-2),
-    viewer=ViewerConfig(num_rays_per_chunk=8192),
-    vis="viewer+tensorboard",
+def _trainer(name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, steps_per_save: int) -> TrainerConfig:
+    """What both methods share: the trainer, the device, and how rarely the host evaluates."""
+    return TrainerConfig(
+        _target=CraymTrainer,
+        method_name=name,
+        steps_per_eval_batch=1_000_000,
+        steps_per_eval_image=2000,
+        steps_per_eval_all_images=1_000_000,
+        steps_per_save=steps_per_save,
+        max_num_iterations=steps,
+        machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
+        mixed_precision=_device() == "cuda",
+        pipeline=pipeline,
+        optimizers=_optimizers(steps, warmup),
+        viewer=ViewerConfig(num_rays_per_chunk=8192),
+        vis="viewer+tensorboard",
+    )
+
+
+_full = CraymPipelineConfig(
+    datamanager=CraymDataManagerConfig(dataparser=CraymDataParserConfig()),
+    model=CraymModelConfig(),
 )
-
-LITE_STEPS = 6000
-
-_lite = TrainerConfig(
-    _target=CraymTrainer,
-    method_name="craym-lite",
-    steps_per_eval_batch=1_000_000,
-    steps_per_eval_image=2000,
-    steps_per_eval_all_images=1_000_000,
-    steps_per_save=500,
-    max_num_iterations=LITE_STEPS,
-    machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
-    mixed_precision=_device() == "cuda",
-    pipeline=CraymPipelineConfig(
-        datamanager=CraymDataManagerConfig(
-            dataparser=CraymDataParserConfig(max_image_size_px=400),
-            train_num_rays_per_batch=640,
-            num_patches=1,
-            num_key_pairs=12,
-            num_aux_rays=4,
-        ),
-        model=CraymModelConfig(
-            camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1500),
-            sdf_field=SDFFieldConfig(
-                num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1
-            ),
-            color_hidden_layers=2,
-            point_alignment_steps=(2000, 3000),
-            steps_per_level=200,
-            epipolar_anneal_steps=2000,
-            cosine_anneal_steps=1000,
-            surface_interval_steps=3000,
-            grid_refresh_steps=64,
-            fine_samples=24,
-        ),
-        test_pose_rays=256,
+_lite = CraymPipelineConfig(
+    datamanager=CraymDataManagerConfig(
+        dataparser=CraymDataParserConfig(max_image_size_px=400),
+        train_num_rays_per_batch=640,
+        num_patches=1,
+        num_key_pairs=12,
+        num_aux_rays=4,
     ),
-    optimizers=_optimizers(LITE_STEPS, 100, 1e-2),
-    viewer=ViewerConfig(num_rays_per_chunk=8192),
-    vis="viewer+tensorboard",
+    model=CraymModelConfig(
+        camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1500),
+        sdf_field=SDFFieldConfig(
+            num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1
+        ),
+        color_hidden_layers=2,
+        point_alignment_steps=(2000, 3000),
+        steps_per_level=200,
+        epipolar_anneal_steps=2000,
+        cosine_anneal_steps=1000,
+        surface_interval_steps=3000,
+        grid_refresh_steps=64,
+        fine_samples=24,
+    ),
+    test_pose_rays=256,
 )
 
 craym = MethodSpecification(
-    config=_full, description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays."
+    config=_trainer("craym", _full, steps=20000, warmup=500, steps_per_save=1000),
+    description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(
-    config=_lite, description="CRAYM sized for a laptop without GPU: 2 cores, under 4 GiB of memory."
+    config=_trainer("craym-lite", _lite, steps=6000, warmup=100, steps_per_save=500),
+    description="CRAYM sized for a laptop without GPU: 2 cores, under 4 GiB of memory.",
 )
