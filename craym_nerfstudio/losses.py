@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
 
 RobustKernel = Literal["geman-mcclure", "huber"]
 
@@ -26,7 +26,9 @@ def epipolar_residuals_px(
 
     Depth drops out, and so do the world's frame and scale: only relative poses are constrained.
     """
-    return sampson_distance(essential(c2w_i, c2w_j), bearings_i, bearings_j) * focal_px
+    views = ((c2w_i, bearings_i), (c2w_j, bearings_j))
+    directions = ((c2w[..., :3] * bearings[..., None, :]).sum(-1) for c2w, bearings in views)
+    return sampson_distance_of_rays(c2w_i[..., 3] - c2w_j[..., 3], *directions) * focal_px
 
 
 def annealed_kernel_scale_px(

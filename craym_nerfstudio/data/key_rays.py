@@ -71,9 +71,8 @@ class KeyRaySource:
         return self._gather(self._draw(count, generator))
 
     def _gather(self, index: Tensor) -> MatchedPairs:
-        return MatchedPairs(
-            self.cameras[index], self.bearings[index], self.confidence[index], self.focal_px[index]
-        )
+        parts = (self.cameras, self.bearings, self.confidence, self.focal_px)
+        return MatchedPairs(*(part.index_select(0, index) for part in parts))
 
     def key_pixels(self, count: int, aux: int, generator: torch.Generator) -> KeyPixels:
         """Pixels of `count` matched pairs of key rays, each with `aux` auxiliary rays scattered around it."""

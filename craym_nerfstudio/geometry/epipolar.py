@@ -70,6 +70,20 @@ def sampson_distance(
     return residual.abs() / _guarded(squared_i + squared_j).sqrt()
 
 
+def sampson_distance_of_rays(
+    baseline: Float[Tensor, "*b 3"], directions_i: Float[Tensor, "*b 3"], directions_j: Float[Tensor, "*b 3"]
+) -> Float[Tensor, "*b"]:
+    """`sampson_distance` of two rays of the world: unit directions, and the vector between their origins.
+
+    The same number without essential matrices, a third of the operations where every match has poses of its own.
+    """
+    normal = torch.linalg.cross(baseline, directions_i, dim=-1)
+    residual = (directions_j * normal).sum(-1)
+    squared = normal.square().sum(-1) + torch.linalg.cross(baseline, directions_j, dim=-1).square().sum(-1)
+    # Of both normals only what is tangent to the other ray's sphere of directions counts (Pythagoras).
+    return residual.abs() / _guarded(squared - 2.0 * residual.square()).sqrt()
+
+
 def symmetric_epipolar_distance(
     essential_ij: Float[Tensor, "*b 3 3"], bearings_i: Float[Tensor, "*b 3"], bearings_j: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:

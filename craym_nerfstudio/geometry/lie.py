@@ -5,6 +5,10 @@ come from Taylor series in the squared angle, because ``sin(x) / x`` evaluated w
 infinite gradients into the poses at the first step.
 """
 
+import functools
+import math
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -20,13 +24,21 @@ def skew(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
 
 
-def _exp_coefficients(squared_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+@lru_cache(maxsize=8)
+def _series(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "terms 3"]:
+    """Taylor coefficients of ``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` in powers of ``x^2``."""
+    terms = [[(-1) ** k / math.factorial(2 * k + j) for j in (1, 2, 3)] for k in range(6)]
+    return torch.tensor(terms, dtype=dtype, device=device)
+
+
+def _exp_coefficients(squared_angle: Float[Tensor, "*b 1 1"]) -> tuple[Tensor, Tensor, Tensor]:
     """``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` as functions of ``x^2``."""
     small = squared_angle < _SERIES_BELOW
     s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
-    sine_series = 1 - s / 6 * (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110))))
-    cosine_series = 0.5 * (1 - s / 12 * (1 - s / 30 * (1 - s / 56 * (1 - s / 90 * (1 - s / 132)))))
-    cubic_series = (1 - s / 20 * (1 - s / 42 * (1 - s / 72 * (1 - s / 110 * (1 - s / 156))))) / 6
+    *rest, last = _series(squared_angle.dtype, squared_angle.device)
+    # Horner's scheme, the three of them side by side.
+    value = functools.reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
+    sine_series, cosine_series, cubic_series = value.split(1, dim=-1)
     # The branch that is not taken must be finite too, or its NaN gradient leaks through `where`.
     x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
     x = x2.sqrt()

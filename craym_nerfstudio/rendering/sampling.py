@@ -1,11 +1,19 @@
 """Where to sample a ray: sphere bounds, a cached grid of signed distances, and importance sampling from it."""
 
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+
+from craym_nerfstudio.fields.encoding.threads import run_parallel
+from craym_nerfstudio.fields.kernels import load_kernels, numba_is_there
+
+_RAYS_PER_TASK = 64
 
 
 @dataclass
@@ -120,6 +128,23 @@ def sample_rays(
     """
     # A logistic density of this sharpness ends at 6 of its widths.
     sharpness = inv_s.clamp(max=6.0 / interval)
+    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and numba_is_there()
+    place = _place_by_kernel if on_cpu else _place
+    return place(grid, origins, directions, coarse, fine, sharpness, interval / 3.0, keep_below, jitter)
+
+
+def _place(
+    grid: DistanceGrid,
+    origins: Tensor,
+    directions: Tensor,
+    coarse: int,
+    fine: int,
+    sharpness: Tensor,
+    doubt: float,
+    keep_below: float,
+    jitter: Tensor | None,
+) -> RaySamples:
+    """`sample_rays` as operations on tensors, on any device: what the kernel is tested against."""
     near, far, meets = sphere_bounds(origins, directions)
     rays, device = origins.shape[0], origins.device
     bins = torch.linspace(0.0, 1.0, coarse + 1, device=device)
@@ -132,9 +157,36 @@ def sample_rays(
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
     # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
     steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
-    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, interval / 3.0)
-    active = meets[:, None] & (expected > keep_below)
-    return RaySamples(middles, steps, active)
+    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, doubt)
+    return RaySamples(middles, steps, meets[:, None] & (expected > keep_below))
+
+
+def _place_by_kernel(
+    grid: DistanceGrid,
+    origins: Tensor,
+    directions: Tensor,
+    coarse: int,
+    fine: int,
+    sharpness: Tensor,
+    doubt: float,
+    keep_below: float,
+    jitter: Tensor | None,
+) -> RaySamples:
+    """`sample_rays` in one pass on all cores of a CPU."""
+    native = load_kernels("craym_nerfstudio.rendering.sampling_kernel", "sample", "Ray sampling")
+    rays, (near, far, meets) = len(origins), sphere_bounds(origins, directions)
+    shift = torch.full((rays,), 0.5) if jitter is None else jitter[:, 0]
+    samples = RaySamples(
+        torch.empty(rays, fine), torch.empty(rays, fine), torch.empty(rays, fine, dtype=torch.bool)
+    )
+    inputs = (grid.values[0, 0], origins, directions, near, far, meets, shift)
+    given = [tensor.contiguous().numpy() for tensor in inputs]
+    limits = [np.float32(number) for number in (float(sharpness), doubt, keep_below)]
+    out = [tensor.numpy() for tensor in (samples.middles, samples.steps, samples.active)]
+    parts = max(1, min(4 * torch.get_num_threads(), rays // _RAYS_PER_TASK))
+    bounds = [rays * part // parts for part in range(parts + 1)]
+    run_parallel([partial(native.sample, *pair, *given, *limits, coarse, *out) for pair in pairwise(bounds)])
+    return samples
 
 
 def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Float[Tensor, "rays bins"]:

@@ -124,7 +124,10 @@ def test_cells_have_names_of_their_own(table: str, size: str) -> None:
 
 def test_pose_cells_cover_the_grid_and_begin_with_barf() -> None:
     found = cells("poses", "cpu")
-    assert {(c.scene, c.method) for c in found} >= {(scene, m) for scene in SCENES for m in ("craym", "nerfacto")}
+    assert {(c.scene, c.method) for c in found} >= {(scene, m) for scene in SCENES for m in ("craym", "photometric")}
+    on_a_gpu = {(c.scene, c.noise) for c in cells("poses", "paper") if c.method == "nerfacto"}
+    assert on_a_gpu >= {(scene, noise) for scene in SCENES for noise in NOISES if noise != "colmap"}
+    assert {(c.scene, c.noise) for c in found if c.method == "nerfacto"} == {(scene, "barf") for scene in SCENES[:2]}
     assert {c.noise for c in found} == {*NOISES, "any"}
     first = [c for c in found if c.method == "craym"][: len(SCENES)]
     assert [(c.scene, c.noise, c.seed) for c in first] == [(scene, "barf", 0) for scene in SCENES]

@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 import craym_nerfstudio
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding import (
     GridSpec,
     HashEncoding,
     choose_backend,
-    cpu_backend,
     interface,
     tcnn_backend,
 )
@@ -115,13 +115,13 @@ def test_without_a_writable_cache(tmp_path: Path) -> None:
 
 def test_the_fallback_cache_of_somebody_else_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    own = cpu_backend.fallback_cache()
-    assert cpu_backend.fallback_cache() == own and own.stat().st_mode & 0o777 == 0o700
+    own = kernels.fallback_cache()
+    assert kernels.fallback_cache() == own and own.stat().st_mode & 0o777 == 0o700
     own.chmod(0o777)
-    assert cpu_backend.fallback_cache() != own
+    assert kernels.fallback_cache() != own
     own.rmdir()
     own.symlink_to(tmp_path)
-    assert cpu_backend.fallback_cache() != own
+    assert kernels.fallback_cache() != own
 
 
 def _encode_in_child(queue: multiprocessing.Queue, encoding: HashEncoding, x: Tensor) -> None:

@@ -1,7 +1,9 @@
 """The distance network: its written-out gradient against autograd, its initial sphere."""
 
+import pytest
 import torch
 
+from craym_nerfstudio.fields import chunks
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
 
@@ -16,26 +18,56 @@ def inputs(count: int = 20) -> torch.Tensor:
     return torch.randn((count, 7), generator=torch.Generator().manual_seed(1), dtype=torch.float64).requires_grad_()
 
 
+def plain(mlp: DistanceMLP, x: torch.Tensor) -> torch.Tensor:
+    """The network as torch would have it."""
+    for layer in mlp.hidden:
+        x = torch.nn.functional.softplus(layer(x), 100.0)
+    return mlp.output(x)
+
+
 def test_written_out_gradient_equals_autograd() -> None:
     for layers in (1, 2, 3):
         mlp, x = network(layers), inputs()
         outputs, gradient = mlp.with_gradient(x)
         torch.testing.assert_close(outputs, mlp(x), rtol=0, atol=0)
+        torch.testing.assert_close(outputs, plain(mlp, x), rtol=0, atol=1e-9)
         # torch's softplus turns linear where its slope is within 2e-9 of 1.
-        torch.testing.assert_close(gradient, torch.autograd.grad(mlp(x)[:, 0].sum(), x)[0], rtol=0, atol=1e-8)
+        torch.testing.assert_close(gradient, torch.autograd.grad(plain(mlp, x)[:, 0].sum(), x)[0], rtol=0, atol=1e-8)
 
 
 def test_second_derivatives_equal_double_backward() -> None:
     """The eikonal loss differentiates the gradient by the weights and by the inputs."""
     mlp, x = network(), inputs()
     _, gradient = mlp.with_gradient(x)
-    (automatic,) = torch.autograd.grad(mlp(x)[:, 0].sum(), x, create_graph=True)
+    (automatic,) = torch.autograd.grad(plain(mlp, x)[:, 0].sum(), x, create_graph=True)
     # The last layer's bias has no part in the gradient.
     wanted = [x, *(parameter for name, parameter in mlp.named_parameters() if name != "output.bias")]
     ours = torch.autograd.grad(gradient.square().sum(), wanted)
     theirs = torch.autograd.grad(automatic.square().sum(), wanted)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-7)
+
+
+@pytest.mark.parametrize(("layers", "threads"), [(1, 1), (2, 2)])
+def test_all_derivatives_at_once_on_many_points(monkeypatch: pytest.MonkeyPatch, layers: int, threads: int) -> None:
+    """A loss on outputs and gradient together, in several chunks on one and on two threads."""
+    monkeypatch.setattr(chunks, "CHUNK", 7)
+    mlp, x, before = network(layers), inputs(50), torch.get_num_threads()
+
+    def loss(outputs: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+        return (outputs * torch.arange(4)).square().sum() + (gradient.norm(dim=-1) - 1.0).square().sum()
+
+    value = plain(mlp, x)
+    (automatic,) = torch.autograd.grad(value[:, 0].sum(), x, create_graph=True)
+    wanted = [x, *mlp.parameters()]
+    theirs = torch.autograd.grad(loss(value, automatic), wanted)
+    torch.set_num_threads(threads)
+    try:
+        ours = torch.autograd.grad(loss(*mlp.with_gradient(x)), wanted)
+    finally:
+        torch.set_num_threads(before)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
 
 
 def test_gradient_passes_gradcheck() -> None:

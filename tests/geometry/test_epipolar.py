@@ -12,10 +12,11 @@ from craym_nerfstudio.geometry.epipolar import (
     flip_pose_axes,
     relative_pose,
     sampson_distance,
+    sampson_distance_of_rays,
     symmetric_epipolar_distance,
 )
-from craym_nerfstudio.geometry.lie import se3_exp, so3_exp
-from craym_nerfstudio.geometry.rays import transform_points
+from craym_nerfstudio.geometry.lie import compose, se3_exp, so3_exp
+from craym_nerfstudio.geometry.rays import transform_directions, transform_points
 from tests.dome import make_dome
 
 DISTANCES = [sampson_distance, symmetric_epipolar_distance]
@@ -115,3 +116,26 @@ def test_float32_agrees_with_float64() -> None:
     bearings = dome.bearings.float()
     single = sampson_distance(essential(*pair_poses(dome, noisy.float())), bearings[:, 0], bearings[:, 1])
     torch.testing.assert_close(single.double(), exact, rtol=1e-4, atol=1e-6)
+
+
+def test_rays_of_the_world_have_the_distance_of_their_essential_matrix() -> None:
+    """Also with wrong poses; gradients by the poses too, and finite where two cameras share their centre."""
+    dome = make_dome()
+    generator = torch.Generator().manual_seed(5)
+    noise = 0.1 * torch.randn((len(dome.c2w), 6), generator=generator, dtype=dome.c2w.dtype)
+    noise.requires_grad_()
+    by_noise = []
+    for kind in ("rays", "matrices"):
+        first, second = pair_poses(dome, compose(dome.c2w, se3_exp(noise)))
+        if kind == "rays":
+            directions = [transform_directions(c2w, dome.bearings[:, k]) for k, c2w in enumerate((first, second))]
+            distance = sampson_distance_of_rays(first[..., 3] - second[..., 3], *directions)
+        else:
+            distance = sampson_distance(essential(first, second), dome.bearings[:, 0], dome.bearings[:, 1])
+        by_noise.append((distance, torch.autograd.grad(distance.square().sum(), noise)[0]))
+    for ours, theirs in zip(*by_noise, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
+    same = torch.zeros((1, 3), dtype=torch.float64, requires_grad=True)
+    directions = [bearings[:1] for bearings in dome.bearings.unbind(1)]
+    sampson_distance_of_rays(same, *directions).sum().backward()
+    assert same.grad is not None and same.grad.isfinite().all()

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from craym_nerfstudio.rendering import sampling
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
     RaySamples,
@@ -179,3 +180,22 @@ def test_the_last_rays_that_the_budget_affords_are_rendered() -> None:
     assert within_budget(active, 6).tolist() == [False, False, False, True, True]
     assert within_budget(active, 0).tolist() == [False] * 5
     assert within_budget(active, 10).all()
+
+
+@pytest.mark.parametrize("inv_s", [20.0, 400.0])
+@pytest.mark.parametrize("interval", [0.5, 0.08])
+def test_kernel_places_sections_as_tensor_operations_do(inv_s: float, interval: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    origins = torch.nn.functional.normalize(torch.randn((300, 3), generator=generator), dim=-1) * 2.0
+    aims = 0.7 * torch.randn((300, 3), generator=generator)
+    rays = (origins, torch.nn.functional.normalize(aims - origins, dim=-1))
+    jitter = torch.rand((300, 1), generator=generator)
+    sharpness = torch.tensor(inv_s).clamp(max=6.0 / interval)
+    settings = (filled_grid(), *rays, 64, 24, sharpness, interval / 3.0, 1e-3, jitter)
+    ours, theirs = sampling._place_by_kernel(*settings), sampling._place(*settings)
+    meets = sphere_bounds(*rays)[2]
+    assert 0.3 < meets.float().mean() < 1.0
+    assert (ours.active == theirs.active).float().mean() > 0.999
+    assert not ours.active[~meets].any()
+    torch.testing.assert_close(ours.middles[meets], theirs.middles[meets], rtol=0, atol=2e-4)
+    torch.testing.assert_close(ours.steps[meets], theirs.steps[meets], rtol=0, atol=2e-4)

@@ -1,64 +1,29 @@
 """Backend for CPUs: numba kernels on all cores; nothing to compile by hand, machine code cached on disk."""
 
-import importlib
-import os
-import stat
-import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache, partial
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor
 
+from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
 from craym_nerfstudio.fields.encoding.grid import GridSpec
 from craym_nerfstudio.fields.encoding.threads import run_parallel
 
-KERNEL_MODULE = "craym_nerfstudio.fields.encoding.cpu_kernels"
 MIN_POINTS_PER_TASK = 2048
 CACHE_BYTES = 2**22
 EMPTY_2, EMPTY_4 = np.empty((0, 0), np.float32), np.empty((0, 0, 0, 0), np.float32)
 BlockJacobian = Float[Tensor, "blocks feat 3 points"]
 
 
-@lru_cache(maxsize=1)
 def load_kernels() -> ModuleType:
-    """Import the numba kernels, saying so when they are about to be compiled for the first time."""
-    try:
-        module = importlib.import_module(KERNEL_MODULE)
-    except RuntimeError:  # numba finds neither the package nor the home directory writable
-        import numba
-
-        numba.config.CACHE_DIR = str(fallback_cache())  # type: ignore[attr-defined]
-        module = importlib.import_module(KERNEL_MODULE)
-    source, cache = Path(str(module.__file__)), Path(module.forward.stats.cache_path)
-    newest = max((entry.stat().st_mtime for entry in cache.glob("cpu_kernels.*.nbi")), default=0.0)
-    if newest < source.stat().st_mtime:
-        Console().print(f"Hash grid: compiling the CPU kernels, once (some seconds); kept in {cache}", soft_wrap=True)
-    return module
-
-
-def fallback_cache() -> Path:
-    """Where machine code is kept when neither the package nor the home directory can be written.
-
-    The same folder for every run of this user; a new one where that name is taken by somebody else, whose machine code
-    must not run here.
-    """
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    path = Path(tempfile.gettempdir()) / f"craym_numba_{user}"
-    with suppress(FileExistsError):
-        path.mkdir(mode=0o700)
-    status = path.lstat()
-    if stat.S_ISDIR(status.st_mode) and status.st_uid == user and not status.st_mode & 0o022:
-        return path
-    return Path(tempfile.mkdtemp(prefix="craym_numba_"))
+    """The numba kernels of the hash grid."""
+    return kernels.load_kernels("craym_nerfstudio.fields.encoding.cpu_kernels", "forward", "Hash grid")
 
 
 def _ranges(n: int, parts: int) -> list[tuple[int, int]]:
@@ -103,6 +68,17 @@ def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list
     return [sorted(group) for group in groups]
 
 
+def _gradient_tables(
+    parts: int, table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
+) -> Float[Tensor, "parts entries f"]:
+    """Gradients by the table, zero on masked levels; the kernel fills the others, which it clears just before."""
+    tables = torch.empty(parts, *table.shape)
+    for offset, size, weight in zip(spec.offsets[:-1], spec.sizes, weights, strict=True):
+        if weight == 0:
+            tables[:, offset : offset + size] = 0.0
+    return tables
+
+
 def _parts_per_level(spec: GridSpec, n_points: int, n_levels: int, spare: int) -> int:
     """Parts of the points with a gradient table each, for spare threads: no more than pay for adding the tables."""
     return max(1, min(spare, 8 * n_points * n_levels // spec.n_entries))
@@ -115,14 +91,14 @@ class CpuKernels:
         self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], BlockJacobian | None]:
         """See ``fused.Kernels``."""
-        kernels, levels = load_kernels(), _levels(spec, weights)
+        native, levels = load_kernels(), _levels(spec, weights)
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
-        block = kernels.BLOCK
+        block = native.BLOCK
         features = allocate(len(x), spec.n_features)
         jacobians = allocate(-(-len(x) // block), spec.n_features, 3, block) if jacobian else None
         settings = (*levels, spec.smooth, _span(spec), (0,) * spec.features_per_level)
         given, out = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), (features.numpy(), _array(jacobians, EMPTY_4))
-        _over_points(kernels.forward, len(x), *given, *settings, *out)
+        _over_points(native.forward, len(x), *given, *settings, *out)
         return features, jacobians
 
     def backward(
@@ -136,10 +112,10 @@ class CpuKernels:
         wants_table: bool,
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        kernels, levels = load_kernels(), _levels(spec, weights)
+        native, levels = load_kernels(), _levels(spec, weights)
         groups = level_groups(spec, weights, 2 * torch.get_num_threads())  # no thread waits long for another
         parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), torch.get_num_threads() // len(groups)))
-        grad_tables = torch.zeros(len(parts), *table.shape) if wants_table else None
+        grad_tables = _gradient_tables(len(parts), table, spec, weights) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
         pulled = None if upstream.pulled is None else upstream.pulled.t()
         given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_4)]
@@ -150,7 +126,7 @@ class CpuKernels:
             by_x = _array(None if grad_xs is None else grad_xs[g], EMPTY_2)
             for i, bounds in enumerate(parts):
                 by_table = _array(None if grad_tables is None else grad_tables[i], EMPTY_2)
-                tasks.append(partial(kernels.backward, *bounds, *inputs, *settings, *given, by_table, by_x))
+                tasks.append(partial(native.backward, *bounds, *inputs, *settings, *given, by_table, by_x))
         run_parallel(tasks)
         return None if grad_xs is None else grad_xs.sum(0).t(), _merge(grad_tables)
 

@@ -236,13 +236,17 @@ def backward(
     first, last, x, table, scales, integers, weights, smooth, span, lanes,
     grad_features, grad_jacobian, direction, grad_pulled, grad_table, grad_x,
 ):  # fmt: skip
-    """Add the gradients of points [3, first:last] on some levels to ``grad_table`` [entries, F] and ``grad_x`` [3, n].
+    """Gradients of points [3, first:last] on some levels: written to these levels of ``grad_table`` [entries, F], added
+    to ``grad_x`` [3, n].
 
     The gradient by the Jacobian is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
     product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     upstream, by_x = np.empty((len(lanes), 4 * BLOCK), np.float32), np.empty(3 * BLOCK, np.float32)
+    if grad_table.shape[0] > 0:
+        for k in range(scales.shape[0]):
+            grad_table[integers[k, 1] : integers[k, 1] + integers[k, 2]] = ZERO
     for low in range(first, last, span):
         high = min(low + span, last)
         for k in range(scales.shape[0]):
