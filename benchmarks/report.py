@@ -77,7 +77,9 @@ def entry(records: list[dict | None], name: str, digits: int = 2) -> str:
     values = finished(records, name)
     if not values:
         there = [record for record in records if record is not None]
-        return NOT_RUN if not there else FAILED if all(r["status"] == "failed" for r in there) else NOTHING
+        if records and not there:
+            return NOT_RUN
+        return FAILED if there and all(record["status"] == "failed" for record in there) else NOTHING
     mean, spread = mean_and_spread(values)
     text = f"{mean:.{digits}f}" + ("" if spread is None else f" ± {spread:.{digits}f}")
     return text if len(values) == len(records) else f"{text} ({len(values)} of {len(records)})"

@@ -177,16 +177,16 @@ def _differentiate(
                 # sigmoid' = beta s (1 - s)
                 curvature[k] = (by_product.sub_(by)).mul_(slope).mul_(upstream * _BETA)
             sums.weights[-1][0] += by.sum(0)
-        by = None
+        onward: Tensor | None = None
         if by_outputs is not None:
-            by = torch.mm(by_outputs[rows], last)
+            onward = torch.mm(by_outputs[rows], last)
             sums.weights[-1].addmm_(by_outputs[rows].t(), trace.values[-1][rows])
             sums.biases[-1] += by_outputs[rows].sum(0)
         for k in range(layers.hidden - 1, -1, -1):
             bend = curvature[k]
-            if by is not None:
-                by *= trace.slopes[k][rows]
-            before = bend if by is None else by if bend is None else by.add_(bend)
+            if onward is not None:
+                onward *= trace.slopes[k][rows]
+            before = bend if onward is None else onward if bend is None else onward.add_(bend)
             assert before is not None
             sums.weights[k].addmm_(before.t(), inputs[rows] if k == 0 else trace.values[k - 1][rows])
             sums.biases[k] += before.sum(0)
