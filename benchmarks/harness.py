@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from pathlib import Path
 
@@ -50,10 +50,12 @@ class Run:
 
     def advance(self, steps: int = 1) -> float:
         """Take steps as the host's trainer does; returns their seconds."""
+        ours = isinstance(self.pipeline, CraymPipeline)
         start = self._now()
-        for _ in range(steps):
-            self._one_step()
-            self.step += 1
+        with self.pipeline.own_threads() if ours else nullcontext():
+            for _ in range(steps):
+                self._one_step()
+                self.step += 1
         spent = self._now() - start
         self.seconds += spent
         return spent

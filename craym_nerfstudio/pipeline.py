@@ -1,6 +1,7 @@
 """The pipeline: hands the start poses to the model, aligns frames for evaluation, reports pose errors."""
 
 import statistics
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from torchvision.utils import save_image
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.evaluation.images import refine_camera, with_pose
 from craym_nerfstudio.evaluation.summary import report_training
+from craym_nerfstudio.fields.encoding import choose_backend
+from craym_nerfstudio.fields.encoding.threads import reserved_threads
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.poses.stage_zero import Intrinsics, StageZero
@@ -71,6 +74,11 @@ class CraymPipeline(VanillaPipeline):
         model = self.model
         assert isinstance(model, CraymModel)
         return model
+
+    def own_threads(self) -> AbstractContextManager:
+        """How a training step shares the cores of a CPU: with the hash grid's kernels, they get all threads."""
+        backend, _ = choose_backend(self.device, self.craym_model.config.sdf_field.encoding)
+        return reserved_threads() if backend == "cpu" else nullcontext()
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; outside of training the data set then carries the refined poses.

@@ -10,6 +10,7 @@ from nerfstudio.utils.decorators import check_main_thread
 from nerfstudio.utils.rich_utils import CONSOLE
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.pipeline import CraymPipeline
 
 _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
@@ -17,6 +18,7 @@ _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 class CraymTrainer(Trainer):
     """Writes checkpoints atomically, and one more when training is interrupted."""
 
+    pipeline: CraymPipeline
     last_taken: int | None = None
     """The last step whose update is part of the parameters; None before this process has taken one."""
 
@@ -29,7 +31,8 @@ class CraymTrainer(Trainer):
     def train(self) -> None:
         """Train; an interrupt keeps what was learned."""
         try:
-            super().train()
+            with self.pipeline.own_threads():
+                super().train()
         except KeyboardInterrupt:
             # After the last step the host keeps the viewer open until Ctrl-C; before the first there is nothing to
             # keep, and a checkpoint of step 0 would replace the one that this run resumed from.

@@ -1,6 +1,7 @@
 """Checkpoints on small stand-ins: atomic, safe to load, kept when writing fails or training is interrupted."""
 
 import errno
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:
     optimizer = torch.optim.Adam(layer.parameters())
     trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest)  # type: ignore[assignment]
     trainer.base_dir, trainer.checkpoint_dir = folder, folder / "nerfstudio_models"
+    layer.own_threads = nullcontext  # type: ignore[assignment]
     trainer.pipeline = layer  # type: ignore[assignment]
     schedulers = {"fields": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)}
     trainer.optimizers = SimpleNamespace(optimizers={"fields": optimizer}, schedulers=schedulers)  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from craym_nerfstudio.fields.encoding.threads import run_parallel
+from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
 
 CHUNK = 2048
 """Points done at a time on a CPU."""
@@ -20,7 +20,7 @@ CHUNK = 2048
 def over_ranges(points: Tensor, work: Callable[[int, slice], None]) -> None:
     """Call ``work(number, range)`` for ranges that make up all points: one per thread on a CPU, else a single one."""
     n = len(points)
-    count = max(1, min(torch.get_num_threads(), n // CHUNK)) if points.device.type == "cpu" else 1
+    count = max(1, min(thread_count(), n // CHUNK)) if points.device.type == "cpu" else 1
     bounds = [n * k // count for k in range(count + 1)]
     # Gradients are a thread's own affair: helpers would record what the calling thread does not.
     run_parallel([partial(torch.no_grad()(work), k, slice(*pair)) for k, pair in enumerate(itertools.pairwise(bounds))])

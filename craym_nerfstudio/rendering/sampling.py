@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from craym_nerfstudio.fields.encoding.threads import run_parallel
+from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
 from craym_nerfstudio.fields.kernels import load_kernels, numba_is_there
 
 _RAYS_PER_TASK = 64
@@ -183,7 +183,7 @@ def _place_by_kernel(
     given = [tensor.contiguous().numpy() for tensor in inputs]
     limits = [np.float32(number) for number in (float(sharpness), doubt, keep_below)]
     out = [tensor.numpy() for tensor in (samples.middles, samples.steps, samples.active)]
-    parts = max(1, min(4 * torch.get_num_threads(), rays // _RAYS_PER_TASK))
+    parts = max(1, min(4 * thread_count(), rays // _RAYS_PER_TASK))
     bounds = [rays * part // parts for part in range(parts + 1)]
     run_parallel([partial(native.sample, *pair, *given, *limits, coarse, *out) for pair in pairwise(bounds)])
     return samples

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from craym_nerfstudio.fields import chunks
 from craym_nerfstudio.fields.background import BackgroundField, contract
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
@@ -79,6 +80,28 @@ def test_colours_lie_in_the_unit_interval() -> None:
     colors = ColorField(5, 8, 2)(torch.randn(72, 5) * 10, spherical_harmonics(normal), normal)
     assert colors.shape == (72, 3)
     assert ((colors >= 0) & (colors <= 1)).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_chunked_texture_net_equals_its_layers(monkeypatch: pytest.MonkeyPatch, threads: int) -> None:
+    """Colours, and gradients by inputs and parameters, in chunks that do not divide the number of points."""
+    monkeypatch.setattr(chunks, "CHUNK", 9)
+    torch.manual_seed(0)
+    field, before = ColorField(5, 8, 2).double(), torch.get_num_threads()
+    parts = [torch.randn((50, size), dtype=torch.float64, requires_grad=True) for size in (5, 16, 3)]
+    upstream, wanted = torch.randn((50, 3), dtype=torch.float64), [*parts, *field.parameters()]
+    plain = field.net(torch.cat(parts, dim=-1))
+    theirs = torch.autograd.grad(plain, wanted, upstream)
+    torch.set_num_threads(threads)
+    try:
+        colors = field(*parts)
+        ours = torch.autograd.grad(colors, wanted, upstream)
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(colors, plain)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
 
 
 def test_contraction() -> None:

@@ -49,3 +49,14 @@ def test_an_error_reaches_the_caller_and_the_next_call_works() -> None:
     done: list[int] = []
     threads.run_parallel([lambda: done.append(1)] * 4)
     assert done == [1] * 4
+
+
+def test_kernels_keep_all_threads_while_torch_has_one() -> None:
+    with threads.reserved_threads():
+        assert (threads.thread_count(), torch.get_num_threads()) == (2, 1)
+        barrier = threading.Barrier(2, timeout=10)
+        threads.run_parallel([barrier.wait, barrier.wait])
+    assert (threads.thread_count(), torch.get_num_threads()) == (2, 2)
+    with pytest.raises(ValueError), threads.reserved_threads():
+        raise ValueError
+    assert (threads.thread_count(), torch.get_num_threads()) == (2, 2)

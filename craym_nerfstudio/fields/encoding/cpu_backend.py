@@ -13,7 +13,7 @@ from torch import Tensor
 from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
 from craym_nerfstudio.fields.encoding.grid import GridSpec
-from craym_nerfstudio.fields.encoding.threads import run_parallel
+from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
 
 MIN_POINTS_PER_TASK = 2048
 CACHE_BYTES = 2**22
@@ -34,7 +34,7 @@ def _ranges(n: int, parts: int) -> list[tuple[int, int]]:
 
 def _over_points(kernel: Callable[..., None], n: int, *arguments: object) -> None:
     """Run a kernel whose first arguments are a range of points on all threads, in more parts than threads."""
-    run_parallel([partial(kernel, *bounds, *arguments) for bounds in _ranges(n, 4 * torch.get_num_threads())])
+    run_parallel([partial(kernel, *bounds, *arguments) for bounds in _ranges(n, 4 * thread_count())])
 
 
 def _array(tensor: Tensor | None, empty: np.ndarray) -> np.ndarray:
@@ -113,8 +113,8 @@ class CpuKernels:
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
         native, levels = load_kernels(), _levels(spec, weights)
-        groups = level_groups(spec, weights, 2 * torch.get_num_threads())  # no thread waits long for another
-        parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), torch.get_num_threads() // len(groups)))
+        groups = level_groups(spec, weights, 2 * thread_count())  # no thread waits long for another
+        parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), thread_count() // len(groups)))
         grad_tables = _gradient_tables(len(parts), table, spec, weights) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
         pulled = None if upstream.pulled is None else upstream.pulled.t()

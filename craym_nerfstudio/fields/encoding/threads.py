@@ -8,8 +8,9 @@ data-loader workers (``omp``) or abort when two threads call them at once (``wor
 
 import ctypes
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,11 +19,37 @@ import torch
 _LOADED_IN = os.getpid()
 """A child forked from this process has no OpenMP threads, and GNU's runtime would wait for them forever."""
 
+_reserved = 0
+"""Threads that kernels run on, within `reserved_threads`; 0 outside of it."""
+
 _Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
+def thread_count() -> int:
+    """Threads that kernels run on."""
+    return _reserved or torch.get_num_threads()
+
+
+@contextmanager
+def reserved_threads() -> Iterator[None]:
+    """Inside, kernels alone run on all of torch's threads, and the calling thread's operations of torch on one.
+
+    A training step consists of few large pieces, which are kernels or chunked, and of two thousand operations on small
+    tensors: to wake a thread for one of those takes longer than the operation.
+    """
+    global _reserved
+    threads = torch.get_num_threads()
+    _reserved = threads
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        _reserved = 0
+        torch.set_num_threads(threads)
+
+
 def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run tasks on ``torch.get_num_threads()`` threads, the calling one included; the first error is raised."""
+    """Run tasks on `thread_count` threads, the calling one included; the first error is raised."""
     remaining = iter(tasks)  # next() of a sequence iterator is atomic under the GIL
     errors: list[BaseException] = []
 
@@ -33,7 +60,7 @@ def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
         except BaseException as error:  # an OpenMP thread has nobody to raise it to
             errors.append(error)
 
-    threads = min(torch.get_num_threads(), len(tasks))
+    threads = min(thread_count(), len(tasks))
     team = torch_team() if os.getpid() == _LOADED_IN else None
     if threads < 2:
         drain()
