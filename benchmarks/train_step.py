@@ -21,7 +21,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from harness import ROOT, Run, command, machine
+from harness import ROOT, Run, command, machine, shorten
 from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
@@ -72,13 +72,17 @@ def rays_per_step(config: TrainerConfig) -> int:
     return manager.train_num_rays_per_batch + manager.num_patches * manager.patch_side_px**2 + keys
 
 
-def contestants(arguments: argparse.Namespace, native: str, device: torch.device) -> dict[str, Run]:
-    """Fresh runs of every contestant."""
+def contestants(
+    arguments: argparse.Namespace, native: str, device: torch.device, steps: dict[str, int] | None = None
+) -> dict[str, Run]:
+    """Fresh runs of every contestant, the schedules of ours shortened to `steps` where they are given."""
     configs = {native: our_config(arguments, native)}
     if native != "torch":
         configs["torch_backend"] = our_config(arguments, "torch")
     if (arguments.data / "transforms_train.json").exists():
         configs["nerfacto"] = nerfacto_config(arguments.data, rays_per_step(configs[native]))
+    for name in configs.keys() & (steps or {}).keys() - {"nerfacto"}:
+        shorten(configs[name], (steps or {})[name])
     # The host's Blender parser reads a "val" split, which not every scene has, unless it is told to test.
     modes = {name: "test" if name == "nerfacto" else "val" for name in configs}
     return {name: Run(config, device, arguments.seed, modes[name]) for name, config in configs.items()}
@@ -136,9 +140,15 @@ def peak_memory_mb(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def psnr_over_time(arguments: argparse.Namespace, native: str, device: torch.device) -> dict[str, dict]:
-    """Step and PSNR of every contestant at a third, two thirds and all of the training time."""
-    runs = contestants(arguments, native, device)
+def psnr_over_time(
+    arguments: argparse.Namespace, native: str, device: torch.device, ms_per_step: dict[str, float]
+) -> dict[str, dict]:
+    """Step and PSNR of every contestant at a third, two thirds and all of the training time.
+
+    The schedules of ours are shortened to the steps that fit into that time, as who has no more would do it.
+    """
+    fitting = {name: round(0.95 * 1000 * arguments.psnr_seconds / ms) for name, ms in ms_per_step.items()}
+    runs = contestants(arguments, native, device, fitting)
     found: dict[str, dict] = {name: {} for name in runs}
     for share in (1 / 3, 2 / 3, 1):
         goal = share * arguments.psnr_seconds
@@ -232,7 +242,7 @@ def main() -> None:
     if arguments.scaling:
         result["scaling"] = scaling(arguments, native, device)
     if arguments.psnr_seconds:
-        result["psnr_over_time"] = psnr_over_time(arguments, native, device)
+        result["psnr_over_time"] = psnr_over_time(arguments, native, device, result["ms_per_step"])
     print(json.dumps(result, indent=1))
     if arguments.output is not None:
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
