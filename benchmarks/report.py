@@ -2,7 +2,7 @@
 
     git add benchmarks/results && python -m benchmarks.report --staged
 
-Figures are means over seeds, ± the standard deviation of a seed where there are several. Cells without a result appear
+README.md gets the first table and plot, between two marks. Figures are means over seeds, ± the standard deviation of a seed where there are several. Cells without a result appear
 as `not run`, failed ones with their reason below the table. `benchmarks/notes.md` is what people have to say about the
 figures; it stands at the top of the page.
 """
@@ -161,6 +161,21 @@ def generate(folder: Path, notes: Path) -> str:
     return page(results, f"{text}\n\n{pictures}", [*SECTIONS, *OTHERS])
 
 
+MARKS = ("<!-- results: written by python -m benchmarks.report -->", "<!-- end of results -->")
+
+
+def with_results(readme: str, results: Results) -> str:
+    """README.md with the plot and the table of pose errors from `barf` noise between its marks."""
+    from benchmarks.report_tables import grid
+
+    before, rest = readme.split(MARKS[0])
+    after = rest.split(MARKS[1])[1]
+    size = results.sizes("poses")[0]
+    table = grid(results, size, "barf", ("pose_rotation_deg", "pose_translation_x100"), (3, 2))
+    plot = f"![Pose errors and PSNR from barf noise](docs/images/results_poses_barf_{size}.png)"
+    return "\n\n".join([before + MARKS[0], plot, table, MARKS[1] + after])
+
+
 def staged(target: Path) -> Path:
     """Copies the results, the notes and the page as git has them staged; returns the folder of the repository there.
 
@@ -174,7 +189,7 @@ def staged(target: Path) -> Path:
 
 
 def main() -> None:
-    """Write page and plots."""
+    """Write page, plots and the table of the README."""
     from benchmarks.report_plots import draw
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -186,6 +201,8 @@ def main() -> None:
         root = staged(Path(scratch)) if args.staged else ROOT
         results = root / "benchmarks" / "results"
         (args.docs / "results.md").write_text(generate(results, root / "benchmarks" / "notes.md"))
+        readme = ROOT / "README.md"
+        readme.write_text(with_results(readme.read_text(), Results.read(results)))
         for path in draw(Results.read(results), args.docs / "images"):
             print(path)
 

@@ -43,7 +43,8 @@ def scene_cells(size: str, scene: str, noise: str, method: str) -> list[Cell]:
     ]
 
 
-def _grid(results: Results, size: str, noise: str, names: tuple[str, ...], digits: tuple[int, ...]) -> str:
+def grid(results: Results, size: str, noise: str, names: tuple[str, ...], digits: tuple[int, ...]) -> str:
+    """Figures of the cells from one noise: a row per method, a column per scene."""
     scenes = [scene for scene in SCENES if noise in noises(scene)]
     rows = []
     for method in POSE_METHODS:
@@ -69,7 +70,7 @@ def _by_noise(
     for size in results.sizes("poses"):
         parts.append(provenance(results, "poses", size))
         for noise in NOISES:
-            parts += [f"### Noise `{noise}`, size `{size}`", _grid(results, size, noise, names, digits)]
+            parts += [f"### Noise `{noise}`, size `{size}`", grid(results, size, noise, names, digits)]
         groups = (
             (f"`{scene}`, `{noise}`", [(method, scene_cells(size, scene, noise, method)) for method in POSE_METHODS])
             for noise in NOISES

@@ -55,7 +55,7 @@ class Size:
 
 SIZES = {
     "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
-    "cpu": Size("craym-lite", 1000, 200, 0.5, 200, 5, 160),
+    "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
     "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384),
 }
 """`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200

@@ -7,7 +7,8 @@ refresh of the cached distances. The field is warmed up first, over a schedule t
 loss is on; all our contestants then start from that state. Contestants take turns, so that a busy machine disturbs all
 alike; times are medians, ratios medians of the ratios. nerfacto renders as many rays per step, with its defaults.
 
-    --psnr-seconds 180    PSNR of test views after that much training time of each, interleaved in short slices
+    --psnr-seconds 180    PSNR of test views after that much training time of each, interleaved in short slices, all
+                          with the exact poses held; schedules of ours shortened to what fits into it
     --scaling             seconds per step against rays and against active levels, with plots in docs/images/
 """
 
@@ -35,6 +36,7 @@ from craym_nerfstudio.methods import craym, craym_lite
 EVERYTHING_ON = 0.55
 """Share of the schedule after which all levels and all losses are on."""
 SLICE_S = 4.0
+PSNR_OF = ("cpu", "triton", "torch_backend", "nerfacto")
 RAYS, LEVELS = (80, 320, 640, 1280, 2560), (1, 2, 4, 6, 8)
 
 
@@ -72,20 +74,21 @@ def rays_per_step(config: TrainerConfig) -> int:
     return manager.train_num_rays_per_batch + manager.num_patches * manager.patch_side_px**2 + keys
 
 
-def contestants(
-    arguments: argparse.Namespace, native: str, device: torch.device, steps: dict[str, int] | None = None
-) -> dict[str, Run]:
-    """Fresh runs of every contestant, the schedules of ours shortened to `steps` where they are given."""
+def contestants(arguments: argparse.Namespace, native: str) -> dict[str, TrainerConfig]:
+    """Configs of every contestant."""
     configs = {native: our_config(arguments, native)}
     if native != "torch":
         configs["torch_backend"] = our_config(arguments, "torch")
     if (arguments.data / "transforms_train.json").exists():
         configs["nerfacto"] = nerfacto_config(arguments.data, rays_per_step(configs[native]))
-    for name in configs.keys() & (steps or {}).keys() - {"nerfacto"}:
-        shorten(configs[name], (steps or {})[name])
+    return configs
+
+
+def fresh_runs(configs: dict[str, TrainerConfig], device: torch.device, seed: int) -> dict[str, Run]:
+    """Runs that have taken no step yet."""
     # The host's Blender parser reads a "val" split, which not every scene has, unless it is told to test.
     modes = {name: "test" if name == "nerfacto" else "val" for name in configs}
-    return {name: Run(config, device, arguments.seed, modes[name]) for name, config in configs.items()}
+    return {name: Run(config, device, seed, modes[name]) for name, config in configs.items()}
 
 
 def warm_up(runs: dict[str, Run], native: str, steps: int) -> None:
@@ -105,7 +108,7 @@ def warm_up(runs: dict[str, Run], native: str, steps: int) -> None:
 
 def compare(arguments: argparse.Namespace, native: str, device: torch.device) -> dict:
     """Steps of all contestants in turn."""
-    runs = contestants(arguments, native, device)
+    runs = fresh_runs(contestants(arguments, native), device, arguments.seed)
     warm_up(runs, native, arguments.warm_steps)
     rounds: list[dict[str, float]] = []
     for _ in range(arguments.repeats):
@@ -143,12 +146,17 @@ def peak_memory_mb(device: torch.device) -> int:
 def psnr_over_time(
     arguments: argparse.Namespace, native: str, device: torch.device, ms_per_step: dict[str, float]
 ) -> dict[str, dict]:
-    """Step and PSNR of every contestant at a third, two thirds and all of the training time.
+    """Step and PSNR of contestants at a third, two thirds and all of the training time; nerfacto's at the end alone.
 
-    The schedules of ours are shortened to the steps that fit into that time, as who has no more would do it.
+    The schedules of ours are shortened to the steps that fit into that time, as who has no more would do it. The exact
+    poses are held (configs/poses_exact.args), as nerfacto holds them.
     """
-    fitting = {name: round(0.95 * 1000 * arguments.psnr_seconds / ms) for name, ms in ms_per_step.items()}
-    runs = contestants(arguments, native, device, fitting)
+    configs = {name: config for name, config in contestants(arguments, native).items() if name in arguments.psnr_of}
+    for name in configs.keys() - {"nerfacto"}:
+        shorten(configs[name], round(0.95 * 1000 * arguments.psnr_seconds / ms_per_step[name]))
+        configs[name].pipeline.model.camera_optimizer.mode = "off"
+        configs[name].pipeline.datamanager.pose_init = "input"
+    runs = fresh_runs(configs, device, arguments.seed)
     found: dict[str, dict] = {name: {} for name in runs}
     for share in (1 / 3, 2 / 3, 1):
         goal = share * arguments.psnr_seconds
@@ -158,6 +166,8 @@ def psnr_over_time(
                 while run.seconds < stop:
                     run.advance()
         for name, run in runs.items():
+            if name == "nerfacto" and share < 1:
+                continue  # it renders a test view in half a minute of a CPU
             psnr = round(run.psnr(arguments.views), 2)
             found[name][f"{goal:.0f} s"] = {"step": run.step, "psnr": psnr}
             print(json.dumps({"contestant": name, "seconds": goal, "step": run.step, "psnr": psnr}), flush=True)
@@ -222,12 +232,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7, help="turns; medians are reported")
     parser.add_argument("--warm-steps", type=int, default=300, help="steps of training before anything is timed")
     parser.add_argument("--psnr-seconds", type=float, default=0.0, help="also train this long and report PSNR")
+    parser.add_argument("--psnr-of", nargs="+", default=[*PSNR_OF], help="of these")
     parser.add_argument("--views", type=int, default=4, help="test views for the PSNR")
     parser.add_argument("--scaling", action="store_true", help="also time against rays and levels, and plot")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--cache-dir", type=Path, default=None, help="where matches are kept between runs")
     return parser.parse_args()
+
+
+def write(path: Path | None, result: dict) -> None:
+    """Keep what has been measured so far."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def main() -> None:
@@ -239,14 +257,14 @@ def main() -> None:
     result: dict = {"command": command(), "method": arguments.method, "data": arguments.data.name}
     result |= compare(arguments, native, device)
     result["machine"] = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
+    write(arguments.output, result)
     if arguments.scaling:
         result["scaling"] = scaling(arguments, native, device)
+        write(arguments.output, result)
     if arguments.psnr_seconds:
         result["psnr_over_time"] = psnr_over_time(arguments, native, device, result["ms_per_step"])
+        write(arguments.output, result)
     print(json.dumps(result, indent=1))
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
     scratch.cleanup()
 
 

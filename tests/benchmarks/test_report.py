@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Results, entry, generate, losses, mean_and_spread, staged
+from benchmarks.report import Results, entry, generate, losses, mean_and_spread, staged, with_results
 from benchmarks.report_tables import scene_cells
 from benchmarks.tables import ROOT, Cell
 
@@ -80,4 +80,6 @@ def test_the_page_of_the_repository_is_the_generated_one(tmp_path: Path) -> None
     root = staged(tmp_path)
     fresh = generate(root / "benchmarks" / "results", root / "benchmarks" / "notes.md")
     page = (root / "docs" / "results.md").read_text()
+    readme = (ROOT / "README.md").read_text()
+    assert with_results(readme, Results.read(root / "benchmarks" / "results")) == readme
     assert page == fresh, "git add benchmarks/results && python -m benchmarks.report --staged, then add docs"
