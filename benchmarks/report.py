@@ -2,9 +2,9 @@
 
     git add benchmarks/results && python -m benchmarks.report --staged
 
-README.md gets the first table and plot, between two marks. Figures are means over seeds, ± the standard deviation of a seed where there are several. Cells without a result appear
-as `not run`, failed ones with their reason below the table. `benchmarks/notes.md` is what people have to say about the
-figures; it stands at the top of the page.
+README.md gets the first table and plot, between two marks. Figures are means over seeds, ± the standard deviation of a
+seed where there are several. Cells without a result appear as `not run`, failed ones with their reason below the table.
+`benchmarks/notes.md` is what people have to say about the figures; it stands at the top of the page.
 """
 
 import argparse

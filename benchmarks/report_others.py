@@ -4,7 +4,7 @@ import json
 import statistics
 from collections.abc import Callable
 
-from benchmarks.report import Results, markdown_table
+from benchmarks.report import NOTHING, Results, markdown_table
 
 
 def _files(results: Results, pattern: str) -> list[dict]:
@@ -69,9 +69,9 @@ def train_step(content: dict) -> list[str]:
         parts.append(f"![Milliseconds per step against {kind}](images/scaling_{kind}.png)")
     curves = content.get("psnr_over_time", {})
     if curves:
-        at = list(next(iter(curves.values())))
+        at = max((list(curve) for curve in curves.values()), key=len)
         rows = [
-            [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" for t in at)]
+            [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" if t in curve else NOTHING for t in at)]
             for name, curve in curves.items()
         ]
         parts.append(markdown_table(["training time", *at], rows))

@@ -20,7 +20,7 @@ CHUNK = 2048
 def over_ranges(points: Tensor, work: Callable[[int, slice], None]) -> None:
     """Call ``work(number, range)`` for ranges that make up all points: one per thread on a CPU, else a single one."""
     n = len(points)
-    count = max(1, min(thread_count(), n // CHUNK)) if points.device.type == "cpu" else 1
+    count = max(1, min(thread_count(), 4 * n // CHUNK)) if points.device.type == "cpu" else 1
     bounds = [n * k // count for k in range(count + 1)]
     # Gradients are a thread's own affair: helpers would record what the calling thread does not.
     run_parallel([partial(torch.no_grad()(work), k, slice(*pair)) for k, pair in enumerate(itertools.pairwise(bounds))])
