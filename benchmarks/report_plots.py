@@ -21,7 +21,7 @@ def draw(results: Results, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for name, drawing in PLOTS.items():
-        figure, axes = pyplot.subplots(figsize=(7.5, 3.8), layout="constrained")
+        figure, axes = pyplot.subplots(figsize=(9.5, 3.8), layout="constrained")
         if drawing(results, axes):
             written.append(folder / f"results_{name}.png")
             # No version of the library in the file: the same figures give the same file.
@@ -49,7 +49,7 @@ def _bars(axes: Any, names: list[str], series: dict[str, list[list[float]]]) -> 
         axes.bar([k + offset for k in places], [mean for mean, _ in figures], width, yerr=spreads, label=label)
     axes.set_xticks(range(len(names)), names)
     if series:
-        axes.legend(frameon=False, fontsize=7)
+        axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return bool(series)
 
 
