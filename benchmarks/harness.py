@@ -135,8 +135,9 @@ def shorten(config: TrainerConfig, steps: int) -> None:
     for name in _SCALED_STEPS:
         setattr(model, name, max(1, round(share * getattr(model, name))))
     model.point_alignment_steps = tuple(round(share * step) for step in model.point_alignment_steps)
+    # The poses of stage 0 wait for a field that is better than a blur, which takes its steps however short the schedule.
     optimizer = model.camera_optimizer
-    optimizer.settled_delay_steps = round(share * optimizer.settled_delay_steps)
+    optimizer.settled_delay_steps = min(optimizer.settled_delay_steps, steps // 2)
     for group in config.optimizers.values():
         group["scheduler"].max_steps = steps
         group["scheduler"].warmup_steps = max(1, round(share * group["scheduler"].warmup_steps))

@@ -70,12 +70,14 @@ def train_step(content: dict) -> list[str]:
     curves = content.get("psnr_over_time", {})
     if curves:
         at = max((list(curve) for curve in curves.values()), key=len)
-        rows = [
-            [name, *(f"{curve[t]['psnr']:.2f} dB, step {curve[t]['step']}" if t in curve else NOTHING for t in at)]
-            for name, curve in curves.items()
-        ]
+        rows = [[name, *(_reached(curve.get(t)) for t in at)] for name, curve in curves.items()]
         parts.append(markdown_table(["training time", *at], rows))
     return parts
+
+
+def _reached(point: dict | None) -> str:
+    """A contestant's PSNR, and how far it had come."""
+    return f"{point['psnr']:.2f} dB, step {point['step']} of {point['schedule']}" if point else NOTHING
 
 
 def equality(content: dict) -> list[str]:

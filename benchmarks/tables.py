@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.recipes import flags
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 
@@ -96,13 +98,6 @@ class Cell:
 
 
 MANAGER, MODEL = "pipeline.datamanager.", "pipeline.model."
-
-
-def flags(path: Path) -> dict[str, str]:
-    """The flags of a recipe by the config entries that they set."""
-    lines = [line for line in path.read_text().splitlines() if line.strip() and not line.startswith("#")]
-    pairs = [line.split(maxsplit=1) for line in lines]
-    return {name.removeprefix("--").replace("-", "_"): value for name, value in pairs}
 
 
 def ablation_method(row: str, stage_zero: bool) -> Method:

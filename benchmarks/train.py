@@ -3,20 +3,18 @@
 A cell that runs out of time keeps its state and goes on from there the next time.
 """
 
-import dataclasses
 import json
 import time
-import typing
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from nerfstudio.engine.trainer import TrainerConfig
 
 from benchmarks.harness import Run, shorten
+from benchmarks.recipes import change
 from benchmarks.scenes import Scene
 from benchmarks.tables import METHODS, SIZES, Cell
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
@@ -66,22 +64,6 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     if cell.method in METHODS:
         change(config, dict(METHODS[cell.method].changes))
     return config
-
-
-def change(config: Any, changes: dict[str, Any]) -> None:
-    """Set entries by their dotted names; text becomes what the entry's type says."""
-    for name, value in changes.items():
-        *path, last = name.split(".")
-        place = config
-        for part in path:
-            place = getattr(place, part)
-        fields = {field.name: field for field in dataclasses.fields(place)}
-        if last not in fields:
-            raise ValueError(f"{name} is no entry of the config")
-        if isinstance(value, str):
-            kind = typing.get_type_hints(type(place))[last]
-            value = value == "True" if kind is bool else kind(value) if kind in (int, float) else value
-        setattr(place, last, value)
 
 
 def advance(run: Run, steps: int, place: Place) -> None:

@@ -27,6 +27,7 @@ from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
 from nerfstudio.engine.trainer import TrainerConfig
+from recipes import change, flags
 from torch import nn
 from torchmetrics.image import lpip
 
@@ -91,18 +92,24 @@ def fresh_runs(configs: dict[str, TrainerConfig], device: torch.device, seed: in
     return {name: Run(config, device, seed, modes[name]) for name, config in configs.items()}
 
 
-def warm_up(runs: dict[str, Run], native: str, steps: int) -> None:
-    """Train the native contestant through a shortened schedule and give its state to the other ones of ours."""
-    run = runs[native]
-    last = int(EVERYTHING_ON * run.config.max_num_iterations)
+def skim(run: Run, steps: int, share: float = 1.0) -> None:
+    """Train for a few steps, spread over a share of the schedule."""
+    last = int(share * run.config.max_num_iterations)
     for k in range(steps):
         run.step = last * k // steps
         run.advance()
+    run.step = last
+
+
+def warm_up(runs: dict[str, Run], native: str, steps: int) -> None:
+    """Train the native contestant through a shortened schedule and give its state to the other ones of ours."""
+    run = runs[native]
+    skim(run, steps, EVERYTHING_ON)
     for name, other in runs.items():
         if other is not run and name != "nerfacto":
             other.pipeline.load_state_dict(run.pipeline.state_dict())
             other.optimizers.load_optimizers({k: v.state_dict() for k, v in run.optimizers.optimizers.items()})
-        other.step = steps if name == "nerfacto" else last
+        other.step = steps if name == "nerfacto" else run.step
         other.advance(2)
 
 
@@ -143,9 +150,16 @@ def peak_memory_mb(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 
 
-def psnr_over_time(
-    arguments: argparse.Namespace, native: str, device: torch.device, ms_per_step: dict[str, float]
-) -> dict[str, dict]:
+def fit_schedule(config: TrainerConfig, device: torch.device, arguments: argparse.Namespace) -> None:
+    """Shorten a schedule to the steps that fit into the time of the PSNR comparison, as a run that skims it tells."""
+    run = Run(config, device, arguments.seed)
+    run.advance()  # compilation is not a step
+    run.seconds = 0.0
+    skim(run, arguments.warm_steps)
+    shorten(config, round(arguments.psnr_seconds * arguments.warm_steps / run.seconds))
+
+
+def psnr_over_time(arguments: argparse.Namespace, native: str, device: torch.device) -> dict[str, dict]:
     """Step and PSNR of contestants at a third, two thirds and all of the training time; nerfacto's at the end alone.
 
     The schedules of ours are shortened to the steps that fit into that time, as who has no more would do it. The exact
@@ -153,9 +167,8 @@ def psnr_over_time(
     """
     configs = {name: config for name, config in contestants(arguments, native).items() if name in arguments.psnr_of}
     for name in configs.keys() - {"nerfacto"}:
-        shorten(configs[name], round(0.95 * 1000 * arguments.psnr_seconds / ms_per_step[name]))
-        configs[name].pipeline.model.camera_optimizer.mode = "off"
-        configs[name].pipeline.datamanager.pose_init = "input"
+        change(configs[name], flags(ROOT / "configs" / "poses_exact.args"))
+        fit_schedule(configs[name], device, arguments)
     runs = fresh_runs(configs, device, arguments.seed)
     found: dict[str, dict] = {name: {} for name in runs}
     for share in (1 / 3, 2 / 3, 1):
@@ -168,9 +181,10 @@ def psnr_over_time(
         for name, run in runs.items():
             if name == "nerfacto" and share < 1:
                 continue  # it renders a test view in half a minute of a CPU
-            psnr = round(run.psnr(arguments.views), 2)
-            found[name][f"{goal:.0f} s"] = {"step": run.step, "psnr": psnr}
-            print(json.dumps({"contestant": name, "seconds": goal, "step": run.step, "psnr": psnr}), flush=True)
+            point = {"step": run.step, "schedule": run.config.max_num_iterations}
+            point["psnr"] = round(run.psnr(arguments.views), 2)
+            found[name][f"{goal:.0f} s"] = point
+            print(json.dumps({"contestant": name, "seconds": goal, **point}), flush=True)
     return found
 
 
@@ -262,7 +276,7 @@ def main() -> None:
         result["scaling"] = scaling(arguments, native, device)
         write(arguments.output, result)
     if arguments.psnr_seconds:
-        result["psnr_over_time"] = psnr_over_time(arguments, native, device, result["ms_per_step"])
+        result["psnr_over_time"] = psnr_over_time(arguments, native, device)
         write(arguments.output, result)
     print(json.dumps(result, indent=1))
     scratch.cleanup()

@@ -4,14 +4,13 @@ A layer of a small network is little arithmetic on much data: done for all point
 memory. Sums over points are taken per range and added in order, so that results do not depend on timing.
 """
 
-import itertools
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
-from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
+from craym_nerfstudio.fields.encoding.threads import equal_ranges, run_parallel, thread_count
 
 CHUNK = 2048
 """Points done at a time on a CPU."""
@@ -21,9 +20,8 @@ def over_ranges(points: Tensor, work: Callable[[int, slice], None]) -> None:
     """Call ``work(number, range)`` for ranges that make up all points: one per thread on a CPU, else a single one."""
     n = len(points)
     count = max(1, min(thread_count(), 4 * n // CHUNK)) if points.device.type == "cpu" else 1
-    bounds = [n * k // count for k in range(count + 1)]
     # Gradients are a thread's own affair: helpers would record what the calling thread does not.
-    run_parallel([partial(torch.no_grad()(work), k, slice(*pair)) for k, pair in enumerate(itertools.pairwise(bounds))])
+    run_parallel([partial(torch.no_grad()(work), k, slice(*ends)) for k, ends in enumerate(equal_ranges(n, count))])
 
 
 def summed_over_ranges(

@@ -13,13 +13,10 @@ from types import ModuleType
 from rich.console import Console
 
 
-@lru_cache(maxsize=1)
-def numba_is_there() -> bool:
-    """Whether kernels can be compiled on this machine."""
-    try:
-        return importlib.util.find_spec("numba") is not None
-    except ImportError:
-        return False
+@lru_cache(maxsize=8)
+def importable(module: str) -> bool:
+    """Whether an optional package, such as numba, is on this machine."""
+    return importlib.util.find_spec(module) is not None
 
 
 @lru_cache(maxsize=8)

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -10,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
-from craym_nerfstudio.fields.kernels import load_kernels, numba_is_there
+from craym_nerfstudio.fields.encoding.threads import equal_ranges, run_parallel, thread_count
+from craym_nerfstudio.fields.kernels import importable, load_kernels
 
 _RAYS_PER_TASK = 64
 
@@ -128,64 +127,59 @@ def sample_rays(
     """
     # A logistic density of this sharpness ends at 6 of its widths.
     sharpness = inv_s.clamp(max=6.0 / interval)
-    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and numba_is_there()
+    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba")
     place = _place_by_kernel if on_cpu else _place
-    return place(grid, origins, directions, coarse, fine, sharpness, interval / 3.0, keep_below, jitter)
+    placing = _Placing(coarse, fine, sharpness, interval / 3.0, keep_below, jitter)
+    return place(grid, origins, directions, placing)
 
 
-def _place(
-    grid: DistanceGrid,
-    origins: Tensor,
-    directions: Tensor,
-    coarse: int,
-    fine: int,
-    sharpness: Tensor,
-    doubt: float,
-    keep_below: float,
-    jitter: Tensor | None,
-) -> RaySamples:
+@dataclass
+class _Placing:
+    """How sections are placed; names as in `sample_rays`."""
+
+    coarse: int
+    fine: int
+    sharpness: Tensor
+    doubt: float
+    """How far the cached distances may be off."""
+    keep_below: float
+    jitter: Tensor | None
+
+
+def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing) -> RaySamples:
     """`sample_rays` as operations on tensors, on any device: what the kernel is tested against."""
     near, far, meets = sphere_bounds(origins, directions)
-    rays, device = origins.shape[0], origins.device
+    rays, device, coarse, sharpness = origins.shape[0], origins.device, placing.coarse, placing.sharpness
     bins = torch.linspace(0.0, 1.0, coarse + 1, device=device)
     edges = near[:, None] + (far - near)[:, None] * bins
     sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
     weights = _section_weights(sdf, sharpness)
     # A little everywhere: a surface that the cache has not seen must still be found.
     spread = weights + 0.02 / coarse * weights.sum(-1, keepdim=True) + 1e-4 / coarse
-    fine_edges = importance_edges(edges, spread, stratified(fine + 1, rays, jitter, device))
+    fine_edges = importance_edges(edges, spread, stratified(placing.fine + 1, rays, placing.jitter, device))
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
     # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
     steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
-    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, doubt)
-    return RaySamples(middles, steps, meets[:, None] & (expected > keep_below))
+    expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, placing.doubt)
+    return RaySamples(middles, steps, meets[:, None] & (expected > placing.keep_below))
 
 
 def _place_by_kernel(
-    grid: DistanceGrid,
-    origins: Tensor,
-    directions: Tensor,
-    coarse: int,
-    fine: int,
-    sharpness: Tensor,
-    doubt: float,
-    keep_below: float,
-    jitter: Tensor | None,
+    grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing
 ) -> RaySamples:
     """`sample_rays` in one pass on all cores of a CPU."""
     native = load_kernels("craym_nerfstudio.rendering.sampling_kernel", "sample", "Ray sampling")
     rays, (near, far, meets) = len(origins), sphere_bounds(origins, directions)
-    shift = torch.full((rays,), 0.5) if jitter is None else jitter[:, 0]
-    samples = RaySamples(
-        torch.empty(rays, fine), torch.empty(rays, fine), torch.empty(rays, fine, dtype=torch.bool)
-    )
+    shift = torch.full((rays,), 0.5) if placing.jitter is None else placing.jitter[:, 0]
+    shape = (rays, placing.fine)
+    samples = RaySamples(torch.empty(shape), torch.empty(shape), torch.empty(shape, dtype=torch.bool))
     inputs = (grid.values[0, 0], origins, directions, near, far, meets, shift)
     given = [tensor.contiguous().numpy() for tensor in inputs]
-    limits = [np.float32(number) for number in (float(sharpness), doubt, keep_below)]
+    limits = [np.float32(number) for number in (float(placing.sharpness), placing.doubt, placing.keep_below)]
     out = [tensor.numpy() for tensor in (samples.middles, samples.steps, samples.active)]
     parts = max(1, min(4 * thread_count(), rays // _RAYS_PER_TASK))
-    bounds = [rays * part // parts for part in range(parts + 1)]
-    run_parallel([partial(native.sample, *pair, *given, *limits, coarse, *out) for pair in pairwise(bounds)])
+    ranges = equal_ranges(rays, parts)
+    run_parallel([partial(native.sample, *ends, *given, *limits, placing.coarse, *out) for ends in ranges])
     return samples
 
 

@@ -31,7 +31,7 @@ SPEC = GridSpec(4, 2, 8, 4, 1.7)
 
 def installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Pretend that exactly these optional modules are installed."""
-    monkeypatch.setattr(interface, "_importable", lambda module: module in modules)
+    monkeypatch.setattr(interface, "importable", lambda module: module in modules)
 
 
 @pytest.mark.parametrize(

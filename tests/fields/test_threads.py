@@ -27,6 +27,12 @@ def test_every_task_runs_once() -> None:
     assert sorted(done) == list(range(100))
 
 
+def test_ranges_cover_everything_in_whole_blocks() -> None:
+    assert threads.equal_ranges(10, 3) == [(0, 3), (3, 6), (6, 10)]
+    assert threads.equal_ranges(100, 3, multiple_of=16) == [(0, 32), (32, 64), (64, 100)]
+    assert threads.equal_ranges(0, 1) == [(0, 0)]
+
+
 def test_tasks_share_two_threads() -> None:
     """Both tasks wait for each other: on one thread this would never end."""
     barrier = threading.Barrier(2, timeout=20)

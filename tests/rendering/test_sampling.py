@@ -191,7 +191,7 @@ def test_kernel_places_sections_as_tensor_operations_do(inv_s: float, interval: 
     rays = (origins, torch.nn.functional.normalize(aims - origins, dim=-1))
     jitter = torch.rand((300, 1), generator=generator)
     sharpness = torch.tensor(inv_s).clamp(max=6.0 / interval)
-    settings = (filled_grid(), *rays, 64, 24, sharpness, interval / 3.0, 1e-3, jitter)
+    settings = (filled_grid(), *rays, sampling._Placing(64, 24, sharpness, interval / 3.0, 1e-3, jitter))
     ours, theirs = sampling._place_by_kernel(*settings), sampling._place(*settings)
     meets = sphere_bounds(*rays)[2]
     assert 0.3 < meets.float().mean() < 1.0

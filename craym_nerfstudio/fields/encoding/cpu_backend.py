@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import lru_cache, partial
-from itertools import pairwise
 from types import ModuleType
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor
 from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
 from craym_nerfstudio.fields.encoding.grid import GridSpec
-from craym_nerfstudio.fields.encoding.threads import run_parallel, thread_count
+from craym_nerfstudio.fields.encoding.threads import equal_ranges, run_parallel, thread_count
 
 MIN_POINTS_PER_TASK = 2048
 CACHE_BYTES = 2**22
@@ -28,8 +27,7 @@ def load_kernels() -> ModuleType:
 
 def _ranges(n: int, parts: int) -> list[tuple[int, int]]:
     """Split n points into at most ``parts`` ranges of whole blocks, ``MIN_POINTS_PER_TASK`` or more of them each."""
-    block, parts = load_kernels().BLOCK, max(1, min(parts, n // MIN_POINTS_PER_TASK))
-    return list(pairwise([n * i // parts // block * block for i in range(parts)] + [n]))
+    return equal_ranges(n, max(1, min(parts, n // MIN_POINTS_PER_TASK)), load_kernels().BLOCK)
 
 
 def _over_points(kernel: Callable[..., None], n: int, *arguments: object) -> None:

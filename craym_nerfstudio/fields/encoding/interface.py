@@ -1,6 +1,5 @@
 """The hash encoding module and the choice of what computes it."""
 
-import importlib.util
 import os
 from functools import lru_cache
 from typing import Literal, Protocol
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.grid import GridSpec, LevelWeights, resolve_level_weights
 from craym_nerfstudio.fields.encoding.pullback import Pullback
+from craym_nerfstudio.fields.kernels import importable
 
 BackendName = Literal["torch", "cpu", "triton", "tcnn"]
 BackendChoice = Literal["auto", "torch", "cpu", "triton", "tcnn"]
@@ -38,18 +38,13 @@ class Backend(Protocol):
         """Features [n, feat] and the map of a gradient by them [n, feat] to the gradient by x [n, 3]."""
 
 
-@lru_cache(maxsize=8)
-def _importable(module: str) -> bool:
-    return importlib.util.find_spec(module) is not None
-
-
 def choose_backend(device: torch.device | str, requested: BackendChoice = "auto") -> tuple[BackendName, str]:
     """The backend for points on a device and why; raises ``InputError`` if the requested one cannot run there."""
     kind = torch.device(device).type
     if requested != "auto":
         homes = {"cpu": "cpu", "triton": "cuda", "tcnn": "cuda"}
         modules = {"cpu": "numba", "triton": "triton", "tcnn": "tinycudann"}
-        if requested in modules and not _importable(modules[requested]):
+        if requested in modules and not importable(modules[requested]):
             raise InputError(
                 f"the encoding backend {requested!r} needs the module {modules[requested]}, which is not installed",
                 remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
@@ -61,13 +56,13 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
             )
         return requested, "as requested"
     if kind == "cuda":
-        if _importable("triton"):
+        if importable("triton"):
             return "triton", "fused CUDA kernel: exact derivatives in one pass, masked levels cost nothing"
-        if _importable("tinycudann"):
+        if importable("tinycudann"):
             return "tcnn", "tinycudann is installed and triton is not"
         return "torch", "neither triton nor tinycudann is installed: plain torch operations, slow"
     if kind == "cpu":
-        if _importable("numba"):
+        if importable("numba"):
             return "cpu", "the model is on the CPU" if torch.cuda.is_available() else "no CUDA device"
         return "torch", "numba is not installed: plain torch operations, slow"
     return "torch", f"no fused kernel for the device {kind!r}: plain torch operations, slow"

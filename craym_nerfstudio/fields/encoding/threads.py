@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -73,6 +74,12 @@ def run_parallel(tasks: Sequence[Callable[[], None]]) -> None:
             future.result()
     if errors:
         raise errors[0]
+
+
+def equal_ranges(count: int, parts: int, multiple_of: int = 1) -> list[tuple[int, int]]:
+    """Consecutive ranges ``(start, stop)`` of about equal length; all but the last start and end at a multiple."""
+    starts = [count * part // parts // multiple_of * multiple_of for part in range(parts)]
+    return list(pairwise([*starts, count]))
 
 
 @lru_cache(maxsize=1)
