@@ -22,6 +22,8 @@ from nerfstudio.engine.trainer import TrainerConfig
 from craym_nerfstudio.pipeline import CraymPipeline
 
 ROOT = Path(__file__).resolve().parent.parent
+EVERYTHING_ON = 0.55
+"""Share of the schedule after which all levels and all losses are on."""
 _SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps", "surface_interval_steps")
 
 
@@ -59,6 +61,14 @@ class Run:
         spent = self._now() - start
         self.seconds += spent
         return spent
+
+    def skim(self, steps: int, share: float = 1.0) -> None:
+        """Train for a few steps that are spread over a share of the schedule, and stand at its end."""
+        last = int(share * self.config.max_num_iterations)
+        for k in range(steps):
+            self.step = last * k // steps
+            self.advance()
+        self.step = last
 
     def _one_step(self) -> None:
         self._call_back(TrainingCallbackLocation.BEFORE_TRAIN_ITERATION)
@@ -135,7 +145,7 @@ def shorten(config: TrainerConfig, steps: int) -> None:
     for name in _SCALED_STEPS:
         setattr(model, name, max(1, round(share * getattr(model, name))))
     model.point_alignment_steps = tuple(round(share * step) for step in model.point_alignment_steps)
-    # The poses of stage 0 wait for a field that is better than a blur, which takes its steps however short the schedule.
+    # The poses of stage 0 wait for a field that is better than a blur: it takes its steps however short the schedule.
     optimizer = model.camera_optimizer
     optimizer.settled_delay_steps = min(optimizer.settled_delay_steps, steps // 2)
     for group in config.optimizers.values():
@@ -174,4 +184,6 @@ def cpu_model() -> str:
 
 def command() -> str:
     """How this process was started, paths relative to the repository."""
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    module = sys.modules["__main__"].__spec__
+    started = ["-m", module.name] if module else [f"benchmarks/{Path(sys.argv[0]).name}"]
+    return " ".join(["python", *started, *sys.argv[1:]])

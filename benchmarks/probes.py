@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.harness import Run
+from benchmarks.harness import EVERYTHING_ON, Run
 from benchmarks.peers import nerfacto_config
 from benchmarks.scenes import Scene
 from benchmarks.stage0 import with_wrong_matches
@@ -26,8 +26,6 @@ _TURNS, _STEPS_PER_TURN = 7, 10
 _PSNR_EVERY_S = {"tiny": 2.0, "cpu": 20.0, "paper": 10.0}
 _PSNR_POINTS = {"tiny": 2, "cpu": 12, "paper": 18}
 _PSNR_VIEWS = 3
-EVERYTHING_ON = 0.55
-"""Share of the schedule after which all levels and all losses are on."""
 
 
 @contextmanager
@@ -117,11 +115,7 @@ def speed_cell(cell: Cell, scene: Scene, place: Place) -> dict:
 
 def step_times(run: Run, size: str) -> dict:
     """Median milliseconds of a step after a shortened schedule that ends where everything is on."""
-    warm, last = _WARM_STEPS[size], int(EVERYTHING_ON * run.config.max_num_iterations)
-    for number in range(warm):
-        run.step = last * number // warm
-        run.advance()
-    run.step = last
+    run.skim(_WARM_STEPS[size], EVERYTHING_ON)
     turns = [1000 * run.advance(_STEPS_PER_TURN) / _STEPS_PER_TURN for _ in range(_TURNS)]
     return {"ms_per_step": round(statistics.median(turns), 2), "ms_turns": [round(turn, 2) for turn in turns]}
 

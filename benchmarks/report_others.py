@@ -94,6 +94,32 @@ def equality(content: dict) -> list[str]:
     ]
 
 
+def epipolar(content: dict) -> list[str]:
+    """Poses by L_e alone, and residuals against the errors of relative rotations."""
+    parts = [f"`{content['command']}`, `{content['scene']}`, {_machine(content['machine'])}"]
+    rows = [
+        [r["noise"], str(r["steps"])]
+        + [f"{r[f'pose_{k}_before']:.2f} -> {r[f'pose_{k}']:.2f}" for k in ("rotation_deg", "translation_x100")]
+        for r in content["runs"]
+    ]
+    parts.append(markdown_table(["noise", "steps", "rotation deg", "translation x100"], rows))
+    last = content["runs"][-1]
+    bins = {(b["from_deg"], b["to_deg"]): {} for b in (*last["pairs_before"], *last["pairs"])}
+    for when in ("pairs_before", "pairs"):
+        for b in last[when]:
+            bins[b["from_deg"], b["to_deg"]][when] = f"{b['px']:.2f} px ({100 * b['share']:.0f} %)"
+    table = [
+        [f"{low:g} to {high:g} deg", *(found.get(when, NOTHING) for when in ("pairs_before", "pairs"))]
+        for (low, high), found in sorted(bins.items())
+    ]
+    parts.append(
+        f"Median residual of matches whose relative rotation is off by as much, and their share (`{last['noise']}`, "
+        f"{last['steps']} steps):"
+    )
+    parts.append(markdown_table(["relative rotation off by", "under the given poses", "in the end"], table))
+    return parts
+
+
 def memory(content: dict) -> list[str]:
     """Peak memory of setting up and training."""
     cases = {name: case for name, case in content.items() if isinstance(case, dict) and "views" in case}
@@ -154,6 +180,13 @@ OTHERS: list[Callable[[Results], str]] = [
         "python benchmarks/equality.py --output benchmarks/results/equality.json",
         equality,
         "Rotation in degrees / PSNR in dB after as many steps from the same seeds.",
+    ),
+    _section(
+        "The epipolar loss alone",
+        "epipolar*.json",
+        "python -m benchmarks.epipolar --output benchmarks/results/epipolar.json",
+        epipolar,
+        "Poses by L_e alone, without stage 0, field or colours.",
     ),
     _section(
         "Memory", "memory*.json", "python benchmarks/memory.py --output benchmarks/results/memory.json", memory

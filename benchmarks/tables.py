@@ -53,12 +53,14 @@ class Size:
     test_views: int
     """Test views that are judged, equally spaced; 0 judges all."""
     mesh_resolution: int
+    complete: bool = False
+    """Every seed, and nerfacto on every scene; else only where it matters most."""
 
 
 SIZES = {
     "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
     "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
-    "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384),
+    "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
 }
 """`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200
 steps and the refinement of its test poses are ten minutes of one core.
@@ -91,6 +93,11 @@ class Cell:
     def path(self) -> Path:
         """Its result, relative to the folder of results."""
         return Path(self.table) / f"{self.name}.json"
+
+    @property
+    def shows_surface(self) -> bool:
+        """Whether its table has figures of the surface."""
+        return self.table != "ablation"
 
     def command(self) -> str:
         """How to repeat it."""
@@ -175,13 +182,13 @@ def noises(scene: str) -> tuple[str, ...]:
 
 def scenes(method: str, size: str) -> tuple[str, ...]:
     """Scenes of a row of cells: on a CPU nerfacto is too slow for more than two of them."""
-    return SCENES[:2] if method == "nerfacto" and size != "paper" else SCENES
+    return SCENES[:2] if method == "nerfacto" and not SIZES[size].complete else SCENES
 
 
 def seeds(noise: str, method: str, size: str) -> tuple[int, ...]:
     """Seeds of a row of cells: several where they draw the noise; on a CPU only where it matters most, or none."""
     drawn = SEEDS if noise in ("barf", "l2g", "real") else SEEDS[:1]
-    if size == "paper":
+    if SIZES[size].complete:
         return drawn
     return drawn if noise == "barf" and method in ("input", "stage0", "craym") else SEEDS[:1]
 
@@ -191,7 +198,7 @@ def _poses(size: str) -> Iterator[Cell]:
         for noise in NOISES:
             for method in POSE_METHODS:
                 blind = METHODS[method].kind == "pycolmap"
-                once = blind or (method == "nerfacto" and size != "paper")
+                once = blind or (method == "nerfacto" and not SIZES[size].complete)
                 if seed not in seeds(noise, method, size) or (once and (noise, seed) != (NOISES[0], 0)):
                     continue
                 for scene in (each for each in scenes(method, size) if noise in noises(each)):

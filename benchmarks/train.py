@@ -139,7 +139,7 @@ def craym_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     assert isinstance(pipeline, CraymPipeline)
     views = phase(place, "views", lambda: _views(run))
     surface = {}
-    if cell.table != "ablation":  # it shows poses and views
+    if cell.shows_surface:
         surface = phase(place, "surface", lambda: _surface(pipeline, scene, SIZES[cell.size].mesh_resolution))
     times = {"setup_s": round(setup_s, 2), "train_s": round(run.seconds, 2), "steps": run.step}
     return {**views, **surface, **times, **matches_kept(pipeline), **device_memory(place.device)}

@@ -22,7 +22,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from harness import ROOT, Run, command, machine, shorten
+from harness import EVERYTHING_ON, ROOT, Run, command, machine, shorten
 from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
@@ -34,8 +34,6 @@ from torchmetrics.image import lpip
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.methods import craym, craym_lite
 
-EVERYTHING_ON = 0.55
-"""Share of the schedule after which all levels and all losses are on."""
 SLICE_S = 4.0
 PSNR_OF = ("cpu", "triton", "torch_backend", "nerfacto")
 RAYS, LEVELS = (80, 320, 640, 1280, 2560), (1, 2, 4, 6, 8)
@@ -92,19 +90,10 @@ def fresh_runs(configs: dict[str, TrainerConfig], device: torch.device, seed: in
     return {name: Run(config, device, seed, modes[name]) for name, config in configs.items()}
 
 
-def skim(run: Run, steps: int, share: float = 1.0) -> None:
-    """Train for a few steps, spread over a share of the schedule."""
-    last = int(share * run.config.max_num_iterations)
-    for k in range(steps):
-        run.step = last * k // steps
-        run.advance()
-    run.step = last
-
-
 def warm_up(runs: dict[str, Run], native: str, steps: int) -> None:
     """Train the native contestant through a shortened schedule and give its state to the other ones of ours."""
     run = runs[native]
-    skim(run, steps, EVERYTHING_ON)
+    run.skim(steps, EVERYTHING_ON)
     for name, other in runs.items():
         if other is not run and name != "nerfacto":
             other.pipeline.load_state_dict(run.pipeline.state_dict())
@@ -155,7 +144,7 @@ def fit_schedule(config: TrainerConfig, device: torch.device, arguments: argpars
     run = Run(config, device, arguments.seed)
     run.advance()  # compilation is not a step
     run.seconds = 0.0
-    skim(run, arguments.warm_steps)
+    run.skim(arguments.warm_steps)
     shorten(config, round(arguments.psnr_seconds * arguments.warm_steps / run.seconds))
 
 

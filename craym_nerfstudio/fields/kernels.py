@@ -16,7 +16,10 @@ from rich.console import Console
 @lru_cache(maxsize=8)
 def importable(module: str) -> bool:
     """Whether an optional package, such as numba, is on this machine."""
-    return importlib.util.find_spec(module) is not None
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:  # a finder that refuses it
+        return False
 
 
 @lru_cache(maxsize=8)
