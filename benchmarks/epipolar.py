@@ -24,6 +24,7 @@ from benchmarks.tables import SIZES, Cell
 from benchmarks.train import Place, craym_config
 from craym_nerfstudio import losses
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.model import residuals_px
 
 BINS_DEG = (0.0, 0.3, 1.0, 3.0, 10.0, 180.0)
 _DRAWN = 40_000
@@ -40,7 +41,7 @@ def follow(run: Run, steps: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         drawn = source.pairs(pairs, generator)
-        residuals = model._residuals_px(cameras.optimised_c2w(), drawn)
+        residuals = residuals_px(cameras.optimised_c2w(), drawn)
         scale = losses.annealed_kernel_scale_px(
             step, config.epipolar_anneal_steps, final_px=config.epipolar_scale_px, residuals_px=residuals
         )
@@ -55,7 +56,7 @@ def blindness(run: Run) -> list[dict]:
     """Residual of matches against the error of their pair's relative rotation."""
     model, manager = run.pipeline.craym_model, run.pipeline.datamanager
     drawn = manager.key_source.pairs(_DRAWN, torch.Generator().manual_seed(1))
-    residuals = model._residuals_px(model.camera_optimizer.optimised_c2w(), drawn)
+    residuals = residuals_px(model.camera_optimizer.optimised_c2w(), drawn)
 
     def relative(c2w: Tensor) -> Tensor:
         first, second = (c2w[camera, :3, :3] for camera in drawn.cameras.unbind(-1))

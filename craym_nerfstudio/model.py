@@ -93,6 +93,12 @@ class CraymModelConfig(ModelConfig):
     """Seed of the sampling jitter."""
 
 
+def residuals_px(c2w: Float[Tensor, "cams 3 4"], pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
+    """Epipolar residuals (Eq. 5) of drawn matches under the poses of all training cameras, in pixels."""
+    first, second = (c2w.index_select(0, camera) for camera in pairs.cameras.unbind(-1))
+    return losses.epipolar_residuals_px(first, second, pairs.bearings[:, 0], pairs.bearings[:, 1], pairs.focal_px)
+
+
 class CraymModel(Model):
     """SDF, colour and poses, optimised together and tied by matched key rays."""
 
@@ -313,7 +319,7 @@ class CraymModel(Model):
             result["coherency"] = config.photometric_loss_mult * share * fused
         if config.epipolar_loss_mult:
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
-            residuals = self._residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
+            residuals = residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
             # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
             steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
             steps = 0 if self.step < steps and bool(self.camera_optimizer.settled.all()) else steps
@@ -330,11 +336,6 @@ class CraymModel(Model):
                 points[:, 0], points[:, 1], trust, opacity[:, 0], opacity[:, 1]
             )
         return result
-
-    @staticmethod
-    def _residuals_px(c2w: Tensor, pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
-        first, second = (c2w.index_select(0, camera) for camera in pairs.cameras.unbind(-1))
-        return losses.epipolar_residuals_px(first, second, pairs.bearings[:, 0], pairs.bearings[:, 1], pairs.focal_px)
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the opacity as alpha, which the host's exporters filter by."""
