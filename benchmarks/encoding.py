@@ -13,17 +13,14 @@ medians of the ratios.
 import argparse
 import json
 import math
-import os
-import platform
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from harness import command, machine
 from nerfstudio.field_components.encodings import HashEncoding as NerfstudioHashEncoding
 from torch import Tensor, nn
 
@@ -143,20 +140,6 @@ def compare(case: tuple[int, int, int, int], count: int, runs: int, seed: int, d
     return rows
 
 
-def machine(device: torch.device) -> dict[str, str | int | float]:
-    """What a reader needs to judge the figures."""
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {
-        "device": name,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "threads": torch.get_num_threads(),
-        "load_average": round(os.getloadavg()[0], 1),  # well above ``threads``: a busy machine, trust the ratios alone
-        "commit": commit.stdout.strip(),
-    }
-
-
 def main() -> None:
     """Run all cases and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -176,7 +159,7 @@ def main() -> None:
         for row in compare(case, count, arguments.runs, arguments.seed, device)
     ]
     result = {
-        "command": " ".join(["python", "benchmarks/encoding.py", *sys.argv[1:]]),
+        "command": command(),
         "seed": arguments.seed,
         "runs": arguments.runs,
         "machine": machine(device),
