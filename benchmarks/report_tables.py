@@ -29,9 +29,9 @@ from benchmarks.tables import (
 PSNR_TARGETS = (22, 24, 26, 28, 30)
 
 
-def two_entries(first: str, second: str) -> str:
-    """Two figures of one place in a table; said once where both are missing for the same reason."""
-    return first if first == second else f"{first} / {second}"
+def joined(*figures: str) -> str:
+    """Figures of one place in a table; said once where all are missing for the same reason."""
+    return figures[0] if len(set(figures)) == 1 else " / ".join(figures)
 
 
 def scene_cells(size: str, scene: str, noise: str, method: str) -> list[Cell]:
@@ -129,26 +129,34 @@ def _surface_row(results: Results, size: str, noise: str, method: str) -> list[s
         if scene.startswith("dtu"):
             row.append(entry(records, "surface.completeness", 4))
         else:
-            row.append(two_entries(entry(records, "surface.chamfer", 4), entry(records, "surface.f_score_0.02", 3)))
+            row.append(joined(entry(records, "surface.chamfer", 4), entry(records, "surface.f_score_0.02", 3)))
     return row
 
 
 def ablation(results: Results) -> str:
     """The paper's rows."""
-    parts = ["## Ablation", "Rotation in degrees / PSNR in dB from `l2g` noise; the rows are the paper's."]
+    what = (
+        "Rotation in degrees / translation x100 / PSNR in dB from `l2g` noise, without and with stage 0; the rows are "
+        "the paper's."
+    )
+    columns = [(scene, suffix) for scene in ("lego_400", "chair_400") for suffix in ("", "+stage0")]
+    parts = ["## Ablation", what]
     for size in results.sizes("ablation"):
-        everything = cells("ablation", size)
-        head, rows = ["", *(f"`{scene}`{s}" for scene in ("lego_400", "chair_400") for s in ("", ", stage 0"))], []
+        everything, rows = cells("ablation", size), []
         for row in ABLATION:
-            line = []
-            for scene in ("lego_400", "chair_400"):
-                for suffix in ("", "+stage0"):
-                    chosen = [c for c in everything if (c.scene, c.method) == (scene, f"{row}{suffix}")]
-                    records = results.of(chosen)
-                    line.append(two_entries(entry(records, "pose_rotation_deg", 3), entry(records, "psnr", 2)))
-            rows.append([METHODS[row].label, *line])
+            line, given = [], []
+            for scene, suffix in columns:
+                records = results.of([c for c in everything if (c.scene, c.method) == (scene, f"{row}{suffix}")])
+                line.append(joined(*_pose_errors(records), entry(records, "psnr", 2)))
+                given.append(joined(*_pose_errors(records, "_before")))
+            rows += [["poses as given", *given]] * (not rows) + [[METHODS[row].label, *line]]
+        head = ["", *(f"`{scene}`{', stage 0' * bool(suffix)}" for scene, suffix in columns)]
         parts += [provenance(results, "ablation", size), markdown_table(head, rows)]
     return "\n\n".join(part for part in (*parts, failures(results, "ablation")) if part)
+
+
+def _pose_errors(records: list[dict | None], when: str = "") -> list[str]:
+    return [entry(records, f"pose_rotation_deg{when}", 3), entry(records, f"pose_translation_x100{when}", 2)]
 
 
 def outliers(results: Results) -> str:
@@ -167,7 +175,7 @@ def outliers(results: Results) -> str:
                 records = results.of(chosen)
                 rotation = entry(records, "pose_rotation_deg", 3)
                 # Without wrong matches there is nothing to tell from right ones.
-                line.append(two_entries(rotation, entry(records, "matchability.auc", 3)) if share else rotation)
+                line.append(joined(rotation, entry(records, "matchability.auc", 3)) if share else rotation)
             rows.append([f"`{scene}`, {METHODS[method].label}", *line])
         head = ["", *(f"{round(100 * share)} %" for share in WRONG)]
         parts += [provenance(results, "outliers", size), markdown_table(head, rows)]
@@ -189,7 +197,7 @@ def sparse(results: Results) -> str:
             line = []
             for column in columns:
                 records = results.of([c for c in everything if (c.scene, c.views) == column and c.method == method])
-                line.append(two_entries(entry(records, "pose_rotation_deg", 2), entry(records, "psnr", 2)))
+                line.append(joined(entry(records, "pose_rotation_deg", 2), entry(records, "psnr", 2)))
             rows.append([METHODS[method].label, *line])
         head = ["", *(f"`{scene}`, {count} views" for scene, count in columns)]
         parts += [provenance(results, "sparse", size), markdown_table(head, rows)]
