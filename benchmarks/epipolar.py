@@ -23,11 +23,17 @@ from benchmarks.scenes import Scene, prepare
 from benchmarks.tables import SIZES, Cell
 from benchmarks.train import Place, craym_config
 from craym_nerfstudio import losses
+from craym_nerfstudio.data.key_rays import MatchedPairs
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
-from craym_nerfstudio.model import residuals_px
 
 BINS_DEG = (0.0, 0.3, 1.0, 3.0, 10.0, 180.0)
 _DRAWN = 40_000
+
+
+def residuals_px(run: Run, drawn: MatchedPairs) -> Tensor:
+    """Epipolar residuals of matches under the poses as they are now."""
+    c2w = run.pipeline.craym_model.camera_optimizer.optimised_c2w()
+    return losses.match_residuals_px(c2w, drawn.cameras, drawn.bearings, drawn.focal_px)
 
 
 def follow(run: Run, steps: int) -> None:
@@ -41,7 +47,7 @@ def follow(run: Run, steps: int) -> None:
     generator = torch.Generator().manual_seed(0)
     for step in range(steps):
         drawn = source.pairs(pairs, generator)
-        residuals = residuals_px(cameras.optimised_c2w(), drawn)
+        residuals = residuals_px(run, drawn)
         scale = losses.annealed_kernel_scale_px(
             step, config.epipolar_anneal_steps, final_px=config.epipolar_scale_px, residuals_px=residuals
         )
@@ -54,9 +60,9 @@ def follow(run: Run, steps: int) -> None:
 @torch.no_grad()
 def blindness(run: Run) -> list[dict]:
     """Residual of matches against the error of their pair's relative rotation."""
-    model, manager = run.pipeline.craym_model, run.pipeline.datamanager
+    manager = run.pipeline.datamanager
     drawn = manager.key_source.pairs(_DRAWN, torch.Generator().manual_seed(1))
-    residuals = residuals_px(model.camera_optimizer.optimised_c2w(), drawn)
+    residuals = residuals_px(run, drawn)
 
     def relative(c2w: Tensor) -> Tensor:
         first, second = (c2w[camera, :3, :3] for camera in drawn.cameras.unbind(-1))

@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
@@ -29,6 +29,17 @@ def epipolar_residuals_px(
     views = ((c2w_i, bearings_i), (c2w_j, bearings_j))
     directions = ((c2w[..., :3] * bearings[..., None, :]).sum(-1) for c2w, bearings in views)
     return sampson_distance_of_rays(c2w_i[..., 3] - c2w_j[..., 3], *directions) * focal_px
+
+
+def match_residuals_px(
+    c2w: Float[Tensor, "cams 3 4"],
+    cameras: Int[Tensor, "matches 2"],
+    bearings: Float[Tensor, "matches 2 3"],
+    focal_px: Float[Tensor, " matches"],
+) -> Float[Tensor, " matches"]:
+    """`epipolar_residuals_px` of matches that name their two cameras, under the poses of all of these."""
+    first, second = (c2w.index_select(0, camera) for camera in cameras.unbind(-1))
+    return epipolar_residuals_px(first, second, bearings[:, 0], bearings[:, 1], focal_px)
 
 
 def annealed_kernel_scale_px(

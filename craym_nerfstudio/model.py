@@ -12,7 +12,6 @@ from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
 from craym_nerfstudio import losses
-from craym_nerfstudio.data.key_rays import MatchedPairs
 from craym_nerfstudio.evaluation.images import image_metrics, image_panels
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
@@ -91,12 +90,6 @@ class CraymModelConfig(ModelConfig):
     """Points of free space per step at which the eikonal loss also holds."""
     seed: int = 0
     """Seed of the sampling jitter."""
-
-
-def residuals_px(c2w: Float[Tensor, "cams 3 4"], pairs: MatchedPairs) -> Float[Tensor, " pairs"]:
-    """Epipolar residuals (Eq. 5) of drawn matches under the poses of all training cameras, in pixels."""
-    first, second = (c2w.index_select(0, camera) for camera in pairs.cameras.unbind(-1))
-    return losses.epipolar_residuals_px(first, second, pairs.bearings[:, 0], pairs.bearings[:, 1], pairs.focal_px)
 
 
 class CraymModel(Model):
@@ -319,7 +312,8 @@ class CraymModel(Model):
             result["coherency"] = config.photometric_loss_mult * share * fused
         if config.epipolar_loss_mult:
             # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
-            residuals = residuals_px(outputs["train_c2w"], pairs.joined(matches.epipolar))
+            drawn = pairs.joined(matches.epipolar)
+            residuals = losses.match_residuals_px(outputs["train_c2w"], drawn.cameras, drawn.bearings, drawn.focal_px)
             # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
             steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
             steps = 0 if self.step < steps and bool(self.camera_optimizer.settled.all()) else steps

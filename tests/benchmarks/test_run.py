@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,10 @@ def test_a_killed_runner_takes_its_cell_along_and_resumes(tmp_path: Path) -> Non
     )
     slow = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     command = [sys.executable, "-c", program, str(tmp_path), slow]
-    runner = subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.DEVNULL)
+    # Tests that a shell started in the background inherit that Ctrl-C is ignored.
+    listening = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    root = Path(__file__).parents[2]
+    runner = subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, preexec_fn=listening)
     for _ in range(600):
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
             break
@@ -127,7 +131,7 @@ def test_pose_cells_cover_the_grid_and_begin_with_barf() -> None:
     assert {(c.scene, c.method) for c in found} >= {(scene, m) for scene in SCENES for m in ("craym", "photometric")}
     on_a_gpu = {(c.scene, c.noise) for c in cells("poses", "paper") if c.method == "nerfacto"}
     assert on_a_gpu >= {(scene, noise) for scene in SCENES for noise in NOISES if noise != "colmap"}
-    assert {(c.scene, c.noise) for c in found if c.method == "nerfacto"} == {(scene, "barf") for scene in SCENES[:2]}
+    assert {(c.scene, c.noise) for c in found if c.method == "nerfacto"} == {(scene, "barf") for scene in SCENES[:1]}
     assert {c.noise for c in found} == {*NOISES, "any"}
     first = [c for c in found if c.method == "craym"][: len(SCENES)]
     assert [(c.scene, c.noise, c.seed) for c in first] == [(scene, "barf", 0) for scene in SCENES]
