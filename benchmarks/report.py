@@ -56,7 +56,7 @@ class Results:
 def value(record: dict, name: str) -> float | None:
     """A figure of a finished record, by a name that may lead into a part of the result ("surface.chamfer")."""
     found: Any = record.get("result", {})
-    for part in name.split("."):
+    for part in name.split(".", 1):
         found = found.get(part) if isinstance(found, dict) else None
     return found
 

@@ -43,6 +43,8 @@ def test_entries_tell_what_lacks(tmp_path: Path) -> None:
     assert entry(records[:1], "psnr", 1) == "29.0"
     assert entry([*records[:2], None], "psnr") == "29.50 ± 0.71 (2 of 3)"
     assert entry(records, "surface.chamfer") == "-"
+    store(tmp_path, craym(0), result={"surface": {"f_score_0.02": 0.5}})
+    assert entry(Results.read(tmp_path).of(chosen[:1]), "surface.f_score_0.02") == "0.50"
 
 
 def test_methods_that_ignore_the_poses_count_for_every_noise() -> None:
