@@ -68,17 +68,21 @@ def _poses(name: str, label: str, log: bool, size: str, noise: str) -> Draw:
     return drawing
 
 
-def _ablation(results: Results, axes: Any) -> bool:
-    size = results.sizes("ablation")[-1]
-    everything, series = cells("ablation", size), {}
-    for scene in ("lego_400", "chair_400"):
-        for suffix in ("", "+stage0"):
-            chosen = [[c for c in everything if (c.scene, c.method) == (scene, f"{row}{suffix}")] for row in ABLATION]
-            series[f"{scene}{suffix}"] = [finished(results.of(each), "pose_rotation_deg") for each in chosen]
-    axes.set_ylabel("rotation error, degrees")
-    axes.set_yscale("log")
-    axes.set_title(f"ablation from l2g noise, size {size}")
-    return _bars(axes, [ABLATION_LABELS[row] for row in ABLATION], series)
+def _ablation(name: str, label: str, log: bool) -> Draw:
+    def drawing(results: Results, axes: Any) -> bool:
+        size = results.sizes("ablation")[-1]
+        everything, series = cells("ablation", size), {}
+        for scene in ("lego_400", "chair_400"):
+            for suffix in ("", "+stage0"):
+                rows = [[c for c in everything if (c.scene, c.method) == (scene, row + suffix)] for row in ABLATION]
+                series[f"{scene}{suffix}"] = [finished(results.of(row), name) for row in rows]
+        axes.set_ylabel(label)
+        axes.set_title(f"ablation from l2g noise, size {size}")
+        if log:
+            axes.set_yscale("log")
+        return _bars(axes, [ABLATION_LABELS[row] for row in ABLATION], series)
+
+    return drawing
 
 
 def _matchability(results: Results, axes: Any) -> bool:
@@ -116,7 +120,8 @@ PLOTS: dict[str, Draw] = {
             ("views", "psnr", "PSNR, dB", False),
         )
     },
-    "ablation": _ablation,
+    "ablation_poses": _ablation("pose_translation_x100", "translation error x100", True),
+    "ablation_views": _ablation("psnr", "PSNR, dB", False),
     "matchability": _matchability,
     "psnr_over_time": _psnr_over_time,
 }
