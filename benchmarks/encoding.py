@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from harness import command, machine
+from harness import command, keep, machine
 from nerfstudio.field_components.encodings import HashEncoding as NerfstudioHashEncoding
 from torch import Tensor, nn
 
@@ -165,9 +165,7 @@ def main() -> None:
         "machine": machine(device),
         "rows": rows,
     }
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    keep(arguments.output, result)
 
 
 if __name__ == "__main__":

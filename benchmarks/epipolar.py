@@ -17,8 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.harness import ROOT, Run, command, machine, shorten
-from benchmarks.run import write
+from benchmarks.harness import ROOT, Run, command, keep, machine, shorten
 from benchmarks.scenes import Scene, prepare
 from benchmarks.tables import SIZES, Cell
 from benchmarks.train import Place, craym_config
@@ -112,9 +111,7 @@ def main() -> None:
     told = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
     result = {"command": command(), "scene": args.scene, "machine": told, "runs": runs}
     print(json.dumps(result, indent=1))
-    if args.output is not None:
-        args.output.parent.mkdir(parents=True, exist_ok=True)
-        write(args.output, result)
+    keep(args.output, result)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from harness import ROOT, Run, command, machine, shorten
+from harness import ROOT, Run, command, keep, machine, shorten
 from train_step import our_config
 
 from craym_nerfstudio.fields.encoding import choose_backend
@@ -70,8 +70,7 @@ def main() -> None:
     result |= {"runs": runs, "means": means, "difference": difference}
     result["machine"] = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
     print(json.dumps({"means": means, "difference": difference}, indent=1))
-    if arguments.output is not None:
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    keep(arguments.output, result)
     scratch.cleanup()
 
 

@@ -4,6 +4,7 @@ The scripts beside this file are started by their path (``python benchmarks/trai
 """
 
 import functools
+import json
 import os
 import platform
 import subprocess
@@ -19,6 +20,7 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCall
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TrainerConfig
 
+from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.pipeline import CraymPipeline
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -187,3 +189,9 @@ def command() -> str:
     module = sys.modules["__main__"].__spec__
     started = ["-m", module.name] if module else [f"benchmarks/{Path(sys.argv[0]).name}"]
     return " ".join(["python", *started, *sys.argv[1:]])
+
+
+def keep(path: Path | None, result: dict) -> None:
+    """Write what has been measured so far, where a file was asked for."""
+    if path is not None:
+        write_atomically(path, lambda file: file.write((json.dumps(result, indent=1) + "\n").encode()))

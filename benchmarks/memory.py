@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from harness import Run, command, machine
+from harness import Run, command, keep, machine
 from PIL import Image
 
 from craym_nerfstudio.methods import craym_lite
@@ -104,9 +104,7 @@ def main() -> None:
                 folder / "noise", arguments.side_px, "none", folder / "cache", arguments.steps
             )
     print(json.dumps(result, indent=1))
-    if arguments.output is not None:
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(result, indent=1) + "\n")
+    keep(arguments.output, result)
 
 
 if __name__ == "__main__":

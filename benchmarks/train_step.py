@@ -22,7 +22,7 @@ from copy import deepcopy
 from pathlib import Path
 
 import torch
-from harness import EVERYTHING_ON, ROOT, Run, command, machine, shorten
+from harness import EVERYTHING_ON, ROOT, Run, command, keep, machine, shorten
 from nerfstudio.configs.method_configs import method_configs
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.blender_dataparser import BlenderDataParserConfig
@@ -244,13 +244,6 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write(path: Path | None, result: dict) -> None:
-    """Keep what has been measured so far."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(result, indent=1) + "\n")
-
-
 def main() -> None:
     """Run what was asked for and write JSON."""
     arguments, scratch = parse(), tempfile.TemporaryDirectory(prefix="craym_benchmark_")
@@ -260,13 +253,13 @@ def main() -> None:
     result: dict = {"command": command(), "method": arguments.method, "data": arguments.data.name}
     result |= compare(arguments, native, device)
     result["machine"] = machine(device) | {"omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "")}
-    write(arguments.output, result)
+    keep(arguments.output, result)
     if arguments.scaling:
         result["scaling"] = scaling(arguments, native, device)
-        write(arguments.output, result)
+        keep(arguments.output, result)
     if arguments.psnr_seconds:
         result["psnr_over_time"] = psnr_over_time(arguments, native, device)
-        write(arguments.output, result)
+        keep(arguments.output, result)
     print(json.dumps(result, indent=1))
     scratch.cleanup()
 
