@@ -17,6 +17,7 @@ from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.modules.coherency import fuse_matched, matchability
+from craym_nerfstudio.objective import ObjectiveConfig, training_losses
 from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
 from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
@@ -24,7 +25,7 @@ from craym_nerfstudio.schedulers import level_weights, ramp, shrinking
 
 
 @dataclass
-class CraymModelConfig(ModelConfig):
+class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """Parts of the method, each with a switch, and their sizes. Steps count from the start of training."""
 
     _target: type = field(default_factory=lambda: CraymModel)
@@ -44,26 +45,8 @@ class CraymModelConfig(ModelConfig):
     """While training, put images with alpha on a random colour per ray, which tells empty from white."""
     enrichment: bool = True
     """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
-    coherency: bool = True
-    """Matched Rays Coherency (Eq. 3, 4): colours of matched key rays are fused by their matchability."""
     matchability_power: float = 2.0
     """Exponent of the cosine that gives the matchability w."""
-    photometric_loss_mult: float = 10.0
-    """Weight of the squared colour error."""
-    ssim_loss_mult: float = 0.05
-    """Weight of 1 - SSIM on patches."""
-    epipolar_loss_mult: float = 0.1
-    """Weight of the epipolar loss L_e (Eq. 6), per pixel."""
-    epipolar_scale_px: float = 1.0
-    """Residual at which the epipolar loss turns robust, once the poses have settled."""
-    epipolar_anneal_steps: int = 8000
-    """Steps over which that residual shrinks from 20 px."""
-    point_alignment_loss_mult: float = 0.1
-    """Weight of the point alignment loss L_a (Eq. 7), once it is fully on."""
-    point_alignment_steps: tuple[int, int] = (6000, 9000)
-    """L_a is ramped up between these steps: before, rendered depth cannot be trusted."""
-    eikonal_loss_mult: float = 0.1
-    """Weight of the eikonal loss."""
     start_levels: int = 4
     """Levels of the hash grid that are on from the start."""
     steps_per_level: int = 1000
@@ -234,7 +217,7 @@ class CraymModel(Model):
         return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 
     def _key_outputs(self, rays: RayBundle, rendered: Rendered, keys: KeyLayout) -> dict[str, Tensor]:
-        """Matchability, fused colours and surface points of the matched key rays."""
+        """Matchability, fused colours and surface points (of the unit sphere) of the matched key rays."""
         heads = slice(rays.origins.shape[0] - keys.rays, None, 1 + keys.aux)
         assert rendered.ray_feature is not None
         feature = rendered.ray_feature.view(-1, 2, rendered.ray_feature.shape[-1])
@@ -244,9 +227,8 @@ class CraymModel(Model):
         w = matchability(feature[:, 0], feature[:, 1], self.config.matchability_power)
         return {
             "matchability": w,
-            "key_rgb": rgb,
             "key_fused_rgb": torch.stack(fuse_matched(rgb[:, 0], rgb[:, 1], w), dim=1),
-            "key_points": points.view(-1, 2, 3),
+            "key_points": ((points - self.center) / self.radius).view(-1, 2, 3),
             "key_accumulation": rendered.accumulation[heads].view(-1, 2),
         }
 
@@ -273,63 +255,16 @@ class CraymModel(Model):
         self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
-        with full_precision(self.device):
-            return self._losses(outputs, batch)
-
-    def _losses(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         config, target = self.config, self._target(batch, outputs)
-        visible = batch["visible"].to(self.device).float()
-        if "rendered" in outputs:
-            visible = visible * outputs["rendered"]
-        photometric = losses.photometric_loss(outputs["rgb"], target, visible)
-        result = {"photometric": config.photometric_loss_mult * photometric}
-        if not self.training:
-            return result
-        result["eikonal"] = config.eikonal_loss_mult * losses.eikonal_loss(outputs["gradients"])
-        if config.ssim_loss_mult and batch["patches"]:
-            result["ssim"] = config.ssim_loss_mult * self._ssim(outputs["rgb"], target, batch)
-        if "matches" in batch:
-            result |= self._match_losses(outputs, target, visible, batch)
-        self.camera_optimizer.get_loss_dict(result)
+        with full_precision(self.device):
+            if not self.training:
+                visible = batch["visible"].to(self.device).float()
+                photometric = losses.photometric_loss(outputs["rgb"], target, visible)
+                return {"photometric": config.photometric_loss_mult * photometric}
+            result = training_losses(config, outputs, target, batch, self.camera_optimizer, self.step)
+            self.camera_optimizer.get_loss_dict(result)
         return result
 
-    def _ssim(self, rgb: Tensor, target: Tensor, batch: dict) -> Tensor:
-        shape = (batch["patches"], batch["patch_side"], batch["patch_side"], 3)
-        part = slice(batch["plain"] - shape[0] * shape[1] * shape[2], batch["plain"])
-        return losses.ssim_loss(rgb[part].view(shape), target[part].view(shape))
-
-    def _match_losses(self, outputs: dict, target: Tensor, visible: Tensor, batch: dict) -> dict[str, Tensor]:
-        """L_e on many matches, L_a and the fused colours on the rendered ones."""
-        config, matches, result = self.config, batch["matches"], {}
-        pairs = matches.pairs
-        heads = slice(batch["plain"], None, (target.shape[0] - batch["plain"]) // max(2 * len(pairs.confidence), 1))
-        w = outputs["matchability"].detach()
-        trust = pairs.confidence * w if config.coherency else pairs.confidence
-        if config.coherency:
-            key_target, key_visible = target[heads].view(-1, 2, 3), visible[heads].view(-1, 2)
-            fused = losses.photometric_loss(outputs["key_fused_rgb"], key_target, key_visible)
-            share = 2.0 * len(pairs.confidence) / target.shape[0]
-            result["coherency"] = config.photometric_loss_mult * share * fused
-        if config.epipolar_loss_mult:
-            # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
-            drawn = pairs.joined(matches.epipolar)
-            residuals = losses.match_residuals_px(outputs["train_c2w"], drawn.cameras, drawn.bearings, drawn.focal_px)
-            # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
-            steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
-            steps = 0 if self.step < steps and bool(self.camera_optimizer.settled.all()) else steps
-            scale = losses.annealed_kernel_scale_px(
-                self.step, steps, final_px=config.epipolar_scale_px, residuals_px=many
-            )
-            result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(
-                residuals, scale, torch.cat([trust, matches.epipolar.confidence])
-            )
-        alignment = config.point_alignment_loss_mult * ramp(self.step, *config.point_alignment_steps)
-        if alignment:
-            points, opacity = outputs["key_points"] / self.radius, outputs["key_accumulation"].detach()
-            result["point_alignment"] = alignment * losses.point_alignment_loss(
-                points[:, 0], points[:, 1], trust, opacity[:, 0], opacity[:, 1]
-            )
-        return result
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the opacity as alpha, which the host's exporters filter by."""

@@ -20,7 +20,8 @@ LONGEST_FILE_LINES = 350
 ORDER = [
     *("errors", "html", "geometry", "matching", "poses", "preflight", "data"),
     *("fields", "modules", "rendering", "losses", "schedulers"),
-    *("evaluation", "model", "pipeline", "viewer", "export", "report", "trainer", "methods", "config", "cli"),
+    *("evaluation", "objective", "model", "pipeline", "viewer", "export"),
+    *("report", "trainer", "methods", "config", "cli"),
 ]
 """A room imports only from itself and from rooms before it; cli_*.py count as cli."""
 
