@@ -49,7 +49,8 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     settled_step: float = 0.03
     """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has already adjusted."""
     settled_delay_steps: int = 3000
-    """Training steps for which adjusted poses wait: a field that is still a blur would only pull them off."""
+    """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
+    pull them off, most of all those that no matches hold."""
 
 
 class CraymCameraOptimizer(CameraOptimizer):
@@ -64,9 +65,9 @@ class CraymCameraOptimizer(CameraOptimizer):
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a residual turns its camera about."""
     settled: Bool[Tensor, "cams"]
-    """Cameras whose start poses were adjusted to matched rays already; the others move freely from the first step."""
-    waiting: Literal["none", "settled", "all"] = "none"
-    """Which cameras wait for the field; rays of cameras that all wait need no gradient, which is cheaper."""
+    """Cameras whose start poses were adjusted to matched rays already; the others take full steps."""
+    waiting: bool = False
+    """Whether the cameras wait for the field; their rays need no gradient then, which is cheaper."""
 
     def __init__(
         self, config: CraymCameraOptimizerConfig, num_cameras: int, device: torch.device | str = "cpu", **kwargs: Any
@@ -117,10 +118,8 @@ class CraymCameraOptimizer(CameraOptimizer):
         self._has_poses = True
 
     def update_to_step(self, step: int) -> None:
-        """Hold settled poses until the field can tell something about them."""
-        self.waiting = "none"
-        if step < self.config.settled_delay_steps and bool(self.settled.any()):
-            self.waiting = "all" if bool(self.settled.all()) else "settled"
+        """Hold poses that stage 0 has found until the field can tell something about them."""
+        self.waiting = step < self.config.settled_delay_steps and bool(self.settled.any())
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable in the residual.
@@ -130,9 +129,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         if self.config.mode == "off":
             return start
         settled = self.settled[:, None]
-        residual = self.residual.detach() if self.waiting == "all" else self.residual
-        if self.waiting == "settled":
-            residual = torch.where(settled, residual.detach(), residual)
+        residual = self.residual.detach() if self.waiting else self.residual
         step = torch.where(settled, self.config.settled_step, 1.0) * self.trainable[:, None]
         xi = (residual * step)[chosen]
         exponential = se3_exp if self.config.mode == "SE3" else so3xr3_exp
