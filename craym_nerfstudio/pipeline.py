@@ -62,8 +62,11 @@ class CraymPipeline(VanillaPipeline):
         if start is not None and start.region is not None:
             model.center.copy_(torch.from_numpy(start.region.center))
             model.radius.fill_(start.region.radius)
-        settled = None if self._stage_zero is None else torch.from_numpy(self._stage_zero.registered)
-        model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled)
+        settled, sigma_deg = None, None
+        if self._stage_zero is not None:
+            settled = torch.from_numpy(self._stage_zero.registered)
+            sigma_deg = torch.from_numpy(self._stage_zero.rotation_sigma_deg)
+        model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled, sigma_deg)
         model.fill_grid()
         self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
         self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")

@@ -47,7 +47,9 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     fixed_cameras: tuple[str, ...] = ()
     """Names or globs of images whose input poses are exact and must not move."""
     settled_step: float = 0.03
-    """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has already adjusted."""
+    """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has fixed best."""
+    uncertain_step_per_deg: float = 0.6
+    """The same per degree of stage 0's formal uncertainty: poses that few matches hold have farther to go."""
     settled_delay_steps: int = 3000
     """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
     pull them off, most of all those that no matches hold."""
@@ -65,7 +67,9 @@ class CraymCameraOptimizer(CameraOptimizer):
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a residual turns its camera about."""
     settled: Bool[Tensor, "cams"]
-    """Cameras whose start poses were adjusted to matched rays already; the others take full steps."""
+    """Cameras whose start poses were adjusted to matched rays already."""
+    step_size: Float[Tensor, "cams"]
+    """Size of the optimiser's steps relative to its rate; 1 for cameras that are not settled."""
     waiting: bool = False
     """Whether the cameras wait for the field; their rays need no gradient then, which is cheaper."""
 
@@ -82,6 +86,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         self.register_buffer("trainable", torch.ones(num_cameras, dtype=torch.bool, device=device))
         self.register_buffer("pivot_distance", torch.ones(num_cameras, device=device))
         self.register_buffer("settled", torch.zeros(num_cameras, dtype=torch.bool, device=device))
+        self.register_buffer("step_size", torch.ones(num_cameras, device=device))
         self._has_poses = False
         if config.mode != "off":
             self.residual = nn.Parameter(torch.zeros(num_cameras, 6, device=device))
@@ -98,12 +103,13 @@ class CraymCameraOptimizer(CameraOptimizer):
         names: Sequence[str] | None = None,
         center: Float[Tensor, "3"] | None = None,
         settled: Bool[Tensor, "cams"] | None = None,
+        sigma_deg: Float[Tensor, "cams"] | None = None,
     ) -> None:
         """Tells the dataset's poses, where to start (default: there) and the names that `fixed_cameras` refers to.
 
         `center` is the middle of the scene (default: the origin), whose distance sets the pivots. A fixed camera
-        starts, and stays, at its input pose; `settled` are those that stage 0 has adjusted (default: none). Raises
-        InputError when `fixed_cameras` names no image.
+        starts, and stays, at its input pose; `settled` are those that stage 0 has adjusted (default: none), and
+        `sigma_deg` how well (default: perfectly). Raises InputError when `fixed_cameras` names no image.
         """
         if len(input_c2w) != self.num_cameras:
             raise ValueError(f"{len(input_c2w)} poses for {self.num_cameras} cameras")
@@ -115,6 +121,9 @@ class CraymCameraOptimizer(CameraOptimizer):
             self.start_c2w[fixed] = self.input_c2w[fixed]
         self.pivot_distance.copy_(distances_ahead(self.start_c2w, center))
         self.settled.copy_(torch.zeros_like(self.settled) if settled is None else settled)
+        sigma = torch.zeros_like(self.step_size) if sigma_deg is None else sigma_deg.to(self.step_size)
+        step = (self.config.uncertain_step_per_deg * sigma.nan_to_num(torch.inf)).clamp(self.config.settled_step, 1.0)
+        self.step_size.copy_(torch.where(self.settled, step, 1.0))
         self._has_poses = True
 
     def update_to_step(self, step: int) -> None:
@@ -128,10 +137,8 @@ class CraymCameraOptimizer(CameraOptimizer):
         start = self.start_c2w[chosen]
         if self.config.mode == "off":
             return start
-        settled = self.settled[:, None]
         residual = self.residual.detach() if self.waiting else self.residual
-        step = torch.where(settled, self.config.settled_step, 1.0) * self.trainable[:, None]
-        xi = (residual * step)[chosen]
+        xi = (residual * (self.step_size * self.trainable)[:, None])[chosen]
         exponential = se3_exp if self.config.mode == "SE3" else so3xr3_exp
         if self.config.pivot == "camera":
             return compose(start, exponential(xi))

@@ -7,7 +7,7 @@ from nerfstudio.cameras.rays import RayBundle
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import pose_errors
-from craym_nerfstudio.geometry.lie import compose, inverse, se3_exp
+from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg, se3_exp
 from craym_nerfstudio.losses import annealed_kernel_scale_px, epipolar_loss, epipolar_residuals_px
 from craym_nerfstudio.poses.camera_optimizer import (
     CraymCameraOptimizer,
@@ -209,7 +209,8 @@ def test_gradcheck_of_the_pose_residual(mode) -> None:
 def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
     trained = make_optimizer(fixed_cameras=("frame_1.png",))
     state = trained.state_dict()
-    assert set(state) == {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance", "settled"}
+    names = {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance", "settled", "step_size"}
+    assert set(state) == names
     fresh = make_optimizer(moved=False, start=False)
     fresh.load_state_dict(state)
     assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and not fresh.trainable[1]
@@ -287,3 +288,17 @@ def test_poses_that_stage_zero_has_not_touched_move_from_the_first_step() -> Non
     optimizer.set_poses(torch.eye(4)[:3].repeat(2, 1, 1))
     optimizer.update_to_step(0)
     assert optimizer.optimised_c2w().requires_grad
+
+
+def test_the_less_certain_stage_zero_is_of_a_pose_the_larger_its_steps() -> None:
+    config = CraymCameraOptimizerConfig(settled_step=0.03, uncertain_step_per_deg=0.6)
+    optimizer = config.setup(num_cameras=5, device="cpu")
+    settled = torch.tensor([True, True, True, True, False])
+    # Exact, as good as matches can be, held by few, held by none of the rays that it has, predicted.
+    sigma_deg = torch.tensor([0.0, 0.04, 0.5, torch.nan, torch.nan], dtype=torch.float64)
+    optimizer.set_poses(torch.eye(4)[:3].repeat(5, 1, 1), settled=settled, sigma_deg=sigma_deg)
+    assert torch.allclose(optimizer.step_size, torch.tensor([0.03, 0.03, 0.3, 1.0, 1.0]))
+    with torch.no_grad():
+        optimizer.residual[:, 3:] = 0.01
+    angle = rotation_angle_deg(optimizer.optimised_c2w()[..., :3])
+    assert torch.allclose(angle / angle[-1], optimizer.step_size, rtol=1e-2)
