@@ -56,11 +56,12 @@ def main() -> int:
     parser.add_argument("output", type=Path)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--state", type=Path, required=True, help="checkpoints of unfinished cells")
     parser.add_argument("--device", required=True)
     parser.add_argument("--seconds", type=float, required=True)
     args = parser.parse_args()
     device = torch.device(args.device)
-    state = args.work / "state" / args.cell.table / f"{args.cell.name}.ckpt"
+    state = args.state / args.cell.table / f"{args.cell.name}.ckpt"
     place = Place(args.work, device, time.monotonic() + args.seconds, state)
     # The commit is recorded by the runner: this process may outlast the moment at which the code was loaded.
     told = {name: value for name, value in machine(device).items() if name != "commit"}

@@ -58,6 +58,8 @@ def main() -> None:
 
     def launch(cell: Cell, output: Path, seconds: float) -> list[str]:
         options = ["--data-root", args.data_root, "--work", args.work, "--device", device, "--seconds", seconds]
+        # What one commit has trained, another must not go on with.
+        options += ["--state", args.work / "state" / running_commit()]
         module = [sys.executable, "-m", "benchmarks.cells", json.dumps(asdict(cell)), output]
         return [str(part) for part in (*module, *options)]
 
