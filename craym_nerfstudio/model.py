@@ -255,8 +255,9 @@ class CraymModel(Model):
         self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
-        config, target = self.config, self._target(batch, outputs)
+        config = self.config
         with full_precision(self.device):
+            target = self._target(batch, outputs)
             if not self.training:
                 visible = batch["visible"].to(self.device).float()
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)
@@ -264,7 +265,6 @@ class CraymModel(Model):
             result = training_losses(config, outputs, target, batch, self.camera_optimizer, self.step)
             self.camera_optimizer.get_loss_dict(result)
         return result
-
 
     def get_rgba_image(self, outputs: dict[str, Tensor], output_name: str = "rgb") -> Tensor:
         """Colour with the opacity as alpha, which the host's exporters filter by."""

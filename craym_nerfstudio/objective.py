@@ -73,13 +73,13 @@ def _photometric(
     if not config.coherency or "matches" not in batch:
         return losses.photometric_loss(outputs["rgb"], target, visible)
     fused = outputs["key_fused_rgb"].flatten(0, 1)
-    first, members = batch["plain"], (len(target) - batch["plain"]) // len(fused)
-    heads = torch.arange(first, len(target), members, device=target.device)
-    shared = _FUSED_SHARE * visible[heads]
+    heads = slice(batch["plain"], None, (len(target) - batch["plain"]) // len(fused))
+    own = visible.clone()
+    own[heads] *= 1.0 - _FUSED_SHARE
     return losses.photometric_loss(
         torch.cat([outputs["rgb"], fused]),
         torch.cat([target, target[heads]]),
-        torch.cat([visible.index_add(0, heads, -shared), shared]),
+        torch.cat([own, _FUSED_SHARE * visible[heads]]),
     )
 
 
