@@ -21,7 +21,7 @@ from benchmarks.probes import outlier_cell, speed_cell
 from benchmarks.scenes import Scene, SceneMissing, fingerprint, prepare
 from benchmarks.tables import METHODS, SIZES, SPEED, Cell
 from benchmarks.train import OutOfTime, Place, craym_cell
-from craym_nerfstudio.matching.storage import write_atomically
+from craym_nerfstudio.storage import write_atomically
 
 PAUSED, MISSING = 75, 76
 

@@ -21,9 +21,9 @@ from benchmarks.harness import ROOT, Run, command, keep, machine, shorten
 from benchmarks.scenes import Scene, prepare
 from benchmarks.tables import SIZES, Cell
 from benchmarks.train import Place, craym_config
-from craym_nerfstudio import losses
 from craym_nerfstudio.data.key_rays import MatchedPairs
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.objective import losses
 
 BINS_DEG = (0.0, 0.3, 1.0, 3.0, 10.0, 180.0)
 _DRAWN = 40_000

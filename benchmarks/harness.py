@@ -20,8 +20,8 @@ from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCall
 from nerfstudio.engine.optimizers import Optimizers
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.storage import write_atomically
 
 ROOT = Path(__file__).resolve().parent.parent
 EVERYTHING_ON = 0.55

@@ -32,7 +32,7 @@ from craym_nerfstudio.data.views import views_from_outputs
 from craym_nerfstudio.evaluation.images import image_metrics, refine_camera, with_pose
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.matching.find import find_matches
-from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
+from craym_nerfstudio.sfm.adjust import adjust_rays
 
 NERFACTO_RAYS = 1024
 TEST_POSE_STEPS, TEST_POSE_RAYS = 100, 256

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from craym_nerfstudio.cli_preflight import load_views
+from craym_nerfstudio.cli.preflight import load_views
 from craym_nerfstudio.preflight.check import check
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.tables import ROOT, Size
 from craym_nerfstudio.evaluation.references import load_reference
 from craym_nerfstudio.evaluation.surfaces import SurfaceReference
-from craym_nerfstudio.matching.storage import content_key, file_key, write_atomically
+from craym_nerfstudio.storage import content_key, file_key, write_atomically
 
 EVAL_INTERVAL = 8
 _DTU_SPARSE = (25, 22, 28, 40, 44, 48, 0, 8, 13)

@@ -33,8 +33,8 @@ from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
-from craym_nerfstudio.poses.stage_zero import StageZero
+from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.result import StageZero
 
 ROOT = Path(__file__).resolve().parent.parent
 INPUT_FILES = {("dtu_scan24", "colmap"): "transforms_colmap.json"}

@@ -19,9 +19,9 @@ from benchmarks.scenes import Scene
 from benchmarks.tables import METHODS, SIZES, Cell
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses
-from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.methods import craym, craym_lite
 from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.storage import write_atomically
 
 MATCHER = "sift"
 """The same on every machine, whatever is installed there."""

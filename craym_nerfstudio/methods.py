@@ -1,21 +1,22 @@
 """What the methods `craym` (full size) and `craym-lite` (2 cores, no GPU) consist of."""
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
+from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
 from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.types import MethodSpecification
+from torch.optim import Optimizer, lr_scheduler
 
+from craym_nerfstudio.cameras.optimizer import CraymCameraOptimizerConfig
 from craym_nerfstudio.data.datamanager import CraymDataManagerConfig
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.fields.sdf_field import SDFFieldConfig
 from craym_nerfstudio.model import CraymModelConfig
 from craym_nerfstudio.pipeline import CraymPipelineConfig
-from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizerConfig
-from craym_nerfstudio.schedulers import WarmupDecaySchedulerConfig
 from craym_nerfstudio.trainer import CraymTrainer
 
 
@@ -31,6 +32,37 @@ class AdamWConfig(OptimizerConfig):
     """Decoupled weight decay."""
     fused: bool = True
     """One pass over the parameters instead of a dozen: a hash table is large, and its update bound by memory."""
+
+
+@dataclass
+class WarmupDecaySchedulerConfig(SchedulerConfig):
+    """Linear warm-up, then exponential decay to a fraction of the base rate."""
+
+    _target: type = field(default_factory=lambda: WarmupDecayScheduler)
+    warmup_steps: int = 500
+    """Steps from rate zero to the base rate."""
+    final_ratio: float = 0.1
+    """Rate at `max_steps`, relative to the base rate."""
+    max_steps: int = 20000
+    """Step at which the decay ends."""
+
+
+class WarmupDecayScheduler(Scheduler):
+    """See `WarmupDecaySchedulerConfig`."""
+
+    config: WarmupDecaySchedulerConfig
+
+    def get_scheduler(self, optimizer: Optimizer, lr_init: float) -> lr_scheduler.LRScheduler:
+        """The torch scheduler."""
+        config = self.config
+
+        def factor(step: int) -> float:
+            if step < config.warmup_steps:
+                return (step + 1) / config.warmup_steps
+            progress = (step - config.warmup_steps) / max(config.max_steps - config.warmup_steps, 1)
+            return config.final_ratio ** min(progress, 1.0)
+
+        return lr_scheduler.LambdaLR(optimizer, lr_lambda=factor)
 
 
 def _device() -> str:

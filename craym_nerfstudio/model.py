@@ -11,17 +11,17 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttrib
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
 
-from craym_nerfstudio import losses
+from craym_nerfstudio.cameras.optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
 from craym_nerfstudio.evaluation.images import image_metrics, image_panels
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
-from craym_nerfstudio.modules.coherency import fuse_matched, matchability
-from craym_nerfstudio.objective import ObjectiveConfig, training_losses
-from craym_nerfstudio.poses.camera_optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
+from craym_nerfstudio.objective import losses
+from craym_nerfstudio.objective.objective import ObjectiveConfig, training_losses
+from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
-from craym_nerfstudio.schedulers import level_weights, ramp, shrinking
+from craym_nerfstudio.schedules import level_weights, ramp, shrinking
 
 
 @dataclass

@@ -12,18 +12,18 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.viewer.viewer_elements import ViewerText
-from rich.progress import track
 from torch import Tensor
 from torchvision.utils import save_image
 
+from craym_nerfstudio.console import track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.evaluation.images import refine_camera, with_pose
-from craym_nerfstudio.evaluation.summary import report_training
 from craym_nerfstudio.fields.encoding import choose_backend
-from craym_nerfstudio.fields.encoding.threads import reserved_threads
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
+from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
-from craym_nerfstudio.poses.stage_zero import Intrinsics, StageZero
+from craym_nerfstudio.report.summary import report_training
+from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 
 
 @dataclass
@@ -209,7 +209,7 @@ class CraymPipeline(VanillaPipeline):
             output_path.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, float]] = []
         loader = self.datamanager.fixed_indices_eval_dataloader
-        for index, (camera, batch) in enumerate(track(loader, description="Test views", transient=True)):
+        for index, (camera, batch) in enumerate(track(loader, description="Test views")):
             metrics, images = self._judge(self.test_camera(camera, index, similarity), batch)
             rows.append(metrics)
             if output_path is not None:

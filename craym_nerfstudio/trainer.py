@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer
 from nerfstudio.utils.decorators import check_main_thread
-from nerfstudio.utils.rich_utils import CONSOLE
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
 
@@ -25,7 +25,7 @@ class CraymTrainer(Trainer):
     def setup(self, test_mode: str = "val") -> None:
         """Build the pipeline and say what it runs on."""
         if self.device == "cpu" and self.config.method_name == "craym":
-            CONSOLE.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
+            console.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
         super().setup(test_mode)  # type: ignore[arg-type]
 
     def train(self) -> None:
@@ -39,7 +39,7 @@ class CraymTrainer(Trainer):
             if self.training_state != "completed" and self.last_taken is not None:
                 self.save_checkpoint(self.last_taken)
                 resume = f"[bold]--load-dir {self.checkpoint_dir}[/bold]"
-                CONSOLE.print(f"[yellow]Interrupted. Go on with the same command and {resume}")
+                console.print(f"[yellow]Interrupted. Go on with the same command and {resume}")
             raise
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:

@@ -10,7 +10,7 @@ import pytest
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio import cli
+from craym_nerfstudio.cli import main as cli
 from craym_nerfstudio.methods import craym, craym_lite
 
 CONFIGS = Path(__file__).parent.parent / "configs"

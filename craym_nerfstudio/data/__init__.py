@@ -1,0 +1,1 @@
+"""From files to what training is fed with: readers, frames, the dataparser, the data manager and its key rays."""

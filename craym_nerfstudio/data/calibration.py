@@ -6,7 +6,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.sfm.result import Intrinsics
 
 _GRID = 25
 

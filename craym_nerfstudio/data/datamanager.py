@@ -11,16 +11,16 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor
 
+from craym_nerfstudio.cameras.optimizer import fixed_camera_mask
 from craym_nerfstudio.data.calibration import calibrated_cameras
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource, MatchedPairs
-from craym_nerfstudio.data.start import PoseStart, pose_start
 from craym_nerfstudio.data.views import views_from_outputs
 from craym_nerfstudio.errors import show_input_errors
-from craym_nerfstudio.poses.camera_optimizer import fixed_camera_mask
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.sfm.result import Intrinsics
+from craym_nerfstudio.start.find import PoseStart, pose_start
 
 
 @dataclass

@@ -11,22 +11,23 @@ from jaxtyping import Float, Int
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
 from nerfstudio.data.scene_box import SceneBox
-from rich.console import Console
+from nerfstudio.plugins.registry_dataparser import DataParserSpecification
 
-from craym_nerfstudio.data.field_frame import (
+from craym_nerfstudio.cameras.noise import PoseNoise, perturb_poses
+from craym_nerfstudio.console import console
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.read_colmap import find_model, read_colmap
+from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
+from craym_nerfstudio.data.reference import ReferencePoses, read_reference
+from craym_nerfstudio.data.world import (
     BLENDER_CAMERA_DISTANCE,
     FieldFrame,
     find_field_frame,
     find_target,
     upright_rotation,
 )
-from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.images import alpha_use
-from craym_nerfstudio.data.read_colmap import find_model, read_colmap
-from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
-from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.poses.noise import PoseNoise, perturb_poses
+from craym_nerfstudio.images import alpha_use
 
 __all__ = ["CraymDataParser", "CraymDataParserConfig", "ReferencePoses", "detect_and_read"]
 
@@ -175,7 +176,7 @@ def _split(frames: Frames, interval: int) -> tuple[Int[np.ndarray, " train"], In
             "Add images of the same scene.",
         )
     if len(test) == 0:
-        Console().print(f"[yellow]No test images: evaluation uses the {len(train)} training images.")
+        console.print(f"[yellow]No test images: evaluation uses the {len(train)} training images.")
         test = train
     return train, test
 
@@ -227,3 +228,8 @@ def _cameras(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Cameras:
         camera_type=torch.tensor([[CameraType[kind].value] for kind in frames.camera_types]),
         metadata={},
     )
+
+
+craym_data = DataParserSpecification(
+    config=CraymDataParserConfig(), description="nerfstudio, Blender or COLMAP data, whichever lies in --data"
+)

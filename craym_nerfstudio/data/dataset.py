@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
-from rich.progress import track
 
+from craym_nerfstudio.console import track
 from craym_nerfstudio.data.image_store import ImageStore
-from craym_nerfstudio.data.images import load_image, load_mask
+from craym_nerfstudio.images import load_image, load_mask
 
 
 def _size_px(outputs: DataparserOutputs, index: int) -> tuple[int, int]:
@@ -38,7 +38,7 @@ def load_image_store(outputs: DataparserOutputs) -> ImageStore:
     """All images (and masks) of a split, decoded one by one into 8-bit memory: 4 bytes a pixel, and no second copy."""
     paths, masks = outputs.image_filenames, outputs.mask_filenames
     sizes = [_size_px(outputs, index) for index in range(len(paths))]
-    shown = track(list(zip(paths, sizes, strict=True)), description="Loading images", transient=True)
+    shown = track(list(zip(paths, sizes, strict=True)), description="Loading images")
     images = (torch.from_numpy(load_image(path, size)) for path, size in shown)
     if masks is None:
         return ImageStore(images, size_px=sizes)

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.images import IMAGE_SUFFIXES
 from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.axes import flip_pose_axes
+from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse")
 
@@ -92,8 +93,7 @@ def _registered(reconstruction: Any, model: Path) -> list[Any]:
 def _c2w(image: Any, model: Path) -> Float[np.ndarray, "3 4"]:
     pose = image.cam_from_world
     matrix = np.asarray((pose() if callable(pose) else pose).inverse().matrix(), dtype=np.float64)
-    # OpenCV camera axes (y down, z forward) to OpenGL's.
-    return checked_pose(matrix * np.array([1.0, -1.0, -1.0, 1.0]), f'image "{image.name}"', model)
+    return checked_pose(flip_pose_axes(matrix), f'image "{image.name}"', model)
 
 
 def _parameters(camera: Any, model: Path) -> dict[str, float]:

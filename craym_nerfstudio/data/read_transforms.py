@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
-from craym_nerfstudio.data.images import IMAGE_SUFFIXES
 from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json, match_key
 from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _CAMERA_TYPES = {
     **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"), "PERSPECTIVE"),

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from craym_nerfstudio.data.images import IMAGE_SUFFIXES
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from craym_nerfstudio.data.images import ImageHeader, read_header
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import ImageHeader, read_header
 
 _ROUNDING = 1e-3
 """Deviation of R^T R from the identity that rounded decimals explain; it is repaired, more is refused."""

@@ -1,0 +1,1 @@
+"""Figures, and nothing but figures: of images and of surfaces."""

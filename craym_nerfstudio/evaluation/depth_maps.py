@@ -10,6 +10,7 @@ from craym_nerfstudio.data.dataparser import detect_and_read
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.surfaces import Cloud, Points, SurfaceReference
+from craym_nerfstudio.geometry.pinhole import Pinhole
 
 _FAR = 8.0
 """Distance along the ray that the darkest pixel stands for: range = 8 (1 - v / 255), and v = 0 is background."""
@@ -27,29 +28,22 @@ _MARGIN = 0.1
 class DepthView:
     """One depth map: distances along the rays through the pixel centres, infinite where there is nothing."""
 
-    c2w: Float[np.ndarray, "3 4"]
-    intrinsics_px: Float[np.ndarray, "4"]
+    camera: Pinhole
     depth: Float[np.ndarray, "h w"]
 
     def points(self) -> tuple[Points, Float[np.ndarray, "n 3"]]:
         """World points of the pixels away from depth edges, and the directions of their rays."""
         row, column = np.nonzero(_away_from_edges(self.depth))
-        fx, fy, cx, cy = self.intrinsics_px
-        local = np.stack([(column + 0.5 - cx) / fx, (cy - row - 0.5) / fy, -np.ones(len(row))], axis=-1)
-        rays = (local / np.linalg.norm(local, axis=-1, keepdims=True)) @ self.c2w[:, :3].T
-        return self.c2w[:, 3] + self.depth[row, column, None] * rays, rays
+        rays = self.camera.rays(np.stack([column, row], axis=-1) + 0.5)
+        return self.camera.c2w[:, 3] + self.depth[row, column, None] * rays, rays
 
     def judges(self, points: Points) -> Bool[np.ndarray, " n"]:
         """Whether points lie in the image and no further behind its surface than the margin."""
-        local = (points - self.c2w[:, 3]) @ self.c2w[:, :3]
-        ahead = -local[:, 2] > 1e-6
-        fx, fy, cx, cy = self.intrinsics_px
-        scaled = local[:, :2] / np.where(ahead, -local[:, 2], 1.0)[:, None]
-        column = np.floor(cx + fx * scaled[:, 0]).astype(np.int64)
-        row = np.floor(cy - fy * scaled[:, 1]).astype(np.int64)
-        height, width = self.depth.shape
-        framed = ahead & (column >= 0) & (column < width) & (row >= 0) & (row < height)
-        behind = np.linalg.norm(local[framed], axis=-1) - self.depth[row[framed], column[framed]]
+        pixels, nearness = self.camera.project(points)
+        framed = (nearness > 0) & self.camera.shows(pixels)
+        column, row = np.floor(pixels[framed]).astype(np.int64).T
+        distance = np.linalg.norm(points[framed] - self.camera.c2w[:, 3], axis=-1)
+        behind = distance - self.depth[row, column]
         framed[framed] = behind < _MARGIN
         return framed
 
@@ -163,4 +157,5 @@ def _read_view(frames: Frames, number: int, path: Path) -> DepthView:
         problem = f"Depth map of {value.shape[1]} x {value.shape[0]} px beside an image of {width} x {height}"
         raise InputError(problem, path, "Give both the same size.")
     depth = np.where(value > 0, _FAR * (1.0 - value / 255.0), np.inf)
-    return DepthView(frames.c2w[number], frames.intrinsics_px[number], depth)
+    focal_px, center_px = np.split(frames.intrinsics_px[number], 2)
+    return DepthView(Pinhole(frames.c2w[number], focal_px, center_px, (int(width), int(height))), depth)

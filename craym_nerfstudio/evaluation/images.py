@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Bool, Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils import colormaps
-from nerfstudio.utils.rich_utils import CONSOLE
 from torch import Tensor
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.lie import compose, se3_exp
 
 _LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
@@ -21,7 +21,7 @@ def lpips_metric() -> Any | None:
     """LPIPS (AlexNet), or None, with the reason printed once, where its weights are not on the machine: no download."""
     weights = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_WEIGHTS
     if not weights.exists():
-        CONSOLE.print(f"[yellow]LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
+        console.print(f"[yellow]LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
         return None
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 

@@ -18,7 +18,7 @@ from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.run import Run, given_to_user, model_to_user
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.sfm.result import Intrinsics
 
 _FRAME_KEYS = ("applied_transform", "applied_scale")
 """What nerfstudio's own converters say about the frame of a file's poses: it stays true."""

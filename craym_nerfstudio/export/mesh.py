@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from rich.progress import track
 from torch import Tensor
 
+from craym_nerfstudio.console import track
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.rasterise import View, rasterise
+from craym_nerfstudio.export.rasterise import rasterise
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.pinhole import Pinhole
 from craym_nerfstudio.model import CraymModel
+from craym_nerfstudio.storage import write_atomically
 
 _CHUNK = 1 << 16
 _SMALL_SHARE = 0.01
@@ -52,7 +54,7 @@ def extract_surface(
     volume = np.ones((resolution,) * 3, dtype=np.float32)
     inside = np.zeros(volume.shape, dtype=bool)
     y, z = torch.meshgrid(axis, axis, indexing="ij")
-    for number in track(range(resolution), description="Evaluating the SDF", transient=True):
+    for number in track(range(resolution), description="Evaluating the SDF"):
         points = torch.stack([axis[number].expand_as(y), y, z], dim=-1).reshape(-1, 3)
         reach = points.norm(dim=-1)
         # Cubes at the rim have corners outside: the field is asked a little beyond the sphere.
@@ -92,15 +94,15 @@ def without_unused(
 
 
 def seen_faces(
-    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], views: list[View], tolerance: float
+    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], views: list[Pinhole], tolerance: float
 ) -> Bool[np.ndarray, " m"]:
     """Which faces have a corner that some view sees, at most `tolerance` behind the first surface."""
     seen = np.zeros(len(vertices), dtype=bool)
-    for view in track(views, description="Looking from every camera", transient=True):
+    for view in track(views, description="Looking from every camera"):
         pixels, nearness = view.project(vertices)
         buffer = rasterise(vertices, faces, view).nearness
         column, row = np.floor(pixels).astype(np.int64).T
-        framed = (nearness > 0) & (column >= 0) & (column < view.size_px[0]) & (row >= 0) & (row < view.size_px[1])
+        framed = (nearness > 0) & view.shows(pixels)
         depth = 1.0 / nearness[framed]
         front = 1.0 / np.maximum(buffer[row[framed], column[framed]], 1e-9)
         # One pixel of a slanted face spans more depth than the tolerance of the surface itself.
@@ -124,7 +126,7 @@ def appearance(
 
 
 def extract_mesh(
-    model: CraymModel, resolution: int, keep_components: int = 0, views: list[View] | None = None
+    model: CraymModel, resolution: int, keep_components: int = 0, views: list[Pinhole] | None = None
 ) -> SurfaceMesh:
     """The mesh of a model in the field frame (its region is the unit sphere), cropped to the region, without floaters.
 
@@ -158,9 +160,5 @@ def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
     content = trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=colors, process=False
     )
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        content.export(path)
-    except OSError as error:
-        remedy = "Free disk space or choose another place."
-        raise InputError(f"Cannot write ({error.strerror})", path, remedy) from error
+    exported = content.export(file_type=path.suffix.lower()[1:])
+    write_atomically(path, lambda file: file.write(exported.encode() if isinstance(exported, str) else exported))

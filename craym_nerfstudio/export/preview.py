@@ -6,13 +6,15 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.export.mesh import SurfaceMesh
-from craym_nerfstudio.export.rasterise import View, interpolate, rasterise
+from craym_nerfstudio.export.rasterise import interpolate, rasterise
 from craym_nerfstudio.export.run import Run
+from craym_nerfstudio.geometry.pinhole import Pinhole
+from craym_nerfstudio.storage import write_atomically
 
 _SUPERSAMPLING = 2
 
 
-def camera_views(run: Run) -> list[View]:
+def camera_views(run: Run) -> list[Pinhole]:
     """The refined training cameras in the field frame, as pinholes."""
     model, cameras = run.pipeline.craym_model, run.pipeline.datamanager.train_dataset.cameras
     c2w = run.pipeline.refined_c2w().double().numpy()
@@ -22,11 +24,11 @@ def camera_views(run: Run) -> list[View]:
         values = [getattr(cameras, name)[number] for name in ("fx", "fy", "cx", "cy", "width", "height")]
         fx, fy, cx, cy, width, height = (float(value) for value in values)
         moved = np.concatenate([pose[:, :3], (pose[:, 3:] - center[:, None]) / radius], axis=1)
-        views.append(View(moved, np.array([fx, fy]), np.array([cx, cy]), (int(width), int(height))))
+        views.append(Pinhole(moved, np.array([fx, fy]), np.array([cx, cy]), (int(width), int(height))))
     return views
 
 
-def spread_views(views: list[View], count: int) -> list[View]:
+def spread_views(views: list[Pinhole], count: int) -> list[Pinhole]:
     """Up to `count` views, each as far as can be from those before it."""
     centers = np.stack([view.c2w[:, 3] for view in views])
     chosen: list[int] = []
@@ -37,7 +39,7 @@ def spread_views(views: list[View], count: int) -> list[View]:
     return [views[number] for number in chosen]
 
 
-def draw_mesh(mesh: SurfaceMesh, views: list[View], path: Path, tile_px: int = 360) -> None:
+def draw_mesh(mesh: SurfaceMesh, views: list[Pinhole], path: Path, tile_px: int = 360) -> None:
     """Write a PNG of a mesh in the field frame, a column per view: its colours, and below them its lit shape."""
     from PIL import Image
 
@@ -55,18 +57,18 @@ def draw_mesh(mesh: SurfaceMesh, views: list[View], path: Path, tile_px: int = 3
         tiles[1][filled] = light[:, None]
         columns.append(np.concatenate([_halved(tile) for tile in tiles]))
     picture = np.concatenate(columns, axis=1)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.round(picture.clip(0, 1) * 255).astype(np.uint8)).save(path, optimize=True)
+    image = Image.fromarray(np.round(picture.clip(0, 1) * 255).astype(np.uint8))
+    write_atomically(path, lambda file: image.save(file, format="PNG", optimize=True))
 
 
-def _framed(view: View, vertices: Float[np.ndarray, "n 3"], side_px: int) -> View:
+def _framed(view: Pinhole, vertices: Float[np.ndarray, "n 3"], side_px: int) -> Pinhole:
     """The same viewpoint with a square image that the mesh just fills."""
     pixels, nearness = view.project(vertices)
     shown = pixels[nearness > 0] if (nearness > 0).any() else np.zeros((1, 2))
     low, high = shown.min(0), shown.max(0)
     ratio = 0.92 * side_px / max(float((high - low).max()), 1e-6)
     center = (view.center_px - 0.5 * (low + high)) * ratio + 0.5 * side_px
-    return View(view.c2w, view.focal_px * ratio, center, (side_px, side_px))
+    return Pinhole(view.c2w, view.focal_px * ratio, center, (side_px, side_px))
 
 
 def _halved(tile: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "h2 w2 3"]:

@@ -5,23 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-
-@dataclass(frozen=True)
-class View:
-    """A pinhole camera with OpenGL axes; lens distortion does not matter for what it is used for."""
-
-    c2w: Float[np.ndarray, "3 4"]
-    focal_px: Float[np.ndarray, "2"]
-    center_px: Float[np.ndarray, "2"]
-    size_px: tuple[int, int]
-
-    def project(self, points: Float[np.ndarray, "n 3"]) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, " n"]]:
-        """Pixel positions (x, y), and the inverse of the depth, which is 0 for points that are not in front."""
-        local = (points - self.c2w[:, 3]) @ self.c2w[:, :3]
-        depth = -local[:, 2]
-        nearness = np.where(depth > 1e-3, 1.0 / np.maximum(depth, 1e-3), 0.0)
-        pixels = local[:, :2] * np.array([1.0, -1.0]) * nearness[:, None] * self.focal_px + self.center_px
-        return pixels, nearness
+from craym_nerfstudio.geometry.pinhole import Pinhole
 
 
 @dataclass(frozen=True)
@@ -32,7 +16,7 @@ class Raster:
     nearness: Float[np.ndarray, "h w"]
 
 
-def rasterise(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], view: View) -> Raster:
+def rasterise(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], view: Pinhole) -> Raster:
     """The nearest face at every pixel centre of a view; faces that reach behind the camera are left out."""
     # Numba is imported when something is drawn, not when a mesh is extracted.
     from craym_nerfstudio.export.rasterise_kernel import fill
@@ -48,7 +32,7 @@ def interpolate(
     values: Float[np.ndarray, "n feat"],
     faces: Int[np.ndarray, "m 3"],
     raster: Raster,
-    view: View,
+    view: Pinhole,
     vertices: Float[np.ndarray, "n 3"],
 ) -> Float[np.ndarray, "pixels feat"]:
     """Vertex values at the pixels that show a face, in row-major order (affine: faces are small)."""

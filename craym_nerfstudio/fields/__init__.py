@@ -1,0 +1,1 @@
+"""What is trained: signed distance, colour and background, on multi-resolution hash grids."""

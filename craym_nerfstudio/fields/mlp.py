@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from craym_nerfstudio.fields.chunks import chunks, over_ranges, summed_over_ranges
+from craym_nerfstudio.kernels.chunks import chunks, over_ranges, summed_over_ranges
 
 _BETA = 100.0
 

@@ -1,0 +1,1 @@
+"""Mathematics of cameras and rays: rigid motions, epipolar geometry, pinholes, axes, alignment."""

@@ -63,11 +63,6 @@ class PoseErrors:
         """Mean translation error x100: the figure of the papers' tables."""
         return float(self.translation_x100.mean())
 
-    @property
-    def translation_x100_median(self) -> float:
-        """Median translation error x100."""
-        return float(self.translation_x100.quantile(0.5))
-
 
 def mean_rotation(rotations: Float[Tensor, "*b n 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """Chordal mean: the rotation nearest to all in the Frobenius norm."""

@@ -13,23 +13,6 @@ from torch import Tensor
 from craym_nerfstudio.geometry.lie import compose, inverse, skew
 
 
-def flip_camera_axes(bearings: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-    """Camera-frame vectors from OpenGL (y up, z backward) to OpenCV axes (y down, z forward) or back: it is its own
-    inverse.
-    """
-    return bearings * bearings.new_tensor([1.0, -1.0, -1.0])
-
-
-def flip_pose_axes(c2w: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
-    """Camera-to-world pose with its camera axes changed from OpenGL to OpenCV or back; the world stays."""
-    return c2w * c2w.new_tensor([1.0, -1.0, -1.0, 1.0])
-
-
-def flip_motion_axes(motion: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
-    """Relative pose of two cameras with the axes of both changed from OpenGL to OpenCV or back."""
-    return motion * motion.new_tensor([1.0, -1.0, -1.0])[:, None] * motion.new_tensor([1.0, -1.0, -1.0, 1.0])
-
-
 def relative_pose(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
     """Motion ``[R | t]`` that takes points from camera i's frame to camera j's: ``x_j = R x_i + t``."""
     return compose(inverse(c2w_j), c2w_i)
@@ -82,16 +65,6 @@ def sampson_distance_of_rays(
     squared = normal.square().sum(-1) + torch.linalg.cross(baseline, directions_j, dim=-1).square().sum(-1)
     # Of both normals only what is tangent to the other ray's sphere of directions counts (Pythagoras).
     return residual.abs() / _guarded(squared - 2.0 * residual.square()).sqrt()
-
-
-def symmetric_epipolar_distance(
-    essential_ij: Float[Tensor, "*b 3 3"], bearings_i: Float[Tensor, "*b 3"], bearings_j: Float[Tensor, "*b 3"]
-) -> Float[Tensor, "*b"]:
-    """Root mean square of the angles, in radians and to first order, from each unit bearing to its epipolar plane; >=
-    0.
-    """
-    residual, squared_i, squared_j = _residual_and_slopes(essential_ij, bearings_i, bearings_j)
-    return residual.abs() * (0.5 / _guarded(squared_i) + 0.5 / _guarded(squared_j)).sqrt()
 
 
 def _guarded(squared_length: Tensor) -> Tensor:

@@ -11,16 +11,15 @@ from typing import TypeVar
 import numpy as np
 import torch
 from jaxtyping import Float, Int32
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from craym_nerfstudio.console import console, progress
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.detectors import Detector, Features
 from craym_nerfstudio.matching.images import load_picture
-from craym_nerfstudio.matching.storage import content_key, read_npz, write_npz
 from craym_nerfstudio.matching.two_view import ransac_motion
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, join_putative, threshold_px
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.storage import content_key, read_npz, write_npz
 
 _CHUNK = 128
 """Pairs between two saves."""
@@ -30,7 +29,7 @@ Result = TypeVar("Result")
 Loaded = TypeVar("Loaded")
 
 
-def from_cache(path: Path, load: Callable[[Path], Loaded], console: Console) -> Loaded | None:
+def from_cache(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
     """What a cache file holds; None, with a warning if it is damaged, when it has to be computed."""
     if not path.exists():
         return None
@@ -42,7 +41,7 @@ def from_cache(path: Path, load: Callable[[Path], Loaded], console: Console) -> 
 
 
 def all_features(
-    views: Views, detector: Detector, pictures: list[str], cache_dir: Path, console: Console
+    views: Views, detector: Detector, pictures: list[str], cache_dir: Path
 ) -> list[Features]:
     """Features of every image; each is saved as soon as it is found. `pictures` are the images' content keys.
 
@@ -52,20 +51,20 @@ def all_features(
 
     def features(index: int) -> tuple[Features, bool]:
         path = cache_dir / f"features-{content_key(detector.settings, pictures[index])}.npz"
-        cached = from_cache(path, lambda path: Features(**read_npz(path)), console)
+        cached = from_cache(path, lambda path: Features(**read_npz(path)))
         if cached is not None:
             return cached, True
         found = detector.detect(load_picture(views, index))
         write_npz(path, found.arrays())
         return found, False
 
-    with _workers(detector.parallel) as run, _progress(console) as progress:
+    with _workers(detector.parallel) as run, progress() as bars:
         numbers = range(len(views.names))
-        bar = progress.add_task(f"Keypoints ({detector.name})", total=len(numbers))
+        bar = bars.add_task(f"Keypoints ({detector.name})", total=len(numbers))
         results = []
         for result in run(features, numbers):
             results.append(result)
-            progress.advance(bar)
+            bars.advance(bar)
     mean = np.mean([len(found.keypoints) for found, _ in results])
     cached = sum(was_cached for _, was_cached in results)
     console.print(f"Matching: {mean:.0f} keypoints per image ({cached} of {len(results)} images cached)")
@@ -79,7 +78,6 @@ def all_pairs(
     bearings: list[Float[np.ndarray, "n 3"]],
     pairs: Int32[np.ndarray, "pairs 2"],
     folder: Path,
-    console: Console,
 ) -> PutativePairs:
     """Putative matches and two-view geometry of all pairs that have one, saved in `folder` chunk by chunk.
 
@@ -94,21 +92,21 @@ def all_pairs(
         return _match_pair(detector, features, bearings, (i, j), limit_px / focal_px[[i, j]].mean())
 
     chunks = []
-    with _workers(detector.parallel) as run, _progress(console) as progress:
-        bar = progress.add_task(f"Pairs ({detector.name})", total=len(pairs))
+    with _workers(detector.parallel) as run, progress() as bars:
+        bar = bars.add_task(f"Pairs ({detector.name})", total=len(pairs))
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK].tolist()
             path = folder / f"{start:06d}.npz"
-            chunk = from_cache(path, lambda path: PutativePairs(**read_npz(path)), console)
+            chunk = from_cache(path, lambda path: PutativePairs(**read_npz(path)))
             if chunk is None:
                 found = []
                 for result in run(match, part):
                     found += [] if result is None else [result]
-                    progress.advance(bar)
+                    bars.advance(bar)
                 chunk = join_putative(found)
                 write_npz(path, asdict(chunk))
             else:
-                progress.advance(bar, len(part))
+                bars.advance(bar, len(part))
             chunks.append(chunk)
     return join_putative(chunks)
 
@@ -164,8 +162,3 @@ def one_torch_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)

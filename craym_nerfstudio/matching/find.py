@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 import torch
 from jaxtyping import Float
-from rich.console import Console
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache, one_torch_thread
 from craym_nerfstudio.matching.detectors import Detector, Sift
@@ -16,9 +16,9 @@ from craym_nerfstudio.matching.images import picture_key
 from craym_nerfstudio.matching.learned import AlikedLightGlue, lightglue_package
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs
-from craym_nerfstudio.matching.storage import content_key
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.storage import content_key
 
 Matcher = Literal["auto", "aliked-lightglue", "sift"]
 
@@ -28,8 +28,6 @@ _PATIENCE_S = 240.0
 views RootSIFT leaves gaps (20 views of a Lego model: 12 degrees, against 0.2)."""
 _ALIKED_S, _LIGHTGLUE_S = 5.0, 1.0
 """Core seconds per image and per pair, measured on a server CPU of 2024."""
-
-console = Console(soft_wrap=True)
 
 
 def choose_matcher(images: int, pairs: int) -> tuple[Literal["aliked-lightglue", "sift"], str]:
@@ -72,13 +70,13 @@ def find_matches(
     lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
     path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg)}.npz"
-    cached = from_cache(path, Matches.load, console)
+    cached = from_cache(path, Matches.load)
     if cached is not None:
         console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
         return cached
-    features = all_features(views, detector, pictures, cache_dir, console)
+    features = all_features(views, detector, pictures, cache_dir)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
-    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}", console)
+    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}")
     keypoints = [f.keypoints for f in features]
     with one_torch_thread():
         matches, report = verify(putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs))

@@ -1,15 +1,14 @@
 """Pixels for the detectors: images over white at the cameras' size, and where keypoints may lie."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.matching.storage import content_key, file_key
+from craym_nerfstudio.images import load_image, load_mask
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.storage import content_key, file_key
 
 _MARGIN_PX = 2
 """Keypoints this far outside of what may be used still count: outlines make good corners."""
@@ -39,19 +38,14 @@ def load_picture(views: Views, index: int) -> Picture:
         InputError: the image or its mask is missing or cannot be decoded.
     """
     size = (int(views.size_px[index][0]), int(views.size_px[index][1]))
-    image = _decode(views.paths[index])
-    usable = None
-    if image.mode == "RGBA":
-        image = _resized(image, size)
-        alpha = np.asarray(image.getchannel("A"))
+    rgb, usable = load_image(views.paths[index], size), None
+    if rgb.shape[-1] == 4:
         # Pixels of a soft outline are opaque enough; what is fully transparent shows the background colour alone.
-        usable = alpha > 0
+        usable = rgb[..., 3] > 0
         white = Image.new("RGBA", size, (255, 255, 255, 255))
-        image = Image.alpha_composite(white, image)
-    rgb = np.array(_resized(image.convert("RGB"), size))
+        rgb = np.array(Image.alpha_composite(white, Image.fromarray(rgb)).convert("RGB"))
     if views.mask_paths is not None:
-        mask = _resized(_decode(views.mask_paths[index]).convert("L"), size)
-        shown = np.asarray(mask) > 0
+        shown = load_mask(views.mask_paths[index], size) > 0
         usable = shown if usable is None else usable & shown
     return Picture(rgb, None if usable is None or usable.all() else _dilated(usable))
 
@@ -64,26 +58,6 @@ def picture_key(views: Views, index: int) -> str:
     """
     mask = "" if views.mask_paths is None else file_key(views.mask_paths[index])
     return content_key(file_key(views.paths[index]), mask, [int(n) for n in views.size_px[index]])
-
-
-def _decode(path: Path) -> Image.Image:
-    if not path.is_file():
-        raise InputError("Missing image", path, "Put the file there, or remove it from the list of images.")
-    try:
-        with Image.open(path) as image:
-            image.load()
-            has_alpha = image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
-            if image.mode.startswith("I"):
-                return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
-            return image.convert("RGBA" if has_alpha else "RGB")
-    except (UnidentifiedImageError, Image.DecompressionBombError, OSError, SyntaxError, ValueError) as error:
-        remedy = "Export the image again as PNG or JPEG, or remove it from the data."
-        raise InputError("Unreadable image", path, remedy) from error
-
-
-def _resized(image: Image.Image, size_px: tuple[int, int]) -> Image.Image:
-    # Averages pixel areas, with colours weighted by alpha.
-    return image if image.size == size_px else image.resize(size_px, Image.Resampling.BOX)
 
 
 def _dilated(usable: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

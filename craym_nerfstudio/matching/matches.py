@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Float32, Int, Int32
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.matching.storage import read_npz, write_npz
+from craym_nerfstudio.storage import read_npz, write_npz
 
 _FORMAT = "craym-matches-1"
 
@@ -65,10 +65,6 @@ class Matches:
             confidence=self.confidence[keep],
             detector=self.detector,
         )
-
-    def subset_pairs(self, keep: Bool[np.ndarray, " pairs"]) -> "Matches":
-        """Only the matches of the pairs where `keep` holds."""
-        return self.subset(keep[self.pair_of_match])
 
     def save(self, path: Path) -> None:
         """Write atomically as npz.

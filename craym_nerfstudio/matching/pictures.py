@@ -8,8 +8,8 @@ from PIL import Image, ImageDraw
 
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.storage import write_atomically
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.storage import write_atomically
 
 _PANEL_PX = 640
 _MOST_LINES = 120

@@ -11,8 +11,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from craym_nerfstudio.geometry.axes import flip_motion_axes
 from craym_nerfstudio.geometry.epipolar import essential_from_motion, sampson_distance
 from craym_nerfstudio.geometry.lie import so3_exp, so3_log
+from craym_nerfstudio.geometry.pinhole import plane_from_bearings
 
 _FORWARD = 0.05
 """Least cosine between a bearing and the viewing axis for use in the pinhole solver: wider rays leave its plane."""
@@ -70,8 +72,7 @@ def ransac_motion(
     usable = (bearings_i[:, 2] < -_FORWARD) & (bearings_j[:, 2] < -_FORWARD)
     if usable.sum() < 5:
         return None
-    # OpenCV axes: x right, y down, z forward.
-    points_i, points_j = (b[usable, :2] * [1.0, -1.0] / -b[usable, 2:] for b in (bearings_i, bearings_j))
+    points_i, points_j = (plane_from_bearings(bearings[usable]) for bearings in (bearings_i, bearings_j))
     try:
         matrix, mask = cv2.findEssentialMat(
             points_i, points_j, np.eye(3), method=cv2.USAC_ACCURATE, prob=0.9999, threshold=threshold_rad
@@ -81,8 +82,7 @@ def ransac_motion(
         _, rotation, translation, _ = cv2.recoverPose(matrix, points_i, points_j, np.eye(3), mask=mask)
     except cv2.error:  # raised for degenerate samples (all points on one line)
         return None
-    flip = np.array([1.0, -1.0, -1.0])
-    motion = np.concatenate([rotation * np.outer(flip, flip), translation * flip[:, None]], axis=1)
+    motion = flip_motion_axes(np.concatenate([rotation, translation], axis=1))
     return motion if np.isfinite(motion).all() else None
 
 

@@ -1,0 +1,1 @@
+"""Given poses held against their images before training: what is wrong, what it weighs, what to change."""

@@ -15,13 +15,13 @@ from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.verify import verify
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.poses.ray_bundle_adjustment import adjust_rays
-from craym_nerfstudio.poses.ray_graph import connected
-from craym_nerfstudio.poses.stage_zero import StageZero
 from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
 from craym_nerfstudio.preflight.lens import putative_under
 from craym_nerfstudio.preflight.observe import Observed, observe
 from craym_nerfstudio.preflight.verdict import Suspicion, Verdict, judge, suspicions
+from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.ray_graph import connected
+from craym_nerfstudio.sfm.result import StageZero
 
 _PRIOR_DEG = 60.0
 

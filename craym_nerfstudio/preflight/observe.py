@@ -11,16 +11,15 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
-from rich.console import Console
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
 from craym_nerfstudio.matching.find import Matcher, chosen_detector
 from craym_nerfstudio.matching.images import picture_key
 from craym_nerfstudio.matching.pairs import candidate_pairs
-from craym_nerfstudio.matching.storage import content_key
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.storage import content_key
 
 EXHAUSTIVE_UP_TO = 40
 _BY_POSES, _IN_FILE_ORDER, _AT_RANDOM = 8, 5, 4
@@ -32,8 +31,6 @@ _LEAST_OF_USUAL = 0.35
 """Of the usual number of matches that a pair needs: repeated textures give fewer, and perfect geometry."""
 _LEAST_SHARE = 0.5
 """Of the strict matches of a pair that one fundamental matrix must explain."""
-
-console = Console(soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -88,11 +85,11 @@ def observe(views: Views, matcher: Matcher, cache_dir: Path) -> Observed:
         pairs = pairs_to_try(views)
     detector = chosen_detector(matcher, len(views.names), len(pairs))
     pictures = [picture_key(views, index) for index in range(len(views.names))]
-    features = all_features(views, detector, pictures, cache_dir, console)
+    features = all_features(views, detector, pictures, cache_dir)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
     lens = [rows[:5].round(6) for rows in bearings]
     key = content_key("preflight-1", detector.settings, pictures, *lens, views.focal_px, pairs)
-    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{key}", console)
+    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{key}")
     return Observed(detector.name, [f.keypoints for f in features], putative, len(pairs))
 
 

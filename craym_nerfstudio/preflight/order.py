@@ -28,7 +28,7 @@ def measured_rotations(
 
     The world is that of some first camera.
     """
-    from craym_nerfstudio.poses.ray_graph import connected
+    from craym_nerfstudio.sfm.ray_graph import connected
 
     known = np.isfinite(measured.rotation).all((1, 2))
     pairs = torch.from_numpy(images[known])

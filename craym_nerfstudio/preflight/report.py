@@ -1,23 +1,20 @@
 """The findings for the terminal, for programs, and as one HTML page with pictures."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from craym_nerfstudio.html import Page
+from craym_nerfstudio.console import console
 from craym_nerfstudio.matching.pictures import draw_pair, pair_ranking
 from craym_nerfstudio.preflight.check import Checked
 from craym_nerfstudio.preflight.figures import camera_figure, residual_figure
+from craym_nerfstudio.report.html import Page
 
 _COLORS = {"good": "green", "repairable": "yellow", "hopeless": "red"}
 _MOST_LISTED = 12
-
-console = Console(soft_wrap=True)
 
 
 def figures(checked: Checked) -> dict[str, str]:
@@ -65,8 +62,8 @@ def print_summary(checked: Checked, page_path: Path) -> None:
     console.print(f"Report: {page_path}")
 
 
-def summary_json(checked: Checked) -> str:
-    """Everything in figures."""
+def summary(checked: Checked) -> dict[str, Any]:
+    """Everything in figures, for JSON."""
     names = checked.views.names
     stage = checked.stage
     cameras = {
@@ -79,7 +76,7 @@ def summary_json(checked: Checked) -> str:
         }
         for k, name in enumerate(names)
     }
-    content = {
+    return {
         "grade": checked.verdict.grade,
         "exit_status": checked.verdict.exit_status,
         "reason": checked.verdict.reason,
@@ -95,7 +92,6 @@ def summary_json(checked: Checked) -> str:
         "suspicious": {each.name: list(each.reasons) for each in checked.suspicious},
         "cameras": cameras,
     }
-    return json.dumps(content, indent=2) + "\n"
 
 
 def _median(values: np.ndarray) -> float:

@@ -8,8 +8,8 @@ from jaxtyping import Float, Int
 
 from craym_nerfstudio.matching.verify import threshold_px
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.poses.stage_zero import StageZero
 from craym_nerfstudio.preflight.diagnose import Diagnosis
+from craym_nerfstudio.sfm.result import StageZero
 
 Grade = Literal["good", "repairable", "hopeless"]
 EXIT_STATUS: dict[Grade, int] = {"good": 0, "repairable": 1, "hopeless": 3}

@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
-from craym_nerfstudio.modules.coherency import accumulate_ray_feature
-from craym_nerfstudio.modules.enrichment import enrich
+from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
 from craym_nerfstudio.rendering.precision import reduced_precision
 from craym_nerfstudio.rendering.sampling import (
@@ -142,7 +141,7 @@ class SceneRenderer(nn.Module):
             _, key_feature = surface.feature.split([plain_count, len(part)])
             feature = scatter_active(key_feature, samples.active[plain:], part)
             heads = feature.view(keys.groups, 1 + keys.aux, self.fine_samples, -1)[:, 0]
-            ray_feature = accumulate_ray_feature(weights[plain :: 1 + keys.aux], heads)
+            ray_feature = accumulate(weights[plain :: 1 + keys.aux], heads)
         return Rendered(
             rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
             accumulation=accumulation,

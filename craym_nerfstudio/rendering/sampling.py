@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from craym_nerfstudio.fields.encoding.threads import equal_ranges, run_parallel, thread_count
-from craym_nerfstudio.fields.kernels import importable, load_kernels
+from craym_nerfstudio.kernels.loader import importable, load_kernels
+from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
 
 _RAYS_PER_TASK = 64
 

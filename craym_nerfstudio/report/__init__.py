@@ -1,1 +1,1 @@
-"""The report of finished runs: one HTML page that needs nothing beside it."""
+"""What a finished run tells its user: record, summary, pictures, and one HTML page about runs side by side."""

@@ -5,10 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from craym_nerfstudio import html
-from craym_nerfstudio.evaluation.pictures import camera_figure
-from craym_nerfstudio.html import Fragment, Page
-from craym_nerfstudio.report import plots
+from craym_nerfstudio.report import html, plots
+from craym_nerfstudio.report.html import Fragment, Page
+from craym_nerfstudio.report.pictures import camera_figure
 from craym_nerfstudio.report.runs import RunFolder
 
 _VIEWS = 3

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from craym_nerfstudio.evaluation.record import RunRecord
 from craym_nerfstudio.geometry.alignment import align_poses, pose_errors
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.report.record import RunRecord
 from craym_nerfstudio.report.runs import Curve
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.evaluation.record import RECORD_NAME, RunRecord, record_run
+from craym_nerfstudio.report.record import RECORD_NAME, RunRecord, record_run
 
 
 @dataclass(frozen=True)

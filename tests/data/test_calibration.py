@@ -7,8 +7,8 @@ from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from craym_nerfstudio.data.calibration import calibrated_cameras, calibrated_lens
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.poses.shared_intrinsics import correct_bearings
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.sfm.result import Intrinsics
+from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 
 FOUND = Intrinsics(1.1, (0.02, -0.01), -0.05, 0.02)
 

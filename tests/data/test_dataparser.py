@@ -10,10 +10,10 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs, trans
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
+from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses, detect_and_read
-from craym_nerfstudio.data.field_frame import find_target, upright_rotation
 from craym_nerfstudio.data.views import views_from_outputs
-from craym_nerfstudio.poses.noise import perturb_poses
+from craym_nerfstudio.data.world import find_target, upright_rotation
 from tests.data.tiny_data import (
     FOCAL_PX,
     SIZE_PX,

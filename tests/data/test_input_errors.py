@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig, detect_and_read
-from craym_nerfstudio.data.images import load_image, load_mask
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import load_image, load_mask
 from tests.data.tiny_data import (
     edit_json,
     frame_entries,

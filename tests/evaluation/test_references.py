@@ -8,7 +8,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from craym_nerfstudio.cli import main
+from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.references import load_mesh, load_reference
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh

@@ -16,8 +16,8 @@ from craym_nerfstudio.export.mesh import (
     without_unused,
     write_mesh,
 )
-from craym_nerfstudio.export.rasterise import View
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.pinhole import Pinhole
 
 CPU = torch.device("cpu")
 
@@ -70,9 +70,9 @@ def test_large_components_are_kept(keep: int, expected: int) -> None:
         assert vertices[:, 0].max() < 0.05
 
 
-def camera(position: tuple[float, float, float], size_px: tuple[int, int] = (200, 200)) -> View:
+def camera(position: tuple[float, float, float], size_px: tuple[int, int] = (200, 200)) -> Pinhole:
     """A camera that looks at the origin along -z of its own axes, x right, y up; on the z axis."""
-    return View(
+    return Pinhole(
         np.concatenate([np.eye(3), np.array(position)[:, None]], axis=1),
         np.array([200.0, 200.0]),
         np.array(size_px) / 2,

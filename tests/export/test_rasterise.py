@@ -1,14 +1,15 @@
-"""The z-buffer: hand-computed pixels, order in depth, interpolation, framing."""
+"""The z-buffer: filled pixels, order in depth, interpolation, framing."""
 
 import numpy as np
 
 from craym_nerfstudio.export.preview import spread_views
-from craym_nerfstudio.export.rasterise import View, interpolate, rasterise
+from craym_nerfstudio.export.rasterise import interpolate, rasterise
+from craym_nerfstudio.geometry.pinhole import Pinhole
 
 
-def front_camera(size_px: tuple[int, int] = (8, 6)) -> View:
+def front_camera(size_px: tuple[int, int] = (8, 6)) -> Pinhole:
     """At the origin, looking along -z; a unit at distance 1 is 4 px."""
-    return View(np.eye(3, 4), np.array([4.0, 4.0]), np.array([4.0, 3.0]), size_px)
+    return Pinhole(np.eye(3, 4), np.array([4.0, 4.0]), np.array([4.0, 3.0]), size_px)
 
 
 def square(depth: float, half: float) -> np.ndarray:
@@ -17,12 +18,6 @@ def square(depth: float, half: float) -> np.ndarray:
 
 
 FACES = np.array([[0, 1, 2], [0, 2, 3]])
-
-
-def test_projection_by_hand() -> None:
-    pixels, nearness = front_camera().project(np.array([[0.5, 0.25, -2.0], [0.0, 0.0, 1.0]]))
-    np.testing.assert_allclose(pixels[0], [5.0, 2.5])
-    np.testing.assert_allclose(nearness, [0.5, 0.0])
 
 
 def test_pixels_are_filled_by_their_centres() -> None:
@@ -62,7 +57,7 @@ def test_interpolation_reproduces_a_linear_function() -> None:
 def test_spread_views_are_far_apart() -> None:
     angles = np.deg2rad([0, 1, 2, 90, 91, 180, 181, 270])
     poses = [np.concatenate([np.eye(3), [[np.cos(a)], [np.sin(a)], [0]]], axis=1) for a in angles]
-    views = [View(pose, np.ones(2), np.zeros(2), (2, 2)) for pose in poses]
+    views = [Pinhole(pose, np.ones(2), np.zeros(2), (2, 2)) for pose in poses]
     centers = np.stack([view.c2w[:, 3] for view in spread_views(views, 4)])
     distance = np.linalg.norm(centers[:, None] - centers, axis=-1) + 9 * np.eye(4)
     assert distance.min() > 1.3

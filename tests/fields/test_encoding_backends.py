@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 import craym_nerfstudio
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding import (
     GridSpec,
     HashEncoding,
@@ -25,6 +24,7 @@ from craym_nerfstudio.fields.encoding import (
     tcnn_backend,
 )
 from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
+from craym_nerfstudio.kernels import loader as kernels
 
 SPEC = GridSpec(4, 2, 8, 4, 1.7)
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from craym_nerfstudio.fields import chunks
 from craym_nerfstudio.fields.background import BackgroundField, contract
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
+from craym_nerfstudio.kernels import chunks
 
 
 def small_field(interpolation: str = "smoothstep") -> SDFField:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from craym_nerfstudio.fields import chunks
 from craym_nerfstudio.fields.mlp import DistanceMLP
+from craym_nerfstudio.kernels import chunks
 
 
 def network(hidden_layers: int = 2) -> DistanceMLP:

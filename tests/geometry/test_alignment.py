@@ -98,7 +98,6 @@ def test_errors_have_the_planted_size() -> None:
     assert errors.rotation_deg_mean == pytest.approx(2.0 / 30, abs=1e-6) and errors.rotation_deg_median < 1e-6
     chord = 2 * torch.sin(turn[4, 4] / 2) * dome.c2w[4, :, 3].norm()
     assert float(errors.translation_x100[4]) == pytest.approx(100 * float(chord), rel=1e-6)
-    assert errors.translation_x100_median < 1e-6
 
 
 def test_errors_are_in_reference_units() -> None:

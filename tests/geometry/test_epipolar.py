@@ -4,22 +4,17 @@ import pytest
 import torch
 
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
 from craym_nerfstudio.geometry.epipolar import (
     essential,
     essential_from_motion,
-    flip_camera_axes,
-    flip_motion_axes,
-    flip_pose_axes,
     relative_pose,
     sampson_distance,
     sampson_distance_of_rays,
-    symmetric_epipolar_distance,
 )
 from craym_nerfstudio.geometry.lie import compose, se3_exp, so3_exp
-from craym_nerfstudio.geometry.rays import transform_directions, transform_points
+from craym_nerfstudio.geometry.rays import transform_directions
 from tests.dome import make_dome
-
-DISTANCES = [sampson_distance, symmetric_epipolar_distance]
 
 
 def pair_poses(dome, c2w=None):
@@ -28,24 +23,23 @@ def pair_poses(dome, c2w=None):
     return poses[:, 0], poses[:, 1]
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_exact_matches_have_no_distance(distance) -> None:
+def test_exact_matches_have_no_distance() -> None:
     dome = make_dome()
     assert len(dome.views) > 100
-    residuals = distance(essential(*pair_poses(dome)), dome.bearings[:, 0], dome.bearings[:, 1])
+    residuals = sampson_distance(essential(*pair_poses(dome)), dome.bearings[:, 0], dome.bearings[:, 1])
     assert residuals.max() < 1e-14
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_distances_ignore_a_global_similarity(distance) -> None:
+def test_distances_ignore_a_global_similarity() -> None:
     dome = make_dome()
     generator = torch.Generator().manual_seed(3)
     turned = dome.c2w[..., :3] @ so3_exp(0.1 * torch.randn(8, 3, generator=generator).double())
     noisy = torch.cat([turned, dome.c2w[..., 3:]], -1)
     rotation, translation = so3_exp(torch.randn(3, generator=generator).double()), torch.randn(3, generator=generator)
     similarity = Similarity(torch.tensor(37.0).double(), rotation, translation.double())
-    before = distance(essential(*pair_poses(dome, noisy)), dome.bearings[:, 0], dome.bearings[:, 1])
-    after = distance(essential(*pair_poses(dome, similarity.poses(noisy))), dome.bearings[:, 0], dome.bearings[:, 1])
+    before = sampson_distance(essential(*pair_poses(dome, noisy)), dome.bearings[:, 0], dome.bearings[:, 1])
+    moved = similarity.poses(noisy)
+    after = sampson_distance(essential(*pair_poses(dome, moved)), dome.bearings[:, 0], dome.bearings[:, 1])
     assert before.median() > 0.01
     torch.testing.assert_close(before, after, rtol=1e-9, atol=1e-14)
 
@@ -58,7 +52,6 @@ def test_a_sideways_pair_measures_vertical_offset() -> None:
     forward = torch.tensor([0.0, 0.0, -1.0], dtype=torch.float64)
     raised = torch.stack([torch.zeros_like(angle), angle.sin(), -angle.cos()])
     matrix = essential_from_motion(motion)
-    assert float(symmetric_epipolar_distance(matrix, forward, raised)) == pytest.approx(0.01, rel=1e-4)
     # Sampson shares the correction between both views: each moves by half of it.
     assert float(sampson_distance(matrix, forward, raised)) == pytest.approx(0.01 / 2**0.5, rel=1e-4)
 
@@ -67,43 +60,42 @@ def test_motion_takes_points_between_camera_frames() -> None:
     dome = make_dome()
     pose_i, pose_j = pair_poses(dome)
     local = dome.bearings * dome.depths[..., None]
-    torch.testing.assert_close(transform_points(relative_pose(pose_i, pose_j), local[:, 0]), local[:, 1])
+    motion = relative_pose(pose_i, pose_j)
+    moved = (motion[..., :3] @ local[:, 0, :, None]).squeeze(-1) + motion[..., 3]
+    torch.testing.assert_close(moved, local[:, 1])
 
 
 def test_opencv_and_opengl_axes_give_the_same_residuals() -> None:
     dome = make_dome(seed=1)
     pose_i, pose_j = pair_poses(dome, dome.c2w + 0.01)
     opengl = sampson_distance(essential(pose_i, pose_j), dome.bearings[:, 0], dome.bearings[:, 1])
-    flipped = flip_camera_axes(dome.bearings)
-    poses = essential(flip_pose_axes(pose_i), flip_pose_axes(pose_j))
-    torch.testing.assert_close(sampson_distance(poses, flipped[:, 0], flipped[:, 1]), opengl)
-    motion = flip_motion_axes(relative_pose(pose_i, pose_j))
-    torch.testing.assert_close(motion, relative_pose(flip_pose_axes(pose_i), flip_pose_axes(pose_j)))
-    assert torch.equal(flip_camera_axes(flipped), dome.bearings)
+    flipped = dome.bearings * torch.tensor([1.0, -1.0, -1.0])
+    turned_i, turned_j = (torch.from_numpy(flip_pose_axes(pose.numpy())) for pose in (pose_i, pose_j))
+    torch.testing.assert_close(sampson_distance(essential(turned_i, turned_j), flipped[:, 0], flipped[:, 1]), opengl)
+    motion = flip_motion_axes(relative_pose(pose_i, pose_j).numpy())
+    torch.testing.assert_close(torch.from_numpy(motion), relative_pose(turned_i, turned_j))
 
 
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_gradients_match_finite_differences(distance) -> None:
+def test_gradients_match_finite_differences() -> None:
     dome = make_dome(cameras=4, points=10)
     pose_i, pose_j = (pose[:4] for pose in pair_poses(dome))
     xi = 0.1 * torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 
     def residuals(twist):
         moved = torch.cat([pose_i[..., :3] @ se3_exp(twist)[..., :3], pose_i[..., 3:] + twist[..., :3, None]], -1)
-        return distance(essential(moved, pose_j), dome.bearings[:4, 0], dome.bearings[:4, 1])
+        return sampson_distance(essential(moved, pose_j), dome.bearings[:4, 0], dome.bearings[:4, 1])
 
     assert torch.autograd.gradcheck(residuals, xi.requires_grad_())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("distance", DISTANCES)
-def test_degenerate_pairs_are_finite(distance, dtype: torch.dtype) -> None:
+def test_degenerate_pairs_are_finite(dtype: torch.dtype) -> None:
     """No baseline, and both bearings on the epipoles (straight forward motion)."""
     pose = torch.eye(4, dtype=dtype)[:3].repeat(2, 1, 1)
     ahead = torch.tensor([0.0, 0.0, -1.0], dtype=dtype).expand(2, 3)
     shift = torch.tensor([[0.0, 0, 0], [0.0, 0, -1]], dtype=dtype, requires_grad=True)
     moved = torch.cat([pose[..., :3], shift[..., None]], -1)
-    residuals = distance(essential(pose, moved), ahead, ahead)
+    residuals = sampson_distance(essential(pose, moved), ahead, ahead)
     residuals.square().sum().backward()
     assert torch.equal(residuals, torch.zeros_like(residuals))
     assert shift.grad is not None and torch.isfinite(shift.grad).all()

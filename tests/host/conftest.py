@@ -10,7 +10,7 @@ from nerfstudio.scripts import train
 from nerfstudio.utils import writer
 
 from craym_nerfstudio.data import datamanager
-from craym_nerfstudio.data.start import PoseStart
+from craym_nerfstudio.start.find import PoseStart
 from tests.host.tiny_run import TinyData, tiny_config, write_tiny_data
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 import trimesh
 
-from craym_nerfstudio.cli import main
+from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.evaluation.references import load_mesh
 from craym_nerfstudio.export.run import load_run, model_to_user
 from craym_nerfstudio.geometry.alignment import align_poses

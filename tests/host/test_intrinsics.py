@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from craym_nerfstudio.data import datamanager
-from craym_nerfstudio.data.start import PoseStart
-from craym_nerfstudio.poses.stage_zero import Intrinsics
+from craym_nerfstudio.sfm.result import Intrinsics
+from craym_nerfstudio.start.find import PoseStart
 from tests.host.tiny_run import TinyData, tiny_config
 
 FOUND = Intrinsics(1.25, (0.01, 0.0), 0.02, 0.0)

@@ -10,7 +10,7 @@ import torch
 import trimesh
 from PIL import Image
 
-from craym_nerfstudio.cli import main
+from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.data.dataparser import detect_and_read
 from craym_nerfstudio.export.run import Run, given_to_user, load_run, model_to_user
 from craym_nerfstudio.geometry.alignment import pose_errors

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from craym_nerfstudio.cli import main
-from craym_nerfstudio.evaluation.record import RunRecord
+from craym_nerfstudio.cli.main import main
+from craym_nerfstudio.report.record import RunRecord
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import TRAIN
 

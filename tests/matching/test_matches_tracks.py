@@ -8,8 +8,8 @@ import pytest
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.storage import read_npz, write_npz
 from craym_nerfstudio.matching.tracks import build_tracks
+from craym_nerfstudio.storage import read_npz, write_npz
 
 
 def made(links: list[tuple[int, int, int, int, float]], images: int = 4) -> Matches:
@@ -67,7 +67,6 @@ def test_subset_renumbers_pairs() -> None:
     assert part.pairs.tolist() == [[0, 1], [1, 2]]
     assert part.pair_of_match.tolist() == [0, 1]
     assert part.confidence.tolist() == [0.5, 0.75]
-    assert matches.subset_pairs(np.array([False, True, False])).pairs.tolist() == [[0, 2]]
     assert len(matches.subset(np.zeros(4, dtype=bool)).pairs) == 0
 
 

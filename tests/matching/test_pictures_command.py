@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from craym_nerfstudio import cli
+from craym_nerfstudio.cli import main as cli
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.matches import Matches

@@ -10,7 +10,7 @@ from craym_nerfstudio.matching.verify import PutativePairs
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.preflight.observe import Observed
 from tests.dome import look_at
-from tests.poses.synthetic import SIZE_PX, make_scene
+from tests.sfm.synthetic import SIZE_PX, make_scene
 
 CAMERAS = 14
 

@@ -14,8 +14,8 @@ from craym_nerfstudio.matching.verify import join_putative
 from craym_nerfstudio.preflight.check import Checked, check_observed
 from craym_nerfstudio.preflight.hypotheses import OPENCV, turned_axes
 from craym_nerfstudio.preflight.report import page, print_summary, summary_json
-from tests.poses.synthetic import SIZE_PX
 from tests.preflight.planted import CAMERAS, scene
+from tests.sfm.synthetic import SIZE_PX
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint
-from craym_nerfstudio.modules.enrichment import enrich
+from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
 
 RADIUS, AUX = 0.5, 3

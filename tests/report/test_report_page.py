@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from craym_nerfstudio.evaluation.record import RunRecord
 from craym_nerfstudio.geometry.lie import compose, se3_exp
 from craym_nerfstudio.report.page import build_page
 from craym_nerfstudio.report.plots import camera_errors, loss_curves, per_camera
+from craym_nerfstudio.report.record import RunRecord
 from craym_nerfstudio.report.runs import Curve, RunFolder, read_curves
 from samples.analytic_scene import dome_cameras
 

@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.fields import kernels
 from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
 from craym_nerfstudio.fields.encoding.grid import GridSpec
-from craym_nerfstudio.fields.encoding.threads import equal_ranges, run_parallel, thread_count
+from craym_nerfstudio.kernels import loader as kernels
+from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
 
 MIN_POINTS_PER_TASK = 2048
 CACHE_BYTES = 2**22

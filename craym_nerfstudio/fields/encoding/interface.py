@@ -6,13 +6,13 @@ from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
-from rich.console import Console
 from torch import Tensor, nn
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.grid import GridSpec, LevelWeights, resolve_level_weights
 from craym_nerfstudio.fields.encoding.pullback import Pullback
-from craym_nerfstudio.fields.kernels import importable
+from craym_nerfstudio.kernels.loader import importable
 
 BackendName = Literal["torch", "cpu", "triton", "tcnn"]
 BackendChoice = Literal["auto", "torch", "cpu", "triton", "tcnn"]
@@ -72,7 +72,7 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
 def _announce(name: BackendName, reason: str) -> None:
     """Say, once per process, what ``auto`` took."""
     kernel = {"cpu": "cpu (numba kernel)", "triton": "triton (CUDA kernel)"}.get(name, name)
-    Console().print(f"Hash grid: {kernel} - {reason}", soft_wrap=True)
+    console.print(f"Hash grid: {kernel} - {reason}")
 
 
 def _triton_interpreted() -> bool:

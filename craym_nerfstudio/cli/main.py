@@ -1,0 +1,34 @@
+"""The command `craym`: everything around training that nerfstudio has no command for."""
+
+import sys
+from typing import Annotated
+
+import tyro
+from tyro.conf import subcommand
+
+from craym_nerfstudio.cli.eval_mesh import EvalMeshCommand
+from craym_nerfstudio.cli.export import ExportCamerasCommand, ExportMeshCommand
+from craym_nerfstudio.cli.match import MatchCommand
+from craym_nerfstudio.cli.preflight import PreflightCommand
+from craym_nerfstudio.cli.report import ReportCommand
+from craym_nerfstudio.errors import InputError, print_error
+
+# The modules of the commands import little until their command runs.
+Command = (
+    Annotated[PreflightCommand, subcommand("preflight")]
+    | Annotated[MatchCommand, subcommand("match")]
+    | Annotated[ExportMeshCommand, subcommand("export-mesh")]
+    | Annotated[ExportCamerasCommand, subcommand("export-cameras")]
+    | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
+    | Annotated[ReportCommand, subcommand("report")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run one subcommand; input errors end it with one line and exit status 2."""
+    command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
+    try:
+        command.main()
+    except InputError as error:
+        print_error(error)
+        sys.exit(2)

@@ -1,0 +1,104 @@
+"""The command `craym match`; what it needs is imported when it runs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from craym_nerfstudio.matching.matches import Matches
+
+
+@dataclass
+class MatchCommand:
+    """Match the images of a dataset and show what was found: matches.npz, summary.json, pictures of matched pairs."""
+
+    data: Path
+    """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
+    output: Path
+    """Folder to write to; also keeps what an interrupted run has finished."""
+    matcher: Literal["auto", "aliked-lightglue", "sift"] = "auto"
+    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
+    prior_angle_deg: float = 60.0
+    """Largest disagreement with the rough relative rotations, in degrees; 180 accepts every pair."""
+    neighbours: int = 20
+    """Images that each image is compared with, the most promising by the rough poses."""
+    pictures: int = 3
+    """Pairs drawn of the best, of the middle and of the worst each."""
+
+    def main(self) -> None:
+        """Match, write, report."""
+        from craym_nerfstudio.console import console
+        from craym_nerfstudio.data.dataparser import CraymDataParserConfig
+        from craym_nerfstudio.data.views import views_from_outputs
+        from craym_nerfstudio.matching.find import find_matches
+        from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
+        from craym_nerfstudio.storage import write_json
+
+        outputs = CraymDataParserConfig(data=self.data).setup().get_dataparser_outputs("train")
+        views = views_from_outputs(outputs)
+        prior = None if self.prior_angle_deg >= 180 else self.prior_angle_deg
+        matches = find_matches(views, self.matcher, self.output / "cache", prior, self.neighbours)
+        matches.save(self.output / "matches.npz")
+        save_picture(draw_overview(views, matches), self.output / "overview.png")
+        ranking = pair_ranking(matches)
+        for label, pair in _examples(len(ranking), self.pictures):
+            save_picture(draw_pair(views, matches, int(ranking[pair])), self.output / f"{label}.png")
+        summary = summarise(matches)
+        write_json(self.output / "summary.json", summary)
+        console.print(_table(summary))
+        console.print(f"Written to {self.output}: matches.npz, summary.json, overview.png and pictures of pairs")
+
+
+def _examples(pairs: int, each: int) -> list[tuple[str, int]]:
+    """Labels and ranks of the pairs to draw."""
+    middle = max(0, (pairs - each) // 2)
+    groups = {"best": range(each), "middle": range(middle, middle + each), "worst": range(pairs - each, pairs)}
+    return [
+        (f"{label}_{number + 1}", rank)
+        for label, ranks in groups.items()
+        for number, rank in enumerate(rank for rank in ranks if 0 <= rank < pairs)
+    ]
+
+
+def summarise(matches: "Matches") -> dict[str, Any]:
+    """Counts that tell how well the images hold together."""
+    import numpy as np
+
+    from craym_nerfstudio.matching.tracks import build_tracks
+    from craym_nerfstudio.sfm.ray_graph import connected
+
+    images = len(matches.names)
+    sizes = np.sort(np.bincount(connected(matches.pairs, images)))[::-1]
+    counts, tracks = matches.pair_counts, build_tracks(matches)
+    per_image = np.bincount(matches.images.ravel(), minlength=images)
+    return {
+        "detector": matches.detector,
+        "images": images,
+        "pairs": len(matches.pairs),
+        "matches": len(matches),
+        "matches_per_pair_median": float(np.median(counts)) if len(counts) else 0.0,
+        "tracks": len(tracks),
+        "track_length_mean": float(tracks.lengths.mean()) if len(tracks) else 0.0,
+        "confidence_mean": float(matches.confidence.mean()) if len(matches) else 0.0,
+        "connected_groups": sizes.tolist(),
+        "images_without_matches": [matches.names[number] for number in np.flatnonzero(per_image == 0)],
+        "matches_of_image": {name: int(count) for name, count in zip(matches.names, per_image, strict=True)},
+    }
+
+
+def _table(summary: dict[str, Any]) -> Table:
+    table = Table(title="Matches", show_header=False)
+    rows = {
+        "detector": summary["detector"],
+        "images": summary["images"],
+        "verified pairs": summary["pairs"],
+        "matches": f"{summary['matches']} (median {summary['matches_per_pair_median']:.0f} per pair)",
+        "tracks": f"{summary['tracks']} (mean length {summary['track_length_mean']:.1f})",
+        "connected groups of images": ", ".join(str(size) for size in summary["connected_groups"]),
+        "images without matches": ", ".join(summary["images_without_matches"]) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table

@@ -1,0 +1,59 @@
+"""The command `craym preflight`; what it needs is imported when it runs."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from craym_nerfstudio.matching.views import Views
+
+
+@dataclass
+class PreflightCommand:
+    """Check given poses against the images before training: report.html, summary.json, and an exit status.
+
+    Names the usual mistakes (OpenCV axes, w2c, focal length, rotated images, wrong order) and says what to change.
+    Exit status: 0 good; 1 repairable, by stage 0 or by what the report says; 2 unusable input; 3 hopeless.
+    """
+
+    data: Path
+    """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
+    output: Path
+    """Folder to write to; also keeps what an interrupted run has finished."""
+    matcher: Literal["auto", "aliked-lightglue", "sift"] = "auto"
+    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
+    max_image_size_px: int = 1000
+    """Larger images are shrunk to this; figures in px refer to the shrunk images."""
+    pictures: int = 2
+    """Pairs drawn of the best and of the worst each."""
+
+    def main(self) -> None:
+        """Check, write, report; the process ends with the exit status."""
+        from craym_nerfstudio.preflight.check import check
+        from craym_nerfstudio.preflight.report import page, print_summary, summary
+        from craym_nerfstudio.storage import write_json
+
+        views = load_views(self.data, self.max_image_size_px)
+        checked = check(views, self.matcher, self.output / "cache")
+        page(checked, self.pictures).write(self.output / "report.html")
+        write_json(self.output / "summary.json", summary(checked))
+        print_summary(checked, self.output / "report.html")
+        sys.exit(checked.verdict.exit_status)
+
+
+def load_views(data: Path, max_image_size_px: int) -> "Views":
+    """All training images of a dataset with their poses in the frame of the data, which w2c matrices give away."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    from craym_nerfstudio.data.dataparser import CraymDataParserConfig
+    from craym_nerfstudio.data.views import views_from_outputs
+
+    parser = CraymDataParserConfig(data=data, eval_interval=0, max_image_size_px=max_image_size_px).setup()
+    views = views_from_outputs(parser.get_dataparser_outputs("train"))
+    frame = parser.field_frame
+    rotation = frame.rotation.T @ views.c2w[:, :, :3]
+    centers = (views.c2w[:, :, 3] @ frame.rotation) / frame.scale + frame.center
+    return replace(views, c2w=np.concatenate([rotation, centers[:, :, None]], axis=-1))

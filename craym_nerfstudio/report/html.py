@@ -1,0 +1,199 @@
+"""Pages of text, tables and pictures as one HTML file that needs nothing beside it: no scripts, no other files."""
+
+import base64
+import io
+import re
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, NewType
+
+import numpy as np
+from jaxtyping import Shaped
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.storage import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from PIL.Image import Image
+
+Fragment = NewType("Fragment", str)
+"""A piece of valid HTML; plain strings are text and get escaped."""
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; color: #1d2329; background: #fff; margin: 1.5rem auto; max-width: 1500px;
+       padding: 0 1rem }
+h1 { font-size: 1.5rem; margin: 0 } h2 { font-size: 1.2rem; border-bottom: 1px solid #d5dae0; margin: 2rem 0 .7rem }
+h3 { font-size: 1rem; margin: 1rem 0 .4rem } p { margin: .4rem 0; max-width: 75em }
+nav { margin: .6rem 0; font-size: .9rem } nav a { margin-right: .9em; color: #2a5db0 }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; margin: .4rem 0 }
+td, th { padding: .18rem .7rem .18rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid #eceff2 }
+th { font-weight: 600; color: #4c5763 } td.number { text-align: right }
+caption, figcaption, .note { color: #5c6773; font-size: .85rem; text-align: left }
+.warning { background: #fff4d6; border-left: 4px solid #d99a00; padding: .3rem .7rem }
+figure { margin: .4rem 0 } img { max-width: 100%; height: auto; image-rendering: auto }
+.columns { display: grid; gap: 1.2rem; align-items: start } .columns > div { min-width: 0; overflow-x: auto }
+"""
+
+
+def text(content: str, kind: str = "") -> Fragment:
+    """A paragraph; `kind` is ``""``, ``"note"`` (small and grey) or ``"warning"`` (set off)."""
+    return Fragment(f'<p class="{escape(kind)}">{escape(content)}</p>' if kind else f"<p>{escape(content)}</p>")
+
+
+def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> Fragment:
+    """A table; cells that start with a digit or a sign are set flush right, but for the first of a row."""
+    lines = [f"<caption>{escape(caption)}</caption>"] if caption else []
+    if header:
+        lines.append("<tr>" + "".join(f"<th>{escape(name)}</th>" for name in header) + "</tr>")
+    lines += ["<tr>" + "".join(_cell(value, place) for place, value in enumerate(row)) + "</tr>" for row in rows]
+    return Fragment("<table>" + "\n".join(lines) + "</table>")
+
+
+def _cell(value: object, place: int) -> str:
+    shown = str(value)
+    kind = ' class="number"' if place and re.fullmatch(r"[-+]?\d[\d.,e+\-]*( [%\w]+)?", shown) else ""
+    return f"<td{kind}>{escape(shown)}</td>"
+
+
+def picture(
+    source: Shaped[np.ndarray, "h w *channels"] | Path,
+    caption: str = "",
+    max_side_px: int = 1200,
+    lossy: bool = False,
+) -> Fragment:
+    """An image, embedded: an array (uint8, or floats in [0, 1]; grey, RGB or RGBA) or an image file.
+
+    Args:
+        max_side_px: larger images are shrunk to this.
+        lossy: as JPEG on white, for photos; PNG otherwise.
+
+    Raises:
+        InputError: the file is no readable image.
+    """
+    image = _opened(source) if isinstance(source, Path) else _from_array(source)
+    image.thumbnail((max_side_px, max_side_px))
+    buffer = io.BytesIO()
+    if lossy:
+        _on_white(image).save(buffer, "JPEG", quality=88)
+    else:
+        image.save(buffer, "PNG", optimize=True)
+    return _embedded(buffer.getvalue(), "jpeg" if lossy else "png", caption, image.width)
+
+
+def figure(plot: "Figure", caption: str = "", dpi: int = 100) -> Fragment:
+    """A matplotlib figure, embedded as PNG."""
+    buffer = io.BytesIO()
+    plot.savefig(buffer, format="png", dpi=dpi)
+    return _embedded(buffer.getvalue(), "png", caption, round(float(plot.get_figwidth()) * dpi))
+
+
+def columns(cells: Sequence[Fragment]) -> Fragment:
+    """Fragments side by side in columns of one width."""
+    inner = "\n".join(f"<div>{cell}</div>" for cell in cells)
+    return Fragment(f'<div class="columns" style="grid-template-columns: repeat({len(cells)}, 1fr)">{inner}</div>')
+
+
+def joined(*parts: Fragment) -> Fragment:
+    """Fragments one below the other."""
+    return Fragment("\n".join(parts))
+
+
+class Page:
+    """A page under construction: every ``add_*`` appends below what is there."""
+
+    def __init__(self, title: str, subtitle: str = "") -> None:
+        self.title, self.subtitle = title, subtitle
+        self._parts: list[str] = []
+        self._sections: list[str] = []
+
+    def add(self, fragment: Fragment) -> None:
+        """Append HTML made by the functions of this module."""
+        self._parts.append(fragment)
+
+    def add_heading(self, title: str, level: int = 2) -> None:
+        """Append a heading; those of level 2 are listed at the top of the page."""
+        anchor = ""
+        if level == 2:
+            anchor = f' id="section-{len(self._sections)}"'
+            self._sections.append(title)
+        self._parts.append(f"<h{level}{anchor}>{escape(title)}</h{level}>")
+
+    def add_text(self, content: str, kind: str = "") -> None:
+        """Append a paragraph, see `text`."""
+        self.add(text(content, kind))
+
+    def add_table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> None:
+        """Append a table, see `table`."""
+        self.add(table(rows, header, caption))
+
+    def add_picture(
+        self,
+        source: Shaped[np.ndarray, "h w *channels"] | Path,
+        caption: str = "",
+        max_side_px: int = 1200,
+        lossy: bool = False,
+    ) -> None:
+        """Append an image, see `picture`."""
+        self.add(picture(source, caption, max_side_px, lossy))
+
+    def add_figure(self, plot: "Figure", caption: str = "", dpi: int = 100) -> None:
+        """Append a matplotlib figure, see `figure`."""
+        self.add(figure(plot, caption, dpi))
+
+    def add_columns(self, cells: Sequence[Fragment]) -> None:
+        """Append fragments side by side."""
+        self.add(columns(cells))
+
+    def html(self) -> str:
+        """The whole page."""
+        links = "".join(f'<a href="#section-{n}">{escape(title)}</a>' for n, title in enumerate(self._sections))
+        note = f'<p class="note">{escape(self.subtitle)}</p>' if self.subtitle else ""
+        head = f'<meta charset="utf-8"><title>{escape(self.title)}</title><style>{_STYLE}</style>'
+        body = f"<h1>{escape(self.title)}</h1>{note}<nav>{links}</nav>\n" + "\n".join(self._parts)
+        return f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n'
+
+    def write(self, path: Path) -> None:
+        """Write the page.
+
+        Raises:
+            InputError: the file cannot be written.
+        """
+        write_text(path, self.html())
+
+
+def _opened(path: Path) -> "Image":
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return ImageOps.exif_transpose(image)
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError("Not a readable image", path, "Replace or remove the file.") from error
+
+
+def _from_array(values: np.ndarray) -> "Image":
+    from PIL import Image
+
+    if values.dtype != np.uint8:
+        values = np.round(np.nan_to_num(values.astype(np.float64)).clip(0.0, 1.0) * 255).astype(np.uint8)
+    return Image.fromarray(values[..., 0] if values.ndim == 3 and values.shape[-1] == 1 else values)
+
+
+def _on_white(image: "Image") -> "Image":
+    from PIL import Image
+
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")
+
+
+def _embedded(content: bytes, kind: str, caption: str, width_px: int) -> Fragment:
+    encoded = base64.b64encode(content).decode()
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    source = f"data:image/{kind};base64,{encoded}"
+    image = f'<img src="{source}" width="{width_px}" alt="{escape(caption, quote=True)}">'
+    return Fragment(f"<figure>{image}{below}</figure>")

@@ -1,0 +1,64 @@
+"""Pictures of camera poses before and after."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.data.dataparser import ReferencePoses
+from craym_nerfstudio.geometry.alignment import align_poses
+from craym_nerfstudio.storage import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def draw_cameras(
+    given: Float[Tensor, "cams 3 4"], refined: Float[Tensor, "cams 3 4"], reference: ReferencePoses | None, path: Path
+) -> None:
+    """Write the plot of `camera_figure`."""
+    figure = camera_figure(given, refined, None if reference is None else reference.train_c2w)
+    write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=80))
+
+
+def camera_figure(
+    given: Float[Tensor, "cams 3 4"],
+    refined: Float[Tensor, "cams 3 4"],
+    reference_c2w: Float[np.ndarray, "cams 3 4"] | None,
+) -> "Figure":
+    """Plot of the given and the refined cameras from above and from the side, the true ones in grey where known."""
+    from matplotlib.figure import Figure
+
+    truth = None if reference_c2w is None else torch.from_numpy(reference_c2w).double()
+    target = refined.double() if truth is None else truth
+    figure = Figure(figsize=(11, 10), layout="constrained")
+    for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
+        aligned = align_poses(poses.double(), target).poses(poses.double())
+        for row, (axes, view) in enumerate((((0, 1), "from above"), ((0, 2), "from the side"))):
+            plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
+            if truth is not None:
+                _draw(plot, truth.numpy(), axes, "0.6", "true")
+                for a, b in zip(truth[:, :, 3].numpy(), aligned[:, :, 3].numpy(), strict=True):
+                    plot.plot([a[axes[0]], b[axes[0]]], [a[axes[1]], b[axes[1]]], color="tab:red", linewidth=0.6)
+            _draw(plot, aligned.numpy(), axes, "tab:blue" if column else "tab:orange", label)
+            plot.set_title(f"{label}, {view}")
+            plot.set_aspect("equal")
+            plot.legend(loc="upper right")
+    return figure
+
+
+def _draw(plot, poses: np.ndarray, axes: tuple[int, int], color: str, label: str) -> None:
+    """Camera centres as dots with a short line in the viewing direction."""
+    center, forward = poses[:, :, 3], -poses[:, :, 2]
+    length = 0.08 * float(np.ptp(center, axis=0).max() or 1.0)
+    tip = center + length * forward
+    plot.scatter(center[:, axes[0]], center[:, axes[1]], s=8, color=color, label=label)
+    plot.plot(
+        np.stack([center[:, axes[0]], tip[:, axes[0]]]),
+        np.stack([center[:, axes[1]], tip[:, axes[1]]]),
+        color=color,
+        linewidth=0.8,
+    )

@@ -1,0 +1,85 @@
+"""What a run leaves for its report beside its figures: cameras before and after, stage 0, matchability."""
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from craym_nerfstudio.storage import read_npz, write_npz
+
+if TYPE_CHECKING:
+    from craym_nerfstudio.pipeline import CraymPipeline
+
+RECORD_NAME = "record.npz"
+_MATCHES = 1024
+"""Matches whose matchability is looked at, about."""
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """The training cameras of a run, and what its matches said; None for what is not known."""
+
+    names: Float[np.ndarray, " cams"]
+    given_c2w: Float[np.ndarray, "cams 3 4"]
+    """In the host's frame, as the refined poses."""
+    refined_c2w: Float[np.ndarray, "cams 3 4"]
+    reference_c2w: Float[np.ndarray, "cams 3 4"] | None = None
+    """In a frame of their own."""
+    epipolar_before_px: Float[np.ndarray, " cams"] | None = None
+    epipolar_after_px: Float[np.ndarray, " cams"] | None = None
+    """Medians of stage 0; NaN for cameras without believable matches."""
+    matchability: Float[np.ndarray, " matches"] | None = None
+    """The w of Eq. 3 of random training matches, after training."""
+
+    def save(self, path: Path) -> None:
+        """Write atomically.
+
+        Raises:
+            InputError: the disk is full.
+        """
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        write_npz(path, {name: np.asarray(value) for name, value in values.items() if value is not None})
+
+    @classmethod
+    def load(cls, path: Path) -> "RunRecord":
+        """Read what `save` wrote.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        arrays = read_npz(path)
+        return cls(**{item.name: arrays[item.name] for item in fields(cls) if item.name in arrays})
+
+
+def record_run(pipeline: "CraymPipeline") -> RunRecord:
+    """The record of a pipeline, whether it has just been trained or was loaded; the latter knows no matches."""
+    manager = pipeline.datamanager
+    stage = None if manager.start is None else manager.start.stage_zero
+    return RunRecord(
+        names=np.array(manager.train_dataset.metadata["image_names"], dtype=np.str_),
+        given_c2w=pipeline.given_c2w().double().numpy(),
+        refined_c2w=pipeline.refined_c2w().double().numpy(),
+        reference_c2w=None if manager.reference is None else manager.reference.train_c2w,
+        epipolar_before_px=None if stage is None else stage.epipolar_before_px,
+        epipolar_after_px=None if stage is None else stage.epipolar_after_px,
+        matchability=_matchability(pipeline),
+    )
+
+
+@torch.no_grad()
+def _matchability(pipeline: "CraymPipeline") -> Float[np.ndarray, " matches"] | None:
+    """From the key rays of further training batches."""
+    manager = pipeline.datamanager
+    # Only a pipeline that trains has looked for matches.
+    if manager.start is None or manager.key_source is None or not manager.config.num_key_pairs:
+        return None
+    was_training, found = pipeline.training, []
+    pipeline.train()
+    for number in range(max(1, _MATCHES // manager.config.num_key_pairs)):
+        rays, _ = manager.next_train(pipeline.craym_model.step + 1 + number)
+        found.append(pipeline.model(rays)["matchability"].cpu())
+    pipeline.train(was_training)
+    return torch.cat(found).double().numpy()

@@ -1,0 +1,169 @@
+"""Stage 0: matches and rough poses in, poses good to about a tenth of a degree out, before any field is trained.
+
+Wrong pairs go first (`pair_consistency`), pycolmap solves what is left from scratch (`global_solve`), everything is
+brought into the user's frame (`registration`, `gauge`), refined with the precision of each keypoint and the input as
+prior (`refinement`), and kept only if held-out matches prefer it (`do_no_harm`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.sfm.absolute_pose import predict, stitch
+from craym_nerfstudio.sfm.assemble import summarise
+from craym_nerfstudio.sfm.global_solve import PairMotions, solve_globally
+from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
+from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
+from craym_nerfstudio.sfm.ray_graph import RayGraph, ray_graph
+from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
+from craym_nerfstudio.sfm.result import Decision, Intrinsics, StageZero
+from craym_nerfstudio.sfm.shared_intrinsics import estimate_intrinsics, with_intrinsics
+
+_MIN_CALIBRATION_VIEWS = 4
+_CALIBRATION_GAIN = 0.97
+"""Held-out distances must fall at least to this: cameras round an object hardly fix the focal length, and it drifts."""
+_PAIR_PX = 4.0
+"""Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
+
+
+def adjust_rays(
+    views: Views, matches: Matches, *, fixed: Sequence[int] = (), refine_intrinsics: bool = False, seed: int = 0
+) -> StageZero:
+    """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
+
+    `fixed` cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
+    from their neighbours and flagged. The input stays where held-out matches do not prefer the solution; so do the
+    given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Raises InputError when views
+    and matches are not of the same images.
+    """
+    if list(matches.names) != list(views.names):
+        raise InputError("Matches and views are of different images", None, "Match these images again.")
+    rough = torch.from_numpy(np.array(views.c2w, dtype=np.float64))
+    graph = ray_graph(matches, views.focal_px)
+    motions = PairMotions(
+        pairs=matches.pairs.astype(np.int64),
+        rotation=matches.rotation.astype(np.float64),
+        translation=matches.translation.astype(np.float64),
+        pair_of_match=matches.pair_of_match.astype(np.int64),
+    )
+    exact = np.zeros(len(rough), dtype=bool)
+    exact[list(fixed)] = True
+    believed = _believed_pairs(rough, motions)[motions.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
+    used, held = hold_out(graph, believed, seed)
+    try:
+        solution = _solve(graph, motions, rough, used, exact, seed)
+        intrinsics = None
+        if refine_intrinsics and solution is not None:
+            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
+        verdict = _judge(graph, rough, solution, used, held)
+    except ImportError as error:
+        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+        solution, intrinsics = None, None
+    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
+    stage = summarise(views.names, graph, rough, final, frozen, exact, believed, verdict.decision)
+    stage.intrinsics = intrinsics
+    return stage
+
+
+def _believed_pairs(rough: Float[Tensor, "cams 3 4"], motions: PairMotions) -> Bool[np.ndarray, " pairs"]:
+    counts = np.bincount(motions.pair_of_match, minlength=len(motions.pairs))
+    return consistent_pairs(
+        rough[:, :, :3],
+        torch.from_numpy(motions.pairs),
+        torch.from_numpy(motions.rotation),
+        torch.from_numpy(counts),
+    ).numpy()
+
+
+def _solve(
+    graph: RayGraph,
+    motions: PairMotions,
+    rough: Float[Tensor, "cams 3 4"],
+    use: Bool[np.ndarray, " matches"],
+    exact: Bool[np.ndarray, " cams"],
+    seed: int,
+) -> Refined | None:
+    """Poses from the matches in `use`, in the rough frame; None when no pair is believed."""
+    if not use.any():
+        return None
+    # The mapper joins matches blindly and discards whole tracks that meet an image twice: it gets clean ones.
+    track = graph.tracks(use, graph.matches.confidence)
+    joined = use & (track[graph.ends[:, 0]] == track[graph.ends[:, 1]])
+    c2w, solved = stitch(solve_globally(graph, motions, joined, seed), rough, exact)
+    if not solved.any():
+        # Two views, or too little for the mapper: start at the pair that has most matches.
+        best = int(np.bincount(motions.pair_of_match[use]).argmax())
+        motion = np.concatenate([motions.rotation[best], motions.translation[best][:, None]], axis=1)
+        i, j = (int(v) for v in motions.pairs[best])
+        c2w, solved = grow_from_pair(rough, (i, j), torch.from_numpy(motion))
+    c2w = torch.where(torch.from_numpy(exact)[:, None, None], rough, predict(c2w, rough, solved))
+    return refine(graph, c2w, solved, rough, use, exact, seed)
+
+
+def _calibrated(
+    graph: RayGraph,
+    solution: Refined,
+    rough: Float[Tensor, "cams 3 4"],
+    used: Bool[np.ndarray, " matches"],
+    held: Bool[np.ndarray, " matches"],
+    exact: Bool[np.ndarray, " cams"],
+    seed: int,
+) -> tuple[RayGraph, Refined, Intrinsics | None]:
+    """Graph and solution under adjusted intrinsics, if they bring held-out matches nearer to their epipolar lines."""
+    if solution.solved.sum() < _MIN_CALIBRATION_VIEWS:
+        return graph, solution, None
+    intrinsics, c2w = estimate_intrinsics(graph, solution, rough, used, exact)
+    corrected = with_intrinsics(graph, intrinsics)
+    refined = refine(corrected, c2w, solution.solved, rough, used, exact, seed, FINE)
+    chosen = held & solution.solved[graph.images_of_matches].all(-1)
+    if not chosen.any():
+        return graph, solution, None
+    before = float(np.median(graph.epipolar_px(solution.c2w)[chosen]))
+    # In pixels of the images as they are: a longer focal length must not count as a larger error.
+    after = float(np.median(corrected.epipolar_px(refined.c2w)[chosen])) / intrinsics.focal_factor
+    return (corrected, refined, intrinsics) if after < _CALIBRATION_GAIN * before else (graph, solution, None)
+
+
+def _judge(
+    graph: RayGraph,
+    rough: Float[Tensor, "cams 3 4"],
+    solution: Refined | None,
+    used: Bool[np.ndarray, " matches"],
+    held: Bool[np.ndarray, " matches"],
+) -> Verdict:
+    if solution is None:
+        return _kept("no two images have matches that agree with the input poses: they stay", graph.num_images)
+    if solution.solved.sum() < 2:
+        return _kept("the matches do not fix any camera: the input poses stay", graph.num_images)
+    solved = solution.solved[graph.images_of_matches].all(-1)
+    return decide(graph, rough, solution.c2w, solved & held, solved & used)
+
+
+def _kept(reason: str, cameras: int) -> Verdict:
+    return Verdict(Decision("input", reason, 0, float("nan"), float("nan")), np.zeros(cameras, dtype=bool))
+
+
+def _finish(
+    graph: RayGraph,
+    rough: Float[Tensor, "cams 3 4"],
+    solution: Refined | None,
+    verdict: Verdict,
+    believed: Bool[np.ndarray, " matches"],
+    exact: Bool[np.ndarray, " cams"],
+    seed: int,
+) -> tuple[Refined, Bool[np.ndarray, " cams"]]:
+    """Poses adjusted to all believed matches, the held-out ones included; and the cameras that were not to move."""
+    if solution is None or verdict.decision.chosen == "input":
+        frozen = ~verdict.suspicious | exact
+        start = rough if solution is None else solution.c2w
+        c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, start)
+        solved = np.ones_like(frozen)
+    else:
+        frozen, c2w, solved = exact, solution.c2w, solution.solved
+    return refine(graph, c2w, solved, rough, believed, frozen, seed, FINE), frozen

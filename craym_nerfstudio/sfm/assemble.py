@@ -1,0 +1,96 @@
+"""The result of stage 0, put together: frame, predicted cameras, uncertainties, what every match is worth."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from craym_nerfstudio.sfm.absolute_pose import predict
+from craym_nerfstudio.sfm.gauge import settle
+from craym_nerfstudio.sfm.held_out import median_per_camera
+from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.refinement import Refined
+from craym_nerfstudio.sfm.result import CameraState, Decision, StageZero
+from craym_nerfstudio.sfm.structure import reprojection_px
+from craym_nerfstudio.sfm.uncertainty import uncertainty
+
+_BELIEVABLE_PX = 4.0
+_BELIEF_SCALE = 3.0
+"""Standard deviations at which a match is worth one half."""
+_OUTSIDE_TRACKS = 0.3
+"""Worth of a match that meets its epipolar line but no point: one of its ends agrees better with other views."""
+
+
+def summarise(
+    names: list[str],
+    graph: RayGraph,
+    rough: Float[Tensor, "cams 3 4"],
+    final: Refined,
+    frozen: Bool[np.ndarray, " cams"],
+    exact: Bool[np.ndarray, " cams"],
+    believed: Bool[np.ndarray, " matches"],
+    decision: Decision,
+) -> StageZero:
+    """StageZero of final poses; components without frozen cameras return to the rough frame first."""
+    structure, node = final.structure, final.structure.node
+    camera_part, point_part = structure.components(graph)
+    solved = final.solved | frozen
+    camera_part = np.where(solved, camera_part, -1)
+    c2w, points = settle(final.c2w, structure.points, rough, camera_part, point_part, frozen)
+    c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, predict(c2w, rough, solved))
+    scale = (points - points.mean(0)).norm() / (structure.points - structure.points.mean(0)).norm().clamp_min(1e-300)
+    sigmas = uncertainty(final.bundle, torch.from_numpy(frozen), camera_part)
+    error = reprojection_px(graph, c2w, points, node, structure.point)
+    error = np.minimum(error, 1e6)
+    length = np.bincount(structure.point, minlength=len(points))
+    mean_square = np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)
+    before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
+    believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
+    state: list[CameraState] = [
+        "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
+    ]
+    predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
+    notes = []
+    if predicted:
+        listed = ", ".join(predicted)
+        notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")
+    if camera_part.max(initial=-1) > 0:
+        notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
+    return StageZero(
+        names=list(names),
+        c2w=c2w.numpy(),
+        state=state,
+        component=camera_part,
+        rotation_sigma_deg=sigmas.rotation_deg,
+        translation_sigma=sigmas.translation * float(scale),
+        num_rays=np.bincount(graph.image[node], minlength=graph.num_images),
+        epipolar_before_px=median_per_camera(graph, before, believable),
+        epipolar_after_px=median_per_camera(graph, after, believable),
+        points=points.numpy(),
+        point_sigma=sigmas.point * float(scale),
+        point_error_px=np.sqrt(mean_square),
+        track_length=length,
+        ray_point=structure.point,
+        ray_image=graph.image[node],
+        ray_keypoint_px=graph.keypoint_px[node],
+        ray_bearing=graph.bearing[node],
+        match_weight=_match_weight(graph, after, final, error),
+        keypoint_sigma_px=final.sigma_px,
+        decision=decision,
+        notes=notes,
+    )
+
+
+def _match_weight(
+    graph: RayGraph, epipolar_px: Float[np.ndarray, " matches"], final: Refined, error_px: Float[np.ndarray, " obs"]
+) -> Float[np.ndarray, " matches"]:
+    """Belief in each match: how well both its rays meet their common point, or else its epipolar line alone."""
+    scale = _BELIEF_SCALE * final.sigma_px
+    point = np.full(len(graph.image), -1)
+    worth = np.zeros(len(graph.image))
+    point[final.structure.node] = final.structure.point
+    worth[final.structure.node] = 1 / (1 + (error_px / scale) ** 2)
+    first, second = graph.ends.T
+    joined = (point[first] >= 0) & (point[first] == point[second])
+    alone = _OUTSIDE_TRACKS / (1 + (epipolar_px / scale) ** 2)
+    return np.where(joined, np.minimum(worth[first], worth[second]), alone)

@@ -1,0 +1,123 @@
+"""Whether a solution is better than what the user gave: decided on matches that no adjustment saw."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.result import Decision
+
+HELD_OUT_FRACTION = 0.1
+
+EXPLAINED_RATIO = 1.35
+"""Input poses whose held-out distances exceed the solution's by no more are kept. Exact poses of photographs exceed
+them by up to 1.2, because a sparse adjustment also fits what calibration and keypoints have wrong."""
+
+_SUSPICIOUS_RATIO = 2.0
+"""A camera of a good input is worth moving when its own matches say so by this factor, and by this many pixels:"""
+_SUSPICIOUS_PX = 0.5
+
+_SUSPICION_ROUNDS = 4
+_MOST_SUSPICIOUS = 0.3
+"""Share of suspicious cameras beyond which it is the input as a whole that is judged."""
+
+_EXPLAINABLE_PX = 4.0
+_MIN_EVIDENCE = 30
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The decision, and the cameras of a kept input that contradict the rest of it."""
+
+    decision: Decision
+    suspicious: Bool[np.ndarray, " cams"]
+
+
+def hold_out(
+    graph: RayGraph, believed: Bool[np.ndarray, " matches"], seed: int
+) -> tuple[Bool[np.ndarray, " matches"], Bool[np.ndarray, " matches"]]:
+    """Believed matches to adjust with, and those kept from every adjustment.
+
+    Whole tracks are held out, and matches between a held and a used track belong to neither: nothing leaks.
+    """
+    track = graph.tracks(believed, graph.matches.confidence)
+    drawn = np.random.RandomState(seed).permutation(int(track.max(initial=-1)) + 1)
+    held_track = drawn % round(1 / HELD_OUT_FRACTION) == 0
+    held_node = np.append(held_track, False)[track]
+    first, second = held_node[graph.ends].T
+    return believed & ~first & ~second, believed & first & second
+
+
+def decide(
+    graph: RayGraph,
+    rough: Float[Tensor, "cams 3 4"],
+    solution: Float[Tensor, "cams 3 4"],
+    held: Bool[np.ndarray, " matches"],
+    used: Bool[np.ndarray, " matches"],
+) -> Verdict:
+    """Compare two sets of poses on the `held` matches; on the `used` ones, by a stricter rule, where those are few.
+
+    A few cameras that only the solution explains do not condemn the others: these are judged by themselves.
+    """
+    before, after = graph.epipolar_px(rough), graph.epipolar_px(solution)
+    # Wrong matches tell nothing: only those count that one of the two explains.
+    explainable = np.minimum(before, after) < _EXPLAINABLE_PX
+    chosen, limit, which = held & explainable, EXPLAINED_RATIO, "held-out"
+    if chosen.sum() < _MIN_EVIDENCE:
+        chosen, limit, which = used & explainable, 2.0, "used"
+    suspicious = _suspicious(graph, before, after, (held | used) & explainable)
+    among_good = chosen & ~suspicious[graph.images_of_matches].any(-1)
+    if suspicious.mean() <= _MOST_SUSPICIOUS and among_good.sum() >= _MIN_EVIDENCE:
+        chosen = among_good
+    else:
+        suspicious = np.zeros_like(suspicious)
+    count = int(chosen.sum())
+    if count < _MIN_EVIDENCE:
+        reason = f"only {count} matches to judge by: the input poses stay"
+        return Verdict(Decision("input", reason, count, float("nan"), float("nan")), suspicious)
+    input_px, solution_px = float(np.median(before[chosen])), float(np.median(after[chosen]))
+    figures = f"{input_px:.2f} px under the input poses, {solution_px:.2f} px adjusted ({count} {which} matches)"
+    if input_px > limit * solution_px:
+        reason = f"matches are off their epipolar lines by {figures}"
+        return Verdict(Decision("solution", reason, count, input_px, solution_px), np.zeros_like(suspicious))
+    reason = f"the input poses explain the matches: {figures}"
+    if suspicious.any():
+        reason += f", but for {int(suspicious.sum())} cameras"
+    return Verdict(Decision("input", reason, count, input_px, solution_px), suspicious)
+
+
+def _suspicious(
+    graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: Bool[np.ndarray, " matches"]
+) -> Bool[np.ndarray, " cams"]:
+    """Cameras whose matches with unsuspicious ones the input leaves far off while the solution does not."""
+    images = graph.images_of_matches
+    flagged = np.zeros(graph.num_images, dtype=bool)
+    for _ in range(_SUSPICION_ROUNDS):
+        new = flagged.copy()
+        for image in range(graph.num_images):
+            partner = np.where(images[:, 0] == image, images[:, 1], images[:, 0])
+            mine = chosen & (images == image).any(-1) & ~flagged[partner]
+            if mine.sum() >= _MIN_EVIDENCE:
+                input_px, solution_px = np.median(before[mine]), np.median(after[mine])
+                new[image] = input_px > max(_SUSPICIOUS_RATIO * solution_px, solution_px + _SUSPICIOUS_PX)
+        if (new == flagged).all():
+            break
+        flagged = new
+    return flagged
+
+
+def median_per_camera(
+    graph: RayGraph, distance_px: Float[np.ndarray, " matches"], chosen: Bool[np.ndarray, " matches"]
+) -> Float[np.ndarray, " cams"]:
+    """Median distance of each camera's chosen matches; NaN without any."""
+    images, values = graph.images_of_matches[chosen].T, distance_px[chosen]
+    camera = torch.from_numpy(np.concatenate(images))
+    values = np.concatenate([values, values])
+    result = np.full(graph.num_images, np.nan)
+    order = np.lexsort((values, camera.numpy()))
+    numbers, start, count = np.unique(camera.numpy()[order], return_index=True, return_counts=True)
+    result[numbers] = values[order][start + (count - 1) // 2]
+    return result

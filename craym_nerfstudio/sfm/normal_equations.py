@@ -1,0 +1,157 @@
+"""Residuals of matched rays and the camera system that is left once the points are eliminated.
+
+A point is seen along a bearing b. Its residual lives in the plane that touches the unit sphere at b, in units of the
+keypoint's standard deviation, so that any lens model fits. Cameras move by ``c2w @ [exp(w) | v]`` with the tangent
+``[v, w]`` in the camera's frame; points move freely.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.geometry.lie import skew
+
+_MIN_DEPTH = 1e-9
+_BEHIND = 1e3
+"""Residual, in standard deviations, of a point behind its camera: constant, so that it pulls on nothing."""
+
+
+@dataclass(frozen=True)
+class RayObservations:
+    """Which camera sees which point along which unit bearing (OpenGL camera frame), and how precisely."""
+
+    camera: Int[Tensor, "obs"]
+    point: Int[Tensor, "obs"]
+    bearing: Float[Tensor, "obs 3"]
+    sigma_rad: Float[Tensor, "obs"]
+    """Standard deviation of the bearing along either axis of its tangent plane, in radians."""
+
+    def select(self, keep: Tensor) -> "RayObservations":
+        """The observations under a mask or an index."""
+        return RayObservations(self.camera[keep], self.point[keep], self.bearing[keep], self.sigma_rad[keep])
+
+
+@dataclass
+class NormalBlocks:
+    """Blocks of ``J^T J`` and ``J^T r``: cameras, points and what couples them, one block per observation."""
+
+    camera: Float[Tensor, "cams 6 6"]
+    camera_gradient: Float[Tensor, "cams 6"]
+    point: Float[Tensor, "points 3 3"]
+    point_gradient: Float[Tensor, "points 3"]
+    coupling: Float[Tensor, "obs 6 3"]
+
+
+@dataclass
+class ResidualRows:
+    """Residuals and their derivatives, each multiplied by the root of the observation's weight."""
+
+    by_camera: Float[Tensor, "obs 2 6"]
+    by_point: Float[Tensor, "obs 2 3"]
+    residual: Float[Tensor, "obs 2 1"]
+    root: Float[Tensor, "obs"]
+
+
+class RayResiduals:
+    """Residuals, robust cost and normal equations of observations sorted by point, for `cameras` and `points`."""
+
+    def __init__(self, observations: RayObservations, cameras: int, points: int, loss_scale: float) -> None:
+        """`loss_scale`: scale of the Cauchy loss in standard deviations of a keypoint."""
+        order = torch.argsort(observations.point * cameras + observations.camera)
+        self.order = order
+        self.observations = observations.select(order)
+        self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
+        self.axes = _tangent_frames(self.observations.bearing)
+        rays = torch.bincount(self.observations.point, minlength=points)
+        self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
+
+    def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Points in the frame of each observation's camera [obs,3], in that of its bearing, residuals, in-front."""
+        seen = self.observations
+        rotation = c2w[seen.camera, :, :3]
+        local = ((points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ rotation).squeeze(1)
+        along = (self.axes @ local[..., None]).squeeze(-1)
+        front = along[:, 2] > _MIN_DEPTH
+        depth = torch.where(front, along[:, 2], torch.ones_like(along[:, 2]))
+        residual = along[:, :2] / depth[:, None] / seen.sigma_rad[:, None]
+        return local, along, torch.where(front[:, None], residual, torch.full_like(residual, _BEHIND)), front
+
+    def residuals(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
+        """Residuals in standard deviations, in the order of `self.observations`."""
+        return self._project(c2w, points)[2]
+
+    def cost(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> float:
+        """Cauchy cost ``s^2/2 sum log(1 + |r|^2 / s^2)``."""
+        squared = self.residuals(c2w, points).square().sum(-1)
+        return float(0.5 * self.squared_scale * torch.log1p(squared / self.squared_scale).sum())
+
+    def weights(self, residuals: Float[Tensor, "obs 2"]) -> Float[Tensor, "obs"]:
+        """Weight of each observation in the iteratively reweighted least squares that minimises `cost`."""
+        return 1 / (1 + residuals.square().sum(-1) / self.squared_scale)
+
+    def rows(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> ResidualRows:
+        """The reweighted problem's residuals and derivatives at these poses and points."""
+        seen = self.observations
+        local, along, residual, front = self._project(c2w, points)
+        root = (self.weights(residual) * front).sqrt()
+        depth = torch.where(front, along[:, 2], torch.ones_like(root))
+        slopes = along[:, :2] / depth[:, None]
+        by_local = self.axes[:, :2] - slopes[..., None] * self.axes[:, 2:]
+        by_local = (root / seen.sigma_rad / depth)[:, None, None] * by_local
+        by_camera = torch.cat([-by_local, by_local @ skew(local)], dim=-1)
+        by_point = by_local @ c2w[seen.camera, :, :3].transpose(1, 2)
+        return ResidualRows(by_camera, by_point, (residual * root[:, None])[..., None], root)
+
+    def blocks(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> NormalBlocks:
+        """Normal equations of the reweighted problem at these poses and points."""
+        return self.assemble(self.rows(c2w, points))
+
+    def assemble(self, rows: ResidualRows) -> NormalBlocks:
+        """Normal equations from rows."""
+        seen = self.observations
+        by_camera_t, by_point_t = rows.by_camera.transpose(1, 2), rows.by_point.transpose(1, 2)
+        zeros = rows.root.new_zeros
+        return NormalBlocks(
+            zeros(self.cameras, 6, 6).index_add_(0, seen.camera, by_camera_t @ rows.by_camera),
+            zeros(self.cameras, 6).index_add_(0, seen.camera, (by_camera_t @ rows.residual).squeeze(-1)),
+            zeros(self.points, 3, 3).index_add_(0, seen.point, by_point_t @ rows.by_point),
+            zeros(self.points, 3).index_add_(0, seen.point, (by_point_t @ rows.residual).squeeze(-1)),
+            by_camera_t @ rows.by_point,
+        )
+
+    def reduce(self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"]) -> tuple[Tensor, Tensor]:
+        """Schur complement [6 cams, 6 cams] and its gradient [6 cams] after eliminating the points."""
+        from craym_nerfstudio.sfm.schur_kernel import subtract_eliminated
+
+        seen, cameras = self.observations, self.cameras
+        square = blocks.camera.new_zeros(cameras, cameras, 6, 6)
+        subtract_eliminated(
+            self._start.numpy(), seen.camera.numpy(), blocks.coupling.numpy(), point_inverse.numpy(), square.numpy()
+        )
+        diagonal = torch.arange(cameras)
+        own = square[diagonal, diagonal] + blocks.camera
+        square[diagonal, diagonal] = 0
+        square = square + square.permute(1, 0, 3, 2)
+        square[diagonal, diagonal] = own
+        weighted = (point_inverse @ blocks.point_gradient[..., None])[seen.point]
+        gradient = blocks.camera_gradient.index_add(0, seen.camera, -(blocks.coupling @ weighted).squeeze(-1))
+        return square.permute(0, 2, 1, 3).reshape(6 * cameras, 6 * cameras), gradient.flatten()
+
+    def back_substitute(
+        self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"], camera_step: Float[Tensor, "cams 6"]
+    ) -> Float[Tensor, "points 3"]:
+        """Step of the points that goes with a step of the cameras."""
+        seen = self.observations
+        pulled = (blocks.coupling.transpose(1, 2) @ camera_step[seen.camera][..., None]).squeeze(-1)
+        gradient = blocks.point_gradient.index_add(0, seen.point, pulled)
+        return -(point_inverse @ gradient[..., None]).squeeze(-1)
+
+
+def _tangent_frames(bearing: Tensor) -> Tensor:
+    """Rotations [obs,3,3] whose rows are two tangents of the sphere at the unit bearing, and the bearing."""
+    # The axis least aligned with the bearing keeps the cross product away from zero.
+    helper = torch.nn.functional.one_hot(bearing.abs().argmin(-1), 3).to(bearing)
+    first = torch.nn.functional.normalize(torch.linalg.cross(helper, bearing), dim=-1)
+    return torch.stack([first, torch.linalg.cross(bearing, first), bearing], dim=1)

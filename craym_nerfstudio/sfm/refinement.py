@@ -1,0 +1,165 @@
+"""From first poses to the best ones: structure, robust bundle adjustment, further cameras, in rounds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from craym_nerfstudio.geometry.alignment import align_poses
+from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
+from craym_nerfstudio.sfm.absolute_pose import MIN_RAYS, predict, resect
+from craym_nerfstudio.sfm.bundle import Bundle, PosePrior, adjust_bundle
+from craym_nerfstudio.sfm.gauge import pose_spread
+from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.structure import Structure, build_structure
+
+_MAX_TURN_DEG = 60.0
+"""A camera registered late that turns further from its predicted pose has met a look-alike."""
+
+COARSE_TO_FINE = ((16.0, 3.0, 10), (16.0, 1.7, 30))
+FINE = ((16.0, 1.7, 50),)
+"""Gate and loss scale, in standard deviations of a keypoint, and most iterations of each round."""
+
+_EXTRA_ROUNDS = 3
+
+_FAR_SPREADS = 6.0
+"""So many standard deviations from its rough pose, a camera is not believed on the word of one other camera."""
+
+_MIN_SIGMA_PX, _MAX_SIGMA_PX = 1e-3, 4.0
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Poses of all cameras, which of them rest on rays, the structure they agree on, and the adjustment's end."""
+
+    c2w: Float[Tensor, "cams 3 4"]
+    solved: Bool[np.ndarray, " cams"]
+    structure: Structure
+    bundle: Bundle
+    prior: PosePrior | None
+    sigma_px: float
+
+
+def refine(
+    graph: RayGraph,
+    c2w: Float[Tensor, "cams 3 4"],
+    solved: Bool[np.ndarray, " cams"],
+    rough: Float[Tensor, "cams 3 4"],
+    keep: Bool[np.ndarray, " matches"],
+    fixed: Bool[np.ndarray, " cams"],
+    seed: int,
+    rounds: Sequence[tuple[float, float, int]] = COARSE_TO_FINE,
+) -> Refined:
+    """Adjust cameras that are `solved` and not `fixed`, register more of them, and predict the rest.
+
+    `c2w` must lie in the frame of `rough`. The precision of keypoints is estimated on the way, and so is how far the
+    rough poses can be trusted as a prior.
+    """
+    sigma_px = first_sigma_px(graph, c2w, keep & solved[graph.images_of_matches].all(-1))
+    number, extra, refused = 0, 0, np.zeros_like(solved)
+    while True:
+        gate, loss_scale, iterations = rounds[number]
+        use = keep & solved[graph.images_of_matches].all(-1)
+        structure = build_structure(graph, c2w, use, gate * sigma_px)
+        prior = trust_in_input(c2w, rough, solved & ~fixed)
+        bundle = adjust_bundle(
+            c2w,
+            structure.points,
+            structure.observations(graph, sigma_px),
+            fixed=torch.from_numpy(fixed | ~solved),
+            prior=prior,
+            loss_scale=loss_scale,
+            max_iterations=iterations,
+        )
+        c2w, structure = bundle.c2w, Structure(bundle.points, structure.point, structure.node)
+        sigma_px = float(np.clip(sigma_px * noise_factor(bundle), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
+        before = solved
+        refused |= unconfirmed(graph, structure, c2w, rough, prior) & ~fixed
+        solved = (solved & ~_starving(graph, structure) & ~refused) | fixed
+        c2w = predict(c2w, rough, solved)
+        if not solved.all():
+            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, _MAX_TURN_DEG, seed)
+            solved &= ~refused
+        number += 1
+        if number == len(rounds):
+            if extra == _EXTRA_ROUNDS or not (solved & ~before).any():
+                return Refined(c2w, solved & before, structure, bundle, prior, sigma_px)
+            number, extra = number - 1, extra + 1
+
+
+def first_sigma_px(
+    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], use: Bool[np.ndarray, " matches"]
+) -> float:
+    """Robust standard deviation of keypoints from epipolar distances, pose errors included."""
+    if not use.any():
+        return _MAX_SIGMA_PX
+    return float(np.clip(1.4826 * np.median(graph.epipolar_px(c2w)[use]), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
+
+
+def noise_factor(bundle: Bundle) -> float:
+    """Observed over assumed standard deviation of the keypoints, the fitted freedoms taken off."""
+    residuals = bundle.residuals.residuals(bundle.c2w, bundle.points)
+    count = 2 * len(residuals)
+    if count == 0:
+        return 1.0
+    freedoms = 6 * int((torch.bincount(bundle.residuals.observations.camera) > 0).sum()) + 3 * len(bundle.points)
+    redundancy = max(count - freedoms, 0.05 * count)
+    # 1.177: median length of a 2-vector with unit normal components.
+    return float(residuals.norm(dim=-1).median()) / 1.177 * (count / redundancy) ** 0.5
+
+
+def trust_in_input(
+    c2w: Float[Tensor, "cams 3 4"], rough: Float[Tensor, "cams 3 4"], cameras: Bool[np.ndarray, " cams"]
+) -> PosePrior | None:
+    """Prior at the rough poses, as wide as `cameras` typically are from them: the better the input, the more it holds.
+
+    None with fewer than four cameras, whose distance from the input says nothing of its quality.
+    """
+    if int(cameras.sum()) < 4:
+        return None
+    chosen = torch.from_numpy(cameras)
+    sigma_translation, sigma_rotation = pose_spread(c2w[chosen], rough[chosen])
+    extent = float((rough[:, :, 3] - rough[:, :, 3].mean(0)).norm(dim=-1).mean())
+    infinite = torch.full((len(c2w),), torch.inf, dtype=c2w.dtype)
+    translation = torch.where(chosen, max(sigma_translation, 1e-5 * extent), infinite)
+    return PosePrior(rough, translation, torch.where(chosen, max(sigma_rotation, 1e-5), infinite))
+
+
+def _starving(graph: RayGraph, structure: Structure) -> Bool[np.ndarray, " cams"]:
+    """Cameras with too few rays that meet a point."""
+    return np.bincount(graph.image[structure.node], minlength=graph.num_images) < MIN_RAYS
+
+
+def unconfirmed(
+    graph: RayGraph,
+    structure: Structure,
+    c2w: Float[Tensor, "cams 3 4"],
+    rough: Float[Tensor, "cams 3 4"],
+    prior: PosePrior | None,
+) -> Bool[np.ndarray, " cams"]:
+    """Cameras far off their rough poses whose points no third camera sees: one wrong pair could have put them there."""
+    if prior is None:
+        return np.zeros(len(c2w), dtype=bool)
+    confirmed = np.bincount(structure.point)[structure.point] > 2
+    third = np.bincount(graph.image[structure.node[confirmed]], minlength=len(c2w)) >= MIN_RAYS
+    turned = torch.deg2rad(rotation_angle_deg(c2w[:, :, :3].transpose(1, 2) @ rough[:, :, :3]))
+    shifted = (c2w[:, :, 3] - rough[:, :, 3]).norm(dim=-1)
+    far = (turned > _FAR_SPREADS * prior.sigma_rotation_rad) | (shifted > _FAR_SPREADS * prior.sigma_translation)
+    return far.numpy() & ~third
+
+
+def grow_from_pair(
+    rough: Float[Tensor, "cams 3 4"], pair: tuple[int, int], motion: Float[Tensor, "3 4"]
+) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+    """First poses from one pair's relative pose (x_j = R x_i + t), in the rough frame: error shared, baseline kept."""
+    i, j = pair
+    baseline = float((rough[i, :, 3] - rough[j, :, 3]).norm())
+    scaled = torch.cat([motion[:, :3], baseline * motion[:, 3:]], dim=-1)
+    own = torch.stack([torch.eye(4, dtype=rough.dtype)[:3], inverse(scaled)])
+    c2w, solved = rough.clone(), np.zeros(len(rough), dtype=bool)
+    c2w[[i, j]] = align_poses(own, rough[[i, j]]).poses(own)
+    solved[[i, j]] = True
+    return c2w, solved

@@ -1,0 +1,130 @@
+"""What matched-ray bundle adjustment hands on: poses, points, tracks, how certain they are, and what was decided."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from craym_nerfstudio.storage import read_npz, write_npz
+
+CameraState = Literal["adjusted", "predicted", "kept"]
+"""Adjusted to its rays; without enough rays, predicted from its neighbours; left as it was given."""
+
+Chosen = Literal["solution", "input"]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Which poses won on the matches that no adjustment saw, and by what figures."""
+
+    chosen: Chosen
+    reason: str
+    held_out: int
+    """Held-out matches that either set of poses explains."""
+    input_px: float
+    """Their median epipolar distance under the input poses."""
+    solution_px: float
+
+
+@dataclass(frozen=True)
+class Intrinsics:
+    """Corrections shared by all views: of the focal length (factor), principal point, and radial distortion.
+
+    They apply to the plane coordinates p of a bearing (right and down, at distance 1): the true ray is that of
+    ``q (1 + k1 |q|^2 + k2 |q|^4) / focal_factor`` with ``q = p - center``.
+    """
+
+    focal_factor: float = 1.0
+    center: tuple[float, float] = (0.0, 0.0)
+    """Shift of the principal point in units of the given focal length."""
+    k1: float = 0.0
+    k2: float = 0.0
+
+    def values(self) -> list[float]:
+        """Focal factor, center, k1, k2 as one list; the inverse of `from_values`."""
+        return [self.focal_factor, *self.center, self.k1, self.k2]
+
+    @classmethod
+    def from_values(cls, values: Sequence[float]) -> "Intrinsics":
+        """What `values` listed."""
+        focal, x, y, k1, k2 = (float(value) for value in values)
+        return cls(focal, (x, y), k1, k2)
+
+
+@dataclass
+class StageZero:
+    """Poses in the user's frame and scale (float64), with everything that was learned on the way."""
+
+    names: list[str]
+    c2w: Float[np.ndarray, "cams 3 4"]
+    state: list[CameraState]
+    component: Int[np.ndarray, " cams"]
+    """Cameras of one number were solved together; -1 for those that were not."""
+    rotation_sigma_deg: Float[np.ndarray, " cams"]
+    translation_sigma: Float[np.ndarray, " cams"]
+    """World units. Both are formal and know keypoint noise alone; NaN where rays do not fix a camera."""
+    num_rays: Int[np.ndarray, " cams"]
+    """Rays of each camera that meet a point."""
+    epipolar_before_px: Float[np.ndarray, " cams"]
+    epipolar_after_px: Float[np.ndarray, " cams"]
+    """Median epipolar distance of each camera's believable matches under input and final poses; NaN without any."""
+    points: Float[np.ndarray, "points 3"]
+    point_sigma: Float[np.ndarray, " points"]
+    """World units, cameras taken as exact."""
+    point_error_px: Float[np.ndarray, " points"]
+    """Root mean square distance of the point's rays."""
+    track_length: Int[np.ndarray, " points"]
+    ray_point: Int[np.ndarray, " rays"]
+    ray_image: Int[np.ndarray, " rays"]
+    ray_keypoint_px: Float[np.ndarray, "rays 2"]
+    ray_bearing: Float[np.ndarray, "rays 3"]
+    match_weight: Float[np.ndarray, " matches"]
+    """Belief, 0 to 1, that each match of the input is right, in its order."""
+    keypoint_sigma_px: float
+    """Estimated standard deviation of keypoints, per axis."""
+    decision: Decision
+    intrinsics: Intrinsics | None = None
+    notes: list[str] = field(default_factory=list)
+    """What a user should know, one sentence each."""
+
+    @property
+    def registered(self) -> Bool[np.ndarray, " cams"]:
+        """Cameras whose pose rests on rays or on an input that the rays confirm."""
+        return np.asarray([state != "predicted" for state in self.state])
+
+    @property
+    def median_epipolar_px(self) -> tuple[float, float]:
+        """Median over cameras of the epipolar distance under the input and the final poses; NaN without matches."""
+        return float(np.nanmedian(self.epipolar_before_px)), float(np.nanmedian(self.epipolar_after_px))
+
+    def save(self, path: Path) -> None:
+        """Write atomically as npz; raises InputError when the disk is full."""
+        arrays: dict[str, np.ndarray] = {}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "decision":
+                arrays.update({f"decision_{key}": np.asarray(v) for key, v in vars(value).items()})
+            elif item.name == "intrinsics":
+                if value is not None:
+                    arrays["intrinsics"] = np.asarray(value.values())
+            else:
+                arrays[item.name] = np.asarray(value, dtype=np.str_ if isinstance(value, list) else None)
+        write_npz(path, arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> "StageZero":
+        """Read what `save` wrote; raises InputError naming a file that is not one."""
+        arrays = read_npz(path)
+        values: dict = {item.name: arrays[item.name] for item in fields(cls) if item.name in arrays}
+        for name in ("names", "state", "notes"):
+            values[name] = [str(v) for v in arrays[name]]
+        values["keypoint_sigma_px"] = float(arrays["keypoint_sigma_px"])
+        figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
+        values["decision"] = Decision(**figures)
+        if "intrinsics" in arrays:
+            values["intrinsics"] = Intrinsics.from_values(arrays["intrinsics"].tolist())
+        assert set(values["state"]) <= set(get_args(CameraState))
+        return cls(**values)

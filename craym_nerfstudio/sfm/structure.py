@@ -1,0 +1,128 @@
+"""Tracks and 3D points that agree with given poses: which matches belong together, and where their rays meet."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.geometry.rays import transform_directions
+from craym_nerfstudio.sfm.normal_equations import RayObservations
+from craym_nerfstudio.sfm.ray_graph import RayGraph, connected
+
+_TRIANGULATION_ROUNDS = 6
+_MIN_ANGLE_DEG = 0.3
+"""Rays of a point that differ by less meet anywhere."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Points and the keypoints (nodes of the graph) that see them; observations sorted by point."""
+
+    points: Float[Tensor, "points 3"]
+    point: Int[np.ndarray, " obs"]
+    node: Int[np.ndarray, " obs"]
+
+    def observations(self, graph: RayGraph, sigma_px: float) -> RayObservations:
+        """The rays of the structure, keypoints being precise to `sigma_px`."""
+        return RayObservations(
+            camera=torch.from_numpy(graph.image[self.node]),
+            point=torch.from_numpy(self.point),
+            bearing=torch.from_numpy(graph.bearing[self.node]),
+            sigma_rad=torch.from_numpy(graph.sigma_rad(sigma_px)[self.node]),
+        )
+
+
+    def components(self, graph: RayGraph) -> tuple[Int[np.ndarray, " cams"], Int[np.ndarray, " points"]]:
+        """Number of the connected part of every camera (-1 without points) and point, the largest part first."""
+        image = graph.image[self.node]
+        neighbours = np.stack([image[:-1], image[1:]], axis=1)[self.point[:-1] == self.point[1:]]
+        label = connected(neighbours, graph.num_images)
+        seen = np.bincount(image, minlength=graph.num_images) > 0
+        size = np.bincount(label[seen], minlength=int(label.max(initial=0)) + 1)
+        rank = np.empty(len(size), dtype=np.int64)
+        rank[np.argsort(-size, kind="stable")] = np.arange(len(size))
+        camera = np.where(seen, rank[label], -1)
+        point = np.full(len(self.points), -1)
+        point[self.point] = camera[image]
+        return camera, point
+
+
+def build_structure(
+    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], keep: Bool[np.ndarray, " matches"], gate_px: float
+) -> Structure:
+    """Triangulate the tracks of matches within `gate_px` of their epipolar lines; rays off by more than the gate go.
+
+    A track sees no image twice.
+    """
+    distance = graph.epipolar_px(c2w)
+    track = graph.tracks(keep & (distance < gate_px), 1 / (1 + distance))
+    node = np.nonzero(track >= 0)[0]
+    node = node[np.argsort(track[node], kind="stable")]
+    # Rays are dropped one gate after the other: a point dragged by a wrong ray is off for the right ones too.
+    for widening in (2.0, 1.0):
+        point, points, angle = triangulate(graph, c2w, node, track[node])
+        error = reprojection_px(graph, c2w, points, node, point)
+        good = (error < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
+        node = node[good & (np.bincount(point[good], minlength=len(points))[point] >= 2)]
+    point, points, _ = triangulate(graph, c2w, node, track[node])
+    return Structure(points, point, node)
+
+
+def triangulate(
+    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], node: Int[np.ndarray, " obs"], track: Int[np.ndarray, " obs"]
+) -> tuple[Int[np.ndarray, " obs"], Float[Tensor, "points 3"], Float[np.ndarray, " points"]]:
+    """Point number of every observation, points, and widest angle (radians, approximate) between a point's rays.
+
+    Points lie nearest to their rays, each ray weighted by distance and, robustly, by how far it passes.
+    """
+    numbers, point = np.unique(track, return_inverse=True)
+    index, count = torch.from_numpy(point), len(numbers)
+    camera = torch.from_numpy(graph.image[node])
+    origin = c2w[camera, :, 3]
+    direction = transform_directions(c2w[camera], torch.from_numpy(graph.bearing[node]))
+    projector = torch.eye(3, dtype=c2w.dtype) - direction[:, :, None] * direction[:, None, :]
+    weight = torch.ones_like(origin[:, 0])
+    points = c2w.new_zeros(count, 3)
+    for _ in range(_TRIANGULATION_ROUNDS):
+        weighted = weight[:, None, None] * projector
+        normal = c2w.new_zeros(count, 3, 3).index_add_(0, index, weighted)
+        target = c2w.new_zeros(count, 3).index_add_(0, index, (weighted @ origin[..., None]).squeeze(-1))
+        # A feather of regularisation keeps parallel rays solvable; they are dropped by their angle.
+        normal = normal + torch.diag_embed(1e-9 * normal.diagonal(dim1=1, dim2=2).mean(-1, keepdim=True).expand(-1, 3))
+        points = torch.linalg.solve(normal, target[..., None]).squeeze(-1)
+        offset = points[index] - origin
+        sine = (projector @ offset[..., None]).squeeze(-1).norm(dim=-1) / offset.norm(dim=-1).clamp_min(1e-12)
+        scale = (2.0 * _median_per_point(sine, index, count)[index]).clamp_min(1e-5)
+        weight = 1 / (1 + (sine / scale).square()) / offset.square().sum(-1).clamp_min(1e-12)
+    mean = c2w.new_zeros(count, 3).index_add_(0, index, direction)
+    mean = torch.nn.functional.normalize(mean, dim=-1)
+    apart = torch.linalg.cross(mean[index], direction, dim=-1).norm(dim=-1)
+    widest = c2w.new_zeros(count).scatter_reduce_(0, index, apart, "amax")
+    return point, points, 2 * widest.numpy()
+
+
+def _median_per_point(values: Tensor, index: Tensor, count: int) -> Tensor:
+    """Lower median of the values of each point."""
+    by_value = torch.argsort(values, stable=True)
+    order = by_value[torch.argsort(index[by_value], stable=True)]
+    size = torch.bincount(index, minlength=count)
+    start = torch.cumsum(size, 0) - size
+    return values[order][start + (size - 1) // 2]
+
+
+def reprojection_px(
+    graph: RayGraph,
+    c2w: Float[Tensor, "cams 3 4"],
+    points: Float[Tensor, "points 3"],
+    node: Int[np.ndarray, " obs"],
+    point: Int[np.ndarray, " obs"],
+) -> Float[np.ndarray, " obs"]:
+    """Angle between each ray and its point, in pixels at the image centre; infinite behind the camera."""
+    camera = torch.from_numpy(graph.image[node])
+    local = ((points[torch.from_numpy(point)] - c2w[camera, :, 3])[:, None] @ c2w[camera, :, :3]).squeeze(1)
+    bearing = torch.from_numpy(graph.bearing[node])
+    along = (local * bearing).sum(-1)
+    tangent = torch.linalg.cross(local, bearing, dim=-1).norm(dim=-1) / along.clamp_min(1e-12)
+    return torch.where(along > 0, tangent, torch.inf).numpy() * graph.focal_px[graph.image[node]]

@@ -1,0 +1,113 @@
+"""Files that are whole or absent: written atomically, and found by keys made of what they were computed from."""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from craym_nerfstudio.errors import InputError
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def content_key(*parts: Any) -> str:
+    """Hex digest of arrays, bytes, and anything with a stable `repr`; equal exactly when the parts are equal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            digest.update(f"{part.dtype.str}{part.shape}".encode())
+            part = np.ascontiguousarray(part).tobytes()
+        data = part if isinstance(part, bytes) else repr(part).encode()
+        # The length keeps ("ab", "c") apart from ("a", "bc").
+        digest.update(f"{len(data)}:".encode())
+        digest.update(data)
+    return digest.hexdigest()[:24]
+
+
+def file_key(path: Path) -> str:
+    """Hex digest of a file's bytes.
+
+    Raises:
+        InputError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+    except FileNotFoundError as error:
+        raise InputError("Missing image", path, "Put the file there, or remove it from the list of images.") from error
+    except OSError as error:
+        raise InputError(f"Unreadable file ({error.strerror})", path, "Check its type and permissions.") from error
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+    """Let `write` fill a file so that `path` holds either its old content or the whole new one, whatever happens.
+
+    Raises:
+        InputError: the disk is full or the folder cannot be written; no partial file stays behind.
+    """
+    # Distinct among processes that share a cache.
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = "Disk full" if error.errno in _DISK_FULL else f"Cannot write ({error.strerror or error})"
+        remedy = "Free some space or choose another folder; what was finished before is kept."
+        raise InputError(f"{reason} while saving", path, remedy) from error
+    finally:
+        # Also reached on Ctrl-C; after the replacement there is nothing left to remove.
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text (UTF-8) atomically.
+
+    Raises:
+        InputError: as `write_atomically`.
+    """
+    write_atomically(path, lambda file: file.write(text.encode()))
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write an object as JSON, atomically.
+
+    Raises:
+        InputError: as `write_atomically`.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Write arrays atomically.
+
+    Raises:
+        InputError: as `write_atomically`.
+    """
+    write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """Arrays written by `write_npz`.
+
+    Raises:
+        InputError: the file is missing, truncated or of another format.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
+        problem = "Missing file" if isinstance(error, FileNotFoundError) else "Damaged file"
+        raise InputError(problem, path, "Delete it if it is there, and compute it again.") from error

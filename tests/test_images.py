@@ -1,0 +1,59 @@
+"""One decoder and one rule for masks: training and matching must see the same pixels."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import load_image, load_mask
+from craym_nerfstudio.matching.images import load_picture
+from craym_nerfstudio.matching.views import Views
+
+
+def views_of(image: Path, size_px: tuple[int, int], mask: Path | None = None) -> Views:
+    """One view of an image file."""
+    return Views(
+        names=[image.name],
+        paths=[image],
+        mask_paths=None if mask is None else [mask],
+        c2w=np.eye(3, 4)[None],
+        focal_px=np.ones(1),
+        size_px=np.array([size_px]),
+        bearings=lambda *_: np.zeros((0, 3)),
+    )
+
+
+def test_floats_are_refused_by_both(tmp_path: Path) -> None:
+    path = tmp_path / "depth.tif"
+    Image.fromarray(np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)).save(path)
+    for load in (lambda: load_image(path), lambda: load_picture(views_of(path, (8, 8)), 0)):
+        with pytest.raises(InputError, match="Floating-point image"):
+            load()
+
+
+def test_a_pixel_that_is_mostly_masked_is_unknown_to_both(tmp_path: Path) -> None:
+    """Shrunk by two: one usable pixel of four is not enough, three are."""
+    image, mask = tmp_path / "image.png", tmp_path / "mask.png"
+    Image.new("RGB", (32, 32), "grey").save(image)
+    values = np.zeros((32, 32), dtype=np.uint8)
+    values[:16:2, :16:2] = 255
+    values[16:, 16:] = 255
+    values[16::2, 16::2] = 0
+    Image.fromarray(values).save(mask)
+    usable = load_mask(mask, (16, 16)) > 0
+    assert usable[8:, 8:].all() and usable.sum() == 64
+    seen = load_picture(views_of(image, (16, 16), mask), 0).usable
+    # Keypoints may lie two pixels beyond: outlines make good corners.
+    assert seen is not None and seen[6:, 6:].all() and seen.sum() == 100
+
+
+def test_transparent_pixels_lie_on_white_and_colours_do_not_bleed(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    pixels = np.zeros((4, 4, 4), dtype=np.uint8)
+    pixels[..., 1] = 200
+    pixels[:, :2] = [255, 0, 0, 255]
+    Image.fromarray(pixels).save(path)
+    assert load_image(path, (2, 2))[0].tolist() == [[255, 0, 0, 255], [0, 0, 0, 0]]
+    assert load_picture(views_of(path, (2, 2)), 0).rgb[0].tolist() == [[255, 0, 0], [255, 255, 255]]
