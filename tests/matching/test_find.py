@@ -162,7 +162,7 @@ def test_full_disk_keeps_what_was_finished(
 def test_damaged_image_is_named(views: Views, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(views.paths[0].read_bytes()[:500])
-    with pytest.raises(InputError, match=r"Unreadable image: .*broken\.png"):
+    with pytest.raises(InputError, match=r"Unreadable image .*: .*broken\.png"):
         find_matches(replace(views, paths=[broken, *views.paths[1:]]), "sift", tmp_path / "cache")
     with pytest.raises(InputError, match=r"Missing image: .*gone\.png"):
         find_matches(replace(views, paths=[tmp_path / "gone.png", *views.paths[1:]]), "sift", tmp_path / "cache")
