@@ -1,5 +1,7 @@
 """The CRAYM model: wires camera optimizer, renderer, key-ray modules and losses to nerfstudio's model contract."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -16,12 +18,17 @@ from craym_nerfstudio.evaluation.images import image_metrics, image_panels
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.objective import losses
-from craym_nerfstudio.objective.objective import ObjectiveConfig, training_losses
+from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
-from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
-from craym_nerfstudio.schedules import level_weights, ramp, shrinking
+from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+
+_COLOR_WIDTH = 64
+"""Width of the texture net, as the paper's."""
 
 
 @dataclass
@@ -35,8 +42,6 @@ class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """Refinement of the poses."""
     sdf_field: SDFFieldConfig = field(default_factory=SDFFieldConfig)
     """The signed distance field."""
-    color_width: int = 64
-    """Width of the texture net."""
     color_hidden_layers: int = 3
     """Hidden layers of the texture net."""
     background: Literal["auto", "color", "field"] = "auto"
@@ -45,32 +50,22 @@ class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """While training, put images with alpha on a random colour per ray, which tells empty from white."""
     enrichment: bool = True
     """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
-    matchability_power: float = 2.0
-    """Exponent of the cosine that gives the matchability w."""
     start_levels: int = 4
     """Levels of the hash grid that are on from the start."""
     steps_per_level: int = 1000
     """Steps after which each further level is on."""
-    smooth_levels: bool = True
-    """Fade levels in instead of switching them."""
     cosine_anneal_steps: int = 5000
     """Steps over which NeuS's slope becomes exact."""
-    coarse_samples: int = 64
-    """Look-ups of the cached distances per ray."""
     fine_samples: int = 32
     """Sections per ray at which the field is evaluated, at most."""
     surface_interval: tuple[float, float] = (0.5, 0.08)
     """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
     surface_interval_steps: int = 8000
     """Steps over which that distance shrinks."""
-    section_budget: int = 0
-    """Sections of random rays evaluated per step, at most; rays beyond it are left out (0: none), so draw plenty."""
     grid_resolution: int = 64
     """Resolution of the cache of distances."""
     grid_refresh_steps: int = 16
     """Steps in which the cache is refreshed once, slab by slab."""
-    eikonal_points: int = 256
-    """Points of free space per step at which the eikonal loss also holds."""
     seed: int = 0
     """Seed of the sampling jitter."""
 
@@ -93,15 +88,12 @@ class CraymModel(Model):
         use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
         self.scene = SceneRenderer(
             SDFField(config.sdf_field),
-            ColorField(config.sdf_field.feature_size, config.color_width, config.color_hidden_layers),
+            ColorField(config.sdf_field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
             BackgroundField(config.sdf_field.encoding) if use_field else None,
             grid_resolution=config.grid_resolution,
-            coarse_samples=config.coarse_samples,
             fine_samples=config.fine_samples,
-            eikonal_points=config.eikonal_points,
-            section_budget=config.section_budget,
         )
-        # The region in which the SDF lives: this sphere of the host's frame is the unit sphere of the field.
+        # The region in which the SDF lives: this sphere of the world is the unit frame's unit sphere.
         self.register_buffer("center", torch.zeros(3))
         self.register_buffer("radius", torch.ones(()))
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
@@ -118,10 +110,34 @@ class CraymModel(Model):
         """What the host's marching-cubes exporter asks for: the SDF, by its name for it."""
         return SimpleNamespace(forward_geonetwork=lambda points: self.sdf(points)[:, None])
 
+    @property
+    def world_from_unit(self) -> Similarity:
+        """Where the region, the unit sphere of the fields, lies in the world."""
+        upright = torch.eye(3, device=self.center.device, dtype=torch.float64)
+        return Similarity(self.radius.double(), upright, self.center.double())
+
+    def set_region(self, world_from_unit: Similarity) -> None:
+        """Choose the region; its rotation must be none."""
+        self.radius.copy_(world_from_unit.scale)
+        self.center.copy_(world_from_unit.translation)
+
     @torch.no_grad()
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
-        """Signed distance at points of the host's frame, in its units; trained inside the region only."""
-        return self.radius * self.scene.field.sdf((points - self.center) / self.radius, self.level_weights)
+        """Signed distance at points of the world, in its units; trained inside the region only."""
+        world = self.world_from_unit
+        return world.lengths(self.scene.field.sdf(world.inverse().points(points), self.level_weights))
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Inside, no parameter asks for a gradient."""
+        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        try:
+            yield
+        finally:
+            for parameter in trained:
+                parameter.requires_grad_(True)
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Groups ``fields``, ``variance`` and ``camera_opt``."""
@@ -155,15 +171,13 @@ class CraymModel(Model):
 
     def _state(self, jitter: bool, color_dtype: torch.dtype | None = None) -> RenderState:
         config = self.config
-        weights = level_weights(
-            self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level, config.smooth_levels
-        )
+        weights = level_weights(self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level)
         generator = None
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
         cosine_anneal = ramp(self.step, 0, config.cosine_anneal_steps)
-        interval = shrinking(self.step, *config.surface_interval, config.surface_interval_steps)
-        return RenderState(weights, cosine_anneal, generator, interval, color_dtype)
+        interval = exponential_decay(self.step, *config.surface_interval, config.surface_interval_steps)
+        return RenderState(weights, cosine_anneal, generator, interval, color_dtype, config.enrichment)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
@@ -172,31 +186,27 @@ class CraymModel(Model):
             return self._render(ray_bundle, color_dtype)
 
     def _render(self, ray_bundle: RayBundle, color_dtype: torch.dtype | None) -> dict[str, Tensor]:
-        keys = KeyLayout(0, 0, False)
-        if self.training:
-            train_c2w = self.camera_optimizer.optimised_c2w()
-            self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
-            keys = self._key_layout(ray_bundle)
-        length = ray_bundle.directions.norm(dim=-1, keepdim=True)
-        origins = (ray_bundle.origins - self.center) / self.radius
-        state = self._state(self.training, color_dtype)
-        background = self._background(origins.shape[0] - keys.rays, keys.rays, state)
-        rendered = self.scene(origins, ray_bundle.directions / length, background, state, keys)
+        layout = _layout_of(ray_bundle)
+        if not self.training:
+            return self._host_outputs(self._rendered(ray_bundle, layout, color_dtype)[0])
+        train_c2w = self.camera_optimizer.optimised_c2w()
+        self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
+        rendered, background, points = self._rendered(ray_bundle, layout, color_dtype)
         outputs = self._host_outputs(rendered)
-        if self.training:
-            outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
-            outputs["rendered"] = rendered.rendered
-            if keys.groups:
-                outputs |= self._key_outputs(ray_bundle, rendered, keys)
-        return outputs
+        outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
+        return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
 
-    def _key_layout(self, rays: RayBundle) -> KeyLayout:
-        if "key_group" not in rays.metadata:
-            return KeyLayout(0, 0, False)
-        group = rays.metadata["key_group"][:, 0]
-        groups = int(group[-1]) + 1
-        members = int((group == 0).sum())
-        return KeyLayout(groups, members - 1, self.config.enrichment and members > 1)
+    def _rendered(
+        self, rays: RayBundle, layout: RayLayout, color_dtype: torch.dtype | None
+    ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
+        """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
+        unit = self.world_from_unit.inverse()
+        origins = unit.points(rays.origins)
+        directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        state = self._state(self.training, color_dtype)
+        background = self._background(layout.plain, layout.grouped, state)
+        rendered = self.scene(origins, directions, background, state, layout)
+        return rendered, background, origins + directions * rendered.depth[:, None]
 
     def _background(self, plain: int, key_rays: int, state: RenderState) -> Float[Tensor, "rays 3"]:
         """One colour per ray: random for plain training rays of images with alpha, the chosen colour elsewhere."""
@@ -209,34 +219,38 @@ class CraymModel(Model):
     def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
         accumulation = rendered.accumulation[:, None]
-        depth = rendered.depth[:, None] * self.radius
+        depth = self.world_from_unit.lengths(rendered.depth[:, None])
         if not self.training:
             # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
             depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
         unit = torch.nn.functional.normalize(rendered.normal, dim=-1)
         return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 
-    def _key_outputs(self, rays: RayBundle, rendered: Rendered, keys: KeyLayout) -> dict[str, Tensor]:
-        """Matchability, fused colours and surface points (of the unit sphere) of the matched key rays."""
-        heads = slice(rays.origins.shape[0] - keys.rays, None, 1 + keys.aux)
+    def _key_outputs(
+        self, rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout
+    ) -> dict[str, Tensor]:
+        """Matchability, fused colours and surface points (of the unit frame) of the matched key rays."""
         assert rendered.ray_feature is not None
-        feature = rendered.ray_feature.view(-1, 2, rendered.ray_feature.shape[-1])
-        rgb = rendered.rgb[heads].view(-1, 2, 3)
-        depth = rendered.depth[heads, None] * self.radius
-        points = rays.origins[heads] + rays.directions[heads] * depth
-        w = matchability(feature[:, 0], feature[:, 1], self.config.matchability_power)
+        feature, rgb = rendered.ray_feature.unflatten(0, (-1, 2)), rendered.rgb[layout.heads].unflatten(0, (-1, 2))
+        w = matchability(feature[:, 0], feature[:, 1])
         return {
             "matchability": w,
             "key_fused_rgb": torch.stack(fuse_matched(rgb[:, 0], rgb[:, 1], w), dim=1),
-            "key_points": ((points - self.center) / self.radius).view(-1, 2, 3),
-            "key_accumulation": rendered.accumulation[heads].view(-1, 2),
+            "key_points": points[layout.heads].unflatten(0, (-1, 2)),
+            "key_accumulation": rendered.accumulation[layout.heads].unflatten(0, (-1, 2)),
         }
+
+    def _render_free(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
+        """Outputs of rays of no camera, given in the world; differentiable in both."""
+        nothing = torch.zeros_like(origins[:, :1])
+        rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
+        return self._host_outputs(self._rendered(rays, RayLayout(len(origins)), None)[0])
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log."""
         with torch.no_grad(), full_precision(self.device):
             target = self._target(batch, outputs)
-            squared = (outputs["rgb"] - target)[outputs.get("rendered", slice(None))].square()
+            squared = (outputs["rgb"] - target).square()
             metrics = {"psnr": -10.0 * torch.log10(squared.mean().clamp_min(1e-10))}
             metrics["inv_s"] = self.scene.inv_s.detach()
             if "matchability" in outputs:
@@ -257,12 +271,23 @@ class CraymModel(Model):
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
         config = self.config
         with full_precision(self.device):
-            target = self._target(batch, outputs)
+            target, visible = self._target(batch, outputs), batch["visible"].to(self.device).float()
             if not self.training:
-                visible = batch["visible"].to(self.device).float()
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)
                 return {"photometric": config.photometric_loss_mult * photometric}
-            result = training_losses(config, outputs, target, batch, self.camera_optimizer, self.step)
+            step = TrainingStep(
+                number=self.step,
+                outputs=outputs,
+                target=target,
+                visible=visible,
+                layout=batch["layout"],
+                pairs=batch.get("pairs"),
+                epipolar_pairs=batch.get("epipolar_pairs"),
+                settled=self.camera_optimizer.all_settled,
+                unit_from_world=self.world_from_unit.inverse(),
+                render=self._render_free,
+            )
+            result = training_losses(config, step)
             self.camera_optimizer.get_loss_dict(result)
         return result
 
@@ -278,3 +303,9 @@ class CraymModel(Model):
         if image.shape[-1] == 4:
             image = image[..., :3] * image[..., 3:] + self.background_rgb.to(image.device) * (1.0 - image[..., 3:])
         return image_metrics(outputs["rgb"], image, batch.get("mask")), image_panels(outputs, image)
+
+
+def _layout_of(rays: RayBundle) -> RayLayout:
+    """What the data manager says of the rays of a training batch; plain ones everywhere else."""
+    layout = rays.metadata.get("layout")
+    return layout if isinstance(layout, RayLayout) else RayLayout(len(rays))

@@ -1,29 +1,30 @@
-"""The pipeline: hands the start poses to the model, aligns frames for evaluation, reports pose errors."""
+"""The pipeline: data, then where to start, then the model; and how test views and poses are judged."""
 
 import statistics
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor
 from torchvision.utils import save_image
 
+from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
 from craym_nerfstudio.console import track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
-from craym_nerfstudio.evaluation.images import refine_camera, with_pose
+from craym_nerfstudio.data.dataparser import CraymDataParser
+from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
-from craym_nerfstudio.report.summary import report_training
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
+from craym_nerfstudio.start import Start, StartConfig, find_start
 
 
 @dataclass
@@ -33,6 +34,8 @@ class CraymPipelineConfig(VanillaPipelineConfig):
     _target: type = field(default_factory=lambda: CraymPipeline)
     datamanager: CraymDataManagerConfig = field(default_factory=CraymDataManagerConfig)
     """Data."""
+    start: StartConfig = field(default_factory=StartConfig)
+    """Matching and stage 0: where training starts from."""
     model: CraymModelConfig = field(default_factory=CraymModelConfig)
     """Model."""
     test_pose_steps: int = 100
@@ -49,27 +52,46 @@ class CraymPipeline(VanillaPipeline):
     intrinsics: Tensor
     """Corrections of the given intrinsics, as `Intrinsics.values` lists them; part of checkpoints."""
 
-    def __init__(self, config: CraymPipelineConfig, *args: Any, **kwargs: Any) -> None:
-        config.datamanager.fixed_cameras = config.model.camera_optimizer.fixed_cameras
-        super().__init__(config, *args, **kwargs)
+    def __init__(
+        self,
+        config: CraymPipelineConfig,
+        device: str,
+        test_mode: Literal["test", "val", "inference"] = "val",
+        *args: Any,
+        start: Start | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Build data and model; about to train, find where to start, or take `start` instead."""
+        show_input_errors()
+        super().__init__(config, device, test_mode, *args, **kwargs)
+        if start is None and test_mode == "val":
+            has_alpha = bool(self.datamanager.train_dataset.metadata["has_alpha"])
+            start = find_start(self.datamanager.views(), config.start, has_alpha)
+        self.start = start
+        self._begin(start)
         found = torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64)
         self.register_buffer("intrinsics", found)
-        input_c2w = self.datamanager.train_dataset.cameras.camera_to_worlds
-        start = self.datamanager.start
-        names = self.datamanager.train_dataset.metadata["image_names"]
-        start_c2w = input_c2w if start is None else torch.from_numpy(start.c2w).to(input_c2w)
-        model = self.craym_model
-        if start is not None and start.region is not None:
-            model.center.copy_(torch.from_numpy(start.region.center))
-            model.radius.fill_(start.region.radius)
-        settled, sigma_deg = None, None
-        if self._stage_zero is not None:
-            settled = torch.from_numpy(self._stage_zero.registered)
-            sigma_deg = torch.from_numpy(self._stage_zero.rotation_sigma_deg)
-        model.camera_optimizer.set_poses(input_c2w, start_c2w, names, model.center, settled, sigma_deg)
-        model.fill_grid()
         self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
         self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
+
+    def _begin(self, start: Start | None) -> None:
+        """Hand the start to data and model; without one a checkpoint will say more."""
+        manager, model = self.datamanager, self.craym_model
+        given = manager.train_dataset.cameras.camera_to_worlds
+        known: dict[str, Any] = {}
+        if start is not None:
+            known = {"start_c2w": torch.from_numpy(start.c2w), "fixed": torch.from_numpy(start.fixed)}
+            if start.intrinsics is not None:
+                manager.calibrate(start.intrinsics)
+            if start.matches is not None:
+                manager.draw_matches(start.matches)
+            if start.world_from_unit is not None:
+                model.set_region(start.world_from_unit)
+            if start.stage_zero is not None:
+                known["settled"] = torch.from_numpy(start.stage_zero.registered)
+                known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
+        model.camera_optimizer.set_poses(given, center=model.center, **known)
+        model.fill_grid()
 
     @property
     def craym_model(self) -> CraymModel:
@@ -103,11 +125,11 @@ class CraymPipeline(VanillaPipeline):
         optimizer.input_c2w.copy_(refined)
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
-        """Refined training poses in the host's frame, on the CPU."""
+        """Refined training poses in the world, on the CPU."""
         return self.craym_model.camera_optimizer.optimised_c2w().detach().cpu()
 
     def given_c2w(self) -> Float[Tensor, "cams 3 4"]:
-        """Training poses as they were given, in the host's frame, on the CPU."""
+        """Training poses as they were given, in the world, on the CPU."""
         if hasattr(self, "input_c2w"):
             return self.input_c2w
         return self.craym_model.camera_optimizer.input_c2w.detach().cpu()
@@ -140,19 +162,40 @@ class CraymPipeline(VanillaPipeline):
         return metrics
 
     @property
-    def _stage_zero(self) -> StageZero | None:
-        return None if self.datamanager.start is None else self.datamanager.start.stage_zero
+    def stage_zero(self) -> StageZero | None:
+        """What stage 0 found; None where it has not run in this process."""
+        return None if self.start is None else self.start.stage_zero
+
+    @property
+    def world_from_data(self) -> Similarity:
+        """The map from the frame of the data's files to the world.
+
+        Raises:
+            InputError: the data was read by a parser of somebody else.
+        """
+        parser = self.datamanager.dataparser
+        if not isinstance(parser, CraymDataParser):
+            raise InputError("The frame of the data is known to craym-data alone", remedy="Train with craym-data.")
+        return parser.scene.world_from_data
+
+    def data_from_model(self) -> Similarity:
+        """The map from the frame of the refined cameras to that of the data's files, in their units.
+
+        Nothing ties the frame of refined cameras to their input but the cameras themselves: see `undrift`.
+        """
+        fixed = self.craym_model.camera_optimizer.fixed.cpu()
+        return self.world_from_data.inverse() @ undrift(self.refined_c2w(), self.given_c2w(), fixed)
 
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
-        stage = self._stage_zero
+        stage = self.stage_zero
         if stage is None:
             return {}
         before, after = stage.median_epipolar_px
         return {"stage0_epipolar_px_before": before, "stage0_epipolar_px_after": after}
 
     def _stage_zero_summary(self) -> str:
-        stage = self._stage_zero
+        stage = self.stage_zero
         if stage is None:
             return "not run"
         before, after = stage.median_epipolar_px
@@ -180,8 +223,7 @@ class CraymPipeline(VanillaPipeline):
         self.eval()
         rays, batch = self.datamanager.next_eval(step)
         similarity = align_poses(self.given_c2w().double(), self.refined_c2w().double())
-        rays.origins = similarity.points(rays.origins)
-        rays.directions = rays.directions @ similarity.rotation.to(rays.directions).T
+        rays.origins, rays.directions = similarity.points(rays.origins), similarity.directions(rays.directions)
         with torch.no_grad():
             outputs = self.model(rays)
         metrics = self.model.get_metrics_dict(outputs, batch)
@@ -224,10 +266,10 @@ class CraymPipeline(VanillaPipeline):
     def _judge(self, camera: Cameras, batch: dict) -> tuple[dict[str, float], dict[str, Tensor]]:
         """Metrics and pictures of one test view."""
         if self.config.test_pose_steps:
-            with torch.enable_grad():
+            with torch.enable_grad(), self.craym_model.frozen():
                 camera = refine_camera(
-                    self.model,
-                    camera,
+                    lambda rays: self.model(rays)["rgb"],
+                    camera.to(self.device),
                     batch["image"],
                     batch.get("mask"),
                     self.config.test_pose_steps,
@@ -235,15 +277,3 @@ class CraymPipeline(VanillaPipeline):
                 )
         outputs = self.model.get_outputs_for_camera(camera)
         return self.model.get_image_metrics_and_images(outputs, batch)
-
-    def get_training_callbacks(
-        self, training_callback_attributes: TrainingCallbackAttributes
-    ) -> list[TrainingCallback]:
-        """The host's callbacks, and the report at the end of training."""
-        callbacks = super().get_training_callbacks(training_callback_attributes)
-        trainer = training_callback_attributes.trainer
-        assert trainer is not None
-        report = TrainingCallback(
-            [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self, trainer.base_dir, step)
-        )
-        return [*callbacks, report]

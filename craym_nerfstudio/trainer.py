@@ -5,12 +5,14 @@ import os
 from pathlib import Path
 
 import torch
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer
 from nerfstudio.utils.decorators import check_main_thread
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.report.summary import report_training
 
 _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
@@ -23,10 +25,14 @@ class CraymTrainer(Trainer):
     """The last step whose update is part of the parameters; None before this process has taken one."""
 
     def setup(self, test_mode: str = "val") -> None:
-        """Build the pipeline and say what it runs on."""
+        """Build the pipeline, say what it runs on, and report when training ends."""
         if self.device == "cpu" and self.config.method_name == "craym":
             console.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
         super().setup(test_mode)  # type: ignore[arg-type]
+        report = TrainingCallback(
+            [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self.pipeline, self.base_dir, step)
+        )
+        self.callbacks.append(report)
 
     def train(self) -> None:
         """Train; an interrupt keeps what was learned."""

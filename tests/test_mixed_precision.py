@@ -6,9 +6,8 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
 from torch import Tensor
 
-from craym_nerfstudio.data.datamanager import TrainBatch
-from craym_nerfstudio.data.key_rays import MatchedPairs
 from craym_nerfstudio.fields.sdf_field import SDFFieldConfig
+from craym_nerfstudio.layout import MatchedPairs, RayLayout
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from tests.dome import make_dome
 
@@ -21,7 +20,6 @@ def small_model(c2w: Tensor) -> CraymModel:
     config = CraymModelConfig(
         sdf_field=SDFFieldConfig(num_levels=4, log2_table_size=10, base_resolution=8, growth=1.6, hidden_width=32),
         grid_resolution=16,
-        coarse_samples=32,
         fine_samples=12,
         point_alignment_steps=(0, 1),
         random_background=False,
@@ -32,7 +30,7 @@ def small_model(c2w: Tensor) -> CraymModel:
     model.camera_optimizer.set_poses(c2w)
     torch.nn.init.normal_(model.scene.field.encoding.table, std=0.01)
     torch.nn.init.normal_(model.scene.field.geometry.hidden[0].weight[:, 3:], std=0.1)
-    torch.nn.init.normal_(model.camera_optimizer.residual, std=0.01)
+    torch.nn.init.normal_(model.camera_optimizer.motion.residual, std=0.01)
     model.update_to_step(2000)
     model.fill_grid()
     return model.train()
@@ -46,14 +44,15 @@ def batch_of_rays(c2w: Tensor) -> tuple[RayBundle, dict]:
     target = 0.5 * torch.randn((count, 3), generator=generator)
     origins = c2w[camera, :, 3]
     directions = torch.nn.functional.normalize(target - origins, dim=-1)
-    group = torch.cat([torch.full((PLAIN,), -1), torch.arange(count - PLAIN) // (1 + AUX)])
-    rays = RayBundle(origins, directions, torch.ones(count, 1), camera[:, None], metadata={"key_group": group[:, None]})
+    layout = RayLayout(PLAIN, groups=2 * PAIRS, aux=AUX)
+    rays = RayBundle(origins, directions, torch.ones(count, 1), camera[:, None])
+    rays.metadata["layout"] = layout
     local = (c2w[camera, :, :3].transpose(-1, -2) @ directions[..., None])[..., 0]
-    heads = torch.arange(PLAIN, count, 1 + AUX).view(PAIRS, 2)
+    heads = torch.arange(count)[layout.heads].view(PAIRS, 2)
     pairs = MatchedPairs(camera[heads], local[heads], torch.ones(PAIRS), torch.full((PAIRS,), 100.0))
     image = torch.cat([torch.rand((count, 3), generator=generator), torch.ones(count, 1)], dim=-1)
-    batch = {"image": image, "visible": torch.ones(count), "patches": 0, "patch_side": 8, "plain": PLAIN}
-    return rays, {**batch, "matches": TrainBatch(pairs, pairs)}
+    batch = {"image": image, "visible": torch.ones(count), "layout": layout}
+    return rays, {**batch, "pairs": pairs, "epipolar_pairs": pairs}
 
 
 def step(c2w: Tensor, mixed: bool) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
@@ -92,5 +91,5 @@ def test_gradients_are_float32_finite_and_close(steps: tuple) -> None:
         assert gradient.dtype == torch.float32 and gradient.isfinite().all(), name
         similarity = torch.nn.functional.cosine_similarity(gradient.flatten(), full[name].flatten(), dim=0)
         assert similarity > 0.99, name
-    poses = "camera_optimizer.residual"
+    poses = "camera_optimizer.motion.residual"
     torch.testing.assert_close(mixed[poses], full[poses], rtol=0, atol=0.02 * float(full[poses].abs().max()))

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from craym_nerfstudio.schedules import WarmupDecaySchedulerConfig, level_weights, ramp, shrinking
+from craym_nerfstudio.methods import WarmupDecaySchedulerConfig
+from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
 
 CONFIG = WarmupDecaySchedulerConfig(warmup_steps=4, final_ratio=0.01, max_steps=24)
 
@@ -62,21 +63,15 @@ def test_ramp_without_length_is_a_switch() -> None:
     assert [ramp(4, 5, 5), ramp(5, 5, 5), ramp(0, 0, 0)] == [0.0, 1.0, 1.0]
 
 
-def test_hard_levels_switch_on_one_by_one() -> None:
-    """Two levels at first, one more every hundred steps (Eq. 1)."""
-    for step, on in ((0, 2), (99, 2), (100, 3), (199, 3), (200, 4), (5000, 5)):
-        assert level_weights(step, 5, 2, 100, False).tolist() == [1.0] * on + [0.0] * (5 - on)
-
-
-def test_smooth_levels_fade_in_over_the_steps_before() -> None:
-    weights = level_weights(150, 5, 2, 100, True)
+def test_levels_fade_in_over_the_steps_before() -> None:
+    weights = level_weights(150, 5, 2, 100)
     torch.testing.assert_close(weights, torch.tensor([1.0, 1.0, 1.0, 0.5, 0.0]))
-    assert level_weights(125, 5, 2, 100, True)[3].item() == pytest.approx(0.1464466)
-    assert level_weights(10_000, 5, 2, 100, True).tolist() == [1.0] * 5
+    assert level_weights(125, 5, 2, 100)[3].item() == pytest.approx(0.1464466)
+    assert level_weights(10_000, 5, 2, 100).tolist() == [1.0] * 5
 
 
-def test_smooth_levels_rise_without_jumps() -> None:
-    weights = torch.stack([level_weights(step, 6, 2, 50, True) for step in range(300)])
+def test_levels_rise_without_jumps() -> None:
+    weights = torch.stack([level_weights(step, 6, 2, 50) for step in range(300)])
     change = weights.diff(dim=0)
     assert (change >= 0).all()
     assert change.max() < 0.04
@@ -84,10 +79,10 @@ def test_smooth_levels_rise_without_jumps() -> None:
 
 
 def test_no_steps_per_level_means_all_levels_at_once() -> None:
-    assert level_weights(0, 4, 1, 0, True).tolist() == [1.0] * 4
+    assert level_weights(0, 4, 1, 0).tolist() == [1.0] * 4
 
 
-def test_shrinking_halves_in_equal_steps_and_stays() -> None:
+def test_exponential_decay_halves_in_equal_steps_and_stays() -> None:
     """0.4 to 0.1 over 100 steps: one half after 50, one quarter from 100 on."""
-    values = [shrinking(step, 0.4, 0.1, 100) for step in (0, 50, 100, 1000)]
+    values = [exponential_decay(step, 0.4, 0.1, 100) for step in (0, 50, 100, 1000)]
     assert values == pytest.approx([0.4, 0.2, 0.1, 0.1])

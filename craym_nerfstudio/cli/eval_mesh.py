@@ -45,9 +45,7 @@ class EvalMeshCommand:
         vertices, faces = load_mesh(self.mesh)
         reference = load_reference(self.reference)
         if self.load_config is not None:
-            import torch
-
-            vertices = self._similarity(self.load_config).points(torch.from_numpy(vertices)).numpy()
+            vertices = self._similarity(self.load_config).points(vertices)
         comparison = compare_surfaces(sample_mesh(vertices, faces, self.samples, self.seed), reference)
         metrics = comparison.metrics()
         content = {
@@ -72,7 +70,7 @@ class EvalMeshCommand:
 
         from craym_nerfstudio.data.reference import read_reference
         from craym_nerfstudio.errors import InputError
-        from craym_nerfstudio.export.run import load_run, model_to_user
+        from craym_nerfstudio.export.run import load_run
         from craym_nerfstudio.geometry.alignment import align_poses
 
         run = load_run(run_path, self.data)
@@ -83,7 +81,7 @@ class EvalMeshCommand:
         if reference is None:
             remedy = "Give them with --reference-poses; for poses that were exact, that is the run's own data."
             raise InputError("The run knows no true poses", run_path, remedy)
-        refined = model_to_user(run).poses(run.pipeline.refined_c2w().double())
+        refined = run.pipeline.data_from_model().poses(run.pipeline.refined_c2w().double())
         return align_poses(refined, torch.from_numpy(reference.train_c2w))
 
 

@@ -15,8 +15,8 @@ class ExportMeshCommand:
     """File to write: .ply, .obj or .glb; by default mesh.ply in the folder of the run."""
     resolution: int = 256
     """Samples of the signed distance along each axis of the region."""
-    frame: Literal["user", "nerfstudio"] = "user"
-    """Frame of the mesh: that of the data, or the normalised one in which nerfstudio's own exporters write."""
+    frame: Literal["data", "world"] = "data"
+    """Frame of the mesh: that of the data, or nerfstudio's normalised one, in which its own exporters write."""
     keep_components: int = 0
     """Keep this many of the largest connected pieces; 0 keeps every piece with more than 1 % of the faces."""
     visible_only: bool = False
@@ -28,14 +28,11 @@ class ExportMeshCommand:
 
     def main(self) -> None:
         """Extract, clean, colour, write."""
-        import torch
-
         from craym_nerfstudio.console import console
         from craym_nerfstudio.errors import InputError
         from craym_nerfstudio.export.mesh import extract_mesh, write_mesh
         from craym_nerfstudio.export.preview import camera_views, draw_mesh, spread_views
-        from craym_nerfstudio.export.run import load_run, model_to_user
-        from craym_nerfstudio.geometry.alignment import Similarity
+        from craym_nerfstudio.export.run import load_run
 
         if self.resolution < 8:
             raise InputError(f"resolution is {self.resolution}", None, "Give 8 or more; 256 is usual.")
@@ -43,9 +40,10 @@ class ExportMeshCommand:
         model, views = run.pipeline.craym_model, camera_views(run)
         mesh = extract_mesh(model, self.resolution, self.keep_components, views if self.visible_only else None)
         target = self.output or run.folder / "mesh.ply"
-        upright = torch.eye(3, dtype=torch.float64)
-        moved = mesh.moved(Similarity(model.radius.double().cpu(), upright, model.center.double().cpu()))
-        write_mesh(moved if self.frame == "nerfstudio" else moved.moved(model_to_user(run)), target)
+        target_from_unit = model.world_from_unit.cpu()
+        if self.frame == "data":
+            target_from_unit = run.pipeline.data_from_model() @ target_from_unit
+        write_mesh(mesh.moved(target_from_unit), target)
         console.print(f"{target}: {len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
         if self.preview:
             picture = target.with_suffix(".png")

@@ -46,14 +46,9 @@ def load_views(data: Path, max_image_size_px: int) -> "Views":
     """All training images of a dataset with their poses in the frame of the data, which w2c matrices give away."""
     from dataclasses import replace
 
-    import numpy as np
-
     from craym_nerfstudio.data.dataparser import CraymDataParserConfig
     from craym_nerfstudio.data.views import views_from_outputs
 
     parser = CraymDataParserConfig(data=data, eval_interval=0, max_image_size_px=max_image_size_px).setup()
     views = views_from_outputs(parser.get_dataparser_outputs("train"))
-    frame = parser.field_frame
-    rotation = frame.rotation.T @ views.c2w[:, :, :3]
-    centers = (views.c2w[:, :, 3] @ frame.rotation) / frame.scale + frame.center
-    return replace(views, c2w=np.concatenate([rotation, centers[:, :, None]], axis=-1))
+    return replace(views, c2w=parser.scene.rough_c2w)

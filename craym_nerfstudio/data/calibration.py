@@ -64,7 +64,7 @@ def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:
         InputError: a camera is not perspective.
     """
     if (cameras.camera_type != CameraType.PERSPECTIVE.value).any():
-        remedy = "Drop --pipeline.datamanager.refine-intrinsics."
+        remedy = "Drop --pipeline.start.refine-intrinsics."
         raise InputError("Intrinsics can be refined for perspective cameras only", None, remedy)
     columns = (cameras.fx, cameras.fy, cameras.cx, cameras.cy, cameras.width, cameras.height)
     given = torch.cat([column.double().cpu() for column in columns], dim=-1).numpy()

@@ -1,8 +1,7 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from nerfstudio.cameras.rays import RayBundle
@@ -11,21 +10,22 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor
 
-from craym_nerfstudio.cameras.optimizer import fixed_camera_mask
 from craym_nerfstudio.data.calibration import calibrated_cameras
-from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses
+from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
-from craym_nerfstudio.data.key_rays import KeyRaySource, MatchedPairs
+from craym_nerfstudio.data.key_rays import KeyRaySource
+from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.data.views import views_from_outputs
-from craym_nerfstudio.errors import show_input_errors
+from craym_nerfstudio.layout import RayLayout
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.result import Intrinsics
-from craym_nerfstudio.start.find import PoseStart, pose_start
 
 
 @dataclass
 class CraymDataManagerConfig(VanillaDataManagerConfig):
-    """What a training step is made of, and where the poses come from."""
+    """What a training step is made of."""
 
     _target: type = field(default_factory=lambda: CraymDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=CraymDataParserConfig)
@@ -42,49 +42,19 @@ class CraymDataManagerConfig(VanillaDataManagerConfig):
     """Auxiliary rays around each key ray."""
     num_epipolar_pairs: int = 2048
     """Matches per step that enter the epipolar loss without being rendered."""
-    matcher: Literal["auto", "aliked-lightglue", "sift", "none"] = "auto"
-    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
-    pose_init: Literal["matched-rays", "input"] = "matched-rays"
-    """Where pose optimisation starts: matched-ray bundle adjustment, or the poses as given."""
-    refine_intrinsics: bool = False
-    """Let stage 0 also adjust focal length, principal point and radial distortion, shared by all images."""
-    pose_noise: Literal["none", "barf", "l2g", "l2g-low", "real"] = "none"
-    """Perturb the training poses, to measure how well they are recovered."""
-    pose_noise_seed: int = 0
-    """Seed of the perturbation."""
-    reference_poses: Path | None = None
-    """True poses of the same images (matched by file name), for metrics alone."""
-    cache_dir: Path = Path("outputs/cache")
-    """Where matches and stage 0 are kept between runs."""
-    fixed_cameras: tuple[str, ...] = ()
-    """Images whose poses are exact; set by the pipeline from the camera optimizer's flag of this name."""
     seed: int = 0
     """Seed of the rays drawn at each step."""
-
-
-@dataclass
-class TrainBatch:
-    """Names of the entries of a training batch, for the model."""
-
-    pairs: MatchedPairs
-    epipolar: MatchedPairs
 
 
 class CraymDataManager(VanillaDataManager[CraymDataset]):
     """Emits matched key-ray bundles while training; plain rays, as the host's exporters expect, otherwise."""
 
     config: CraymDataManagerConfig
-    start: PoseStart | None = None
     intrinsics: Intrinsics = Intrinsics()
     """Corrections of the given intrinsics that are in use."""
-
-    def __init__(self, config: CraymDataManagerConfig, *args: Any, **kwargs: Any) -> None:
-        show_input_errors()
-        parser = config.dataparser
-        if isinstance(parser, CraymDataParserConfig):
-            parser.pose_noise, parser.pose_noise_seed = config.pose_noise, config.pose_noise_seed
-            parser.reference_poses = config.reference_poses
-        super().__init__(config, *args, **kwargs)
+    images: ImageStore | None = None
+    key_source: KeyRaySource | None = None
+    """Where key rays come from; None while there are no matches."""
 
     def create_train_dataset(self) -> CraymDataset:
         """The training images; what is known of their true poses is taken out before anything else sees it."""
@@ -102,23 +72,18 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         return CraymDataset(outputs)
 
     def setup_train(self) -> None:
-        """Load the images as 8-bit and, when about to train, find matches and the poses to start from."""
-        outputs = self.train_dataparser_outputs
+        """The sampler that the host's exporters look for; images are loaded when they are first drawn from."""
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.train_cameras = self.train_dataset.cameras.to(self.device)
-        self.images: ImageStore | None = None
-        self.key_source: KeyRaySource | None = None
-        if self.test_mode != "val":
-            return
-        self.images = load_image_store(outputs).to(self.device)
-        views = views_from_outputs(outputs)
-        fixed = fixed_camera_mask(self.config.fixed_cameras, views.names).nonzero()[:, 0].tolist()
-        self.start = pose_start(views, self.config, outputs.metadata["has_alpha"], fixed)
-        if self.start.intrinsics is not None:
-            self.calibrate(self.start.intrinsics)
-        if self.start.matches is not None:
-            source = KeyRaySource(self.start.matches, views.focal_px, views.size_px)
-            self.key_source = source.to(self.device)
+
+    def views(self) -> Views:
+        """The training images as matching sees them."""
+        return views_from_outputs(self.train_dataparser_outputs)
+
+    def draw_matches(self, matches: Matches) -> None:
+        """From now on training batches carry key rays of these matches."""
+        views = self.views()
+        self.key_source = KeyRaySource(matches, views.focal_px, views.size_px).to(self.device)
 
     def calibrate(self, intrinsics: Intrinsics) -> None:
         """Correct the intrinsics of all cameras, training and test."""
@@ -152,28 +117,25 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         if not self.training:
             image, xy = self.images.random_pixels(self.train_pixel_sampler.num_rays_per_batch, generator)
             return self._rays(self.train_cameras, image, xy), self._batch(self.images, image, xy)
-        return self._training_batch(generator)
+        return self._training_batch(self.images, generator)
 
-    def _training_batch(self, generator: torch.Generator) -> tuple[RayBundle, dict]:
-        assert self.images is not None
-        config = self.config
-        parts = [self.images.random_pixels(config.train_num_rays_per_batch, generator)]
+    def _training_batch(self, images: ImageStore, generator: torch.Generator) -> tuple[RayBundle, dict]:
+        config, source = self.config, self.key_source
+        parts = [images.random_pixels(config.train_num_rays_per_batch, generator)]
         if config.num_patches:
-            parts.append(self.images.random_patches(config.num_patches, config.patch_side_px, generator))
-        extra: dict[str, Any] = {"patches": config.num_patches, "patch_side": config.patch_side_px}
-        plain = sum(part[0].shape[0] for part in parts)
-        if self.key_source is not None:
-            keys = self.key_source.key_pixels(config.num_key_pairs, config.num_aux_rays, generator)
+            parts.append(images.random_patches(config.num_patches, config.patch_side_px, generator))
+        plain, groups, matches = sum(len(part[0]) for part in parts), 0, {}
+        if source is not None:
+            keys = source.key_pixels(config.num_key_pairs, config.num_aux_rays, generator)
             parts.append((keys.image, keys.xy))
-            extra["matches"] = TrainBatch(keys.pairs, self.key_source.pairs(config.num_epipolar_pairs, generator))
-        image = torch.cat([part[0] for part in parts])
-        xy = torch.cat([part[1] for part in parts])
+            groups = 2 * config.num_key_pairs
+            matches = {"pairs": keys.pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
+        image, xy = (torch.cat(part) for part in zip(*parts, strict=True))
         rays = self._rays(self.train_cameras, image, xy)
-        if self.key_source is not None:
-            # Kept on the CPU: the model reads the layout of the batch from it, and must not wait for CUDA to do so.
-            group = torch.arange(image.shape[0] - plain) // (1 + config.num_aux_rays)
-            rays.metadata["key_group"] = torch.cat([torch.full((plain,), -1), group])[:, None]
-        return rays, {**self._batch(self.images, image, xy), **extra, "plain": plain}
+        layout = RayLayout(plain, config.num_patches, config.patch_side_px, groups, config.num_aux_rays)
+        # The model is handed rays alone by the host.
+        rays.metadata["layout"] = layout  # type: ignore[assignment]
+        return rays, {**self._batch(images, image, xy), **matches, "layout": layout}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict]:
         """Random rays of the test images."""

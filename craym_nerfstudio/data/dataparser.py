@@ -1,7 +1,7 @@
-"""The dataparser: finds out what lies in --data and brings it into the field's frame."""
+"""The dataparser: finds out what lies in --data and brings it into the world frame."""
 
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,17 +19,10 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import find_model, read_colmap
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
-from craym_nerfstudio.data.world import (
-    BLENDER_CAMERA_DISTANCE,
-    FieldFrame,
-    find_field_frame,
-    find_target,
-    upright_rotation,
-)
+from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, Orientation, find_target, find_world
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.images import alpha_use
-
-__all__ = ["CraymDataParser", "CraymDataParserConfig", "ReferencePoses", "detect_and_read"]
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
@@ -54,31 +47,29 @@ class CraymDataParserConfig(DataParserConfig):
     """Longest image side when downscale-factor is not given."""
     eval_interval: int = 8
     """Every n-th image is a test image where the data names none; 0 trains on all images and tests on the same."""
-    orientation: Literal["auto", "up", "none"] = "auto"
+    orientation: Orientation = "auto"
     """Turn the cameras' mean up direction to +z: always (up), never (none), or where it is far off (auto)."""
     auto_scale: bool = True
     """Centre and scale the poses so that what the cameras look at lies in the unit sphere."""
-    scale_factor: float = 1.0
-    """Scale the poses by this as well: above 1 the unit sphere holds less of the scene, below 1 more."""
     pose_noise: PoseNoise = "none"
-    """Perturb the training poses; set by the data manager's flag of this name."""
+    """Perturb the training poses, to measure how well they are recovered."""
     pose_noise_seed: int = 0
-    """Seed of the perturbation; set by the data manager's flag of this name."""
+    """Seed of the perturbation."""
     reference_poses: Path | None = None
-    """True poses of the same images, for metrics alone; set by the data manager's flag of this name."""
+    """True poses of the same images (matched by file name), for metrics alone."""
 
 
 @dataclass(frozen=True)
-class _Scene:
-    """Everything that both splits share."""
+class Scene:
+    """A dataset as it was read: what all its splits share."""
 
     frames: Frames
     """All images at their target size, with the poses of the files."""
     train: Int[np.ndarray, " train"]
     test: Int[np.ndarray, " test"]
     rough_c2w: Float[np.ndarray, "train 3 4"]
-    """Training poses with noise, in the user's frame."""
-    field_frame: FieldFrame
+    """Training poses with noise, in the data's frame."""
+    world_from_data: Similarity
     has_alpha: bool
 
 
@@ -104,28 +95,28 @@ class CraymDataParser(DataParser):
     """Reads a dataset once and serves its splits; training poses may carry noise, test poses never do."""
 
     config: CraymDataParserConfig
-    _scene: _Scene | None = None
+    _scene: Scene | None = None
 
     @property
-    def field_frame(self) -> FieldFrame:
-        """The map from the user's world to the field's in double precision; the outputs carry it in single."""
+    def scene(self) -> Scene:
+        """The dataset, read at first use; the outputs carry its frames in single precision."""
         if self._scene is None:
             self._scene = _load_scene(self.config)
-        return self._scene.field_frame
+        return self._scene
 
     def _generate_dataparser_outputs(self, split: str = "train", **_: dict | None) -> DataparserOutputs:
-        if self._scene is None:
-            self._scene = _load_scene(self.config)
-        scene = self._scene
+        scene, world = self.scene, self.scene.world_from_data
         is_train = split == "train"
         indices = scene.train if is_train else scene.test
         frames = scene.frames.subset(indices)
-        poses = scene.field_frame.poses(scene.rough_c2w if is_train else frames.c2w)
+        poses = world.poses(scene.rough_c2w if is_train else frames.c2w)
         metadata: dict[str, Any] = {
             "has_alpha": scene.has_alpha,
             "layout": frames.layout,
             "image_names": frames.names,
             "image_size_px": torch.from_numpy(frames.size_px),
+            # The host's cameras carry them in single precision.
+            "c2w": poses,
         }
         if is_train:
             metadata["reference"] = _reference(self.config, scene)
@@ -136,20 +127,25 @@ class CraymDataParser(DataParser):
             scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
             mask_filenames=frames.mask_paths,
             metadata=metadata,
-            dataparser_transform=torch.from_numpy(scene.field_frame.transform).float(),
-            dataparser_scale=scene.field_frame.scale,
+            # The host applies the scale last.
+            dataparser_transform=torch.cat(
+                [world.rotation, (world.translation / world.scale)[:, None]], dim=1
+            ).float(),
+            dataparser_scale=float(world.scale),
         )
 
 
-def _load_scene(config: CraymDataParserConfig) -> _Scene:
+def _load_scene(config: CraymDataParserConfig) -> Scene:
     frames = detect_and_read(config.data)
     frames = frames.scaled_to(_target_sizes(frames.size_px, config))
     train, test = _split(frames, config.eval_interval)
     alpha = alpha_use([frames.paths[index] for index in train])
     rough = _with_noise(frames.c2w[train], frames.layout, config)
     # From here on only the poses that training starts from decide: the true ones must not leak through the frame.
-    field_frame = _find_field_frame(frames.subset(train), rough, alpha.is_isolated, config)
-    return _Scene(frames, train, test, rough, field_frame, alpha.has_alpha)
+    # Blender scenes are upright by construction.
+    orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
+    world = find_world(frames.subset(train), rough, alpha.is_isolated, orientation, config.auto_scale)
+    return Scene(frames, train, test, rough, world, alpha.has_alpha)
 
 
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: CraymDataParserConfig) -> Int[np.ndarray, "cams 2"]:
@@ -192,18 +188,7 @@ def _with_noise(c2w: np.ndarray, layout: str, config: CraymDataParserConfig) -> 
     return perturb_poses(poses, config.pose_noise, config.pose_noise_seed, pivot=pivot.tolist(), unit=unit).numpy()
 
 
-def _find_field_frame(
-    frames: Frames, rough_c2w: np.ndarray, is_isolated: bool, config: CraymDataParserConfig
-) -> FieldFrame:
-    frame = FieldFrame(np.zeros(3), np.eye(3), 1.0)
-    if config.auto_scale:
-        frame = find_field_frame(frames, rough_c2w, is_isolated)
-    # Blender scenes are upright by construction.
-    method = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
-    return replace(frame, rotation=upright_rotation(rough_c2w, method), scale=frame.scale * config.scale_factor)
-
-
-def _reference(config: CraymDataParserConfig, scene: _Scene) -> ReferencePoses | None:
+def _reference(config: CraymDataParserConfig, scene: Scene) -> ReferencePoses | None:
     frames, train, test = scene.frames, scene.train, scene.test
     if config.reference_poses is not None:
         names = [[frames.names[index] for index in indices] for indices in (train, test)]

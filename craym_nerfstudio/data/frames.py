@@ -14,7 +14,7 @@ Layout = Literal["nerfstudio", "blender", "colmap"]
 class Frames:
     """The images of a dataset, as its files describe them.
 
-    Poses are in the user's frame: the world of the file that was read, nothing centred, scaled or turned.
+    Poses are in the data's frame: that of the file that was read, nothing centred, scaled or turned.
     """
 
     layout: Layout

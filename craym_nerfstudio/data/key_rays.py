@@ -7,26 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.matching.matches import Matches
-
-
-@dataclass
-class MatchedPairs:
-    """A draw of matches: two cameras, two bearings (OpenGL camera frame), a confidence and a focal length each."""
-
-    cameras: Int[Tensor, "pairs 2"]
-    bearings: Float[Tensor, "pairs 2 3"]
-    confidence: Float[Tensor, " pairs"]
-    focal_px: Float[Tensor, " pairs"]
-
-    def joined(self, other: "MatchedPairs") -> "MatchedPairs":
-        """These pairs, followed by others."""
-        return MatchedPairs(
-            torch.cat([self.cameras, other.cameras]),
-            torch.cat([self.bearings, other.bearings]),
-            torch.cat([self.confidence, other.confidence]),
-            torch.cat([self.focal_px, other.focal_px]),
-        )
 
 
 @dataclass

@@ -10,7 +10,7 @@ from craym_nerfstudio.matching.views import Views
 
 
 def views_from_outputs(outputs: DataparserOutputs) -> Views:
-    """Views of a split in the field's frame; keypoints refer to images at the cameras' size.
+    """Views of a split in the world frame; keypoints refer to images at the cameras' size.
 
     Bearings come from nerfstudio's own ray generator, so that key rays go through the same camera model as all others.
     """
@@ -29,7 +29,7 @@ def views_from_outputs(outputs: DataparserOutputs) -> Views:
         names=list(outputs.metadata["image_names"]),
         paths=list(outputs.image_filenames),
         mask_paths=None if outputs.mask_filenames is None else list(outputs.mask_filenames),
-        c2w=cameras.camera_to_worlds.detach().cpu().double().numpy(),
+        c2w=outputs.metadata["c2w"],
         focal_px=torch.cat([cameras.fx, cameras.fy], dim=-1).double().mean(-1).cpu().numpy(),
         size_px=torch.cat([cameras.width, cameras.height], dim=-1).cpu().numpy(),
         bearings=bearings,

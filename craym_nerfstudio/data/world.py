@@ -1,4 +1,7 @@
-"""Where the unit sphere of the field lies in the user's world, found from the rough training poses alone."""
+"""The world frame, nerfstudio's normalised one, found from the rough training poses alone.
+
+What the cameras look at lies in its unit sphere, and up is +z.
+"""
 
 import math
 from dataclasses import dataclass
@@ -9,7 +12,10 @@ import torch
 from jaxtyping import Float
 
 from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.geometry.rays import focus_point
+
+Orientation = Literal["auto", "up", "none"]
 
 BLENDER_CAMERA_DISTANCE = 4.0311
 """Distance of the cameras from the object in the Blender scenes, whose units the noise protocols are stated in."""
@@ -30,25 +36,6 @@ class Target:
     is_outside_in: bool
     distance: float
     """Median distance of a camera from the point."""
-
-
-@dataclass(frozen=True)
-class FieldFrame:
-    """The map ``x_field = scale * rotation @ (x_user - center)``."""
-
-    center: Float[np.ndarray, "3"]
-    rotation: Float[np.ndarray, "3 3"]
-    scale: float
-
-    @property
-    def transform(self) -> Float[np.ndarray, "3 4"]:
-        """nerfstudio's dataparser transform, to be followed by the scale."""
-        return np.concatenate([self.rotation, -(self.rotation @ self.center)[:, None]], axis=1)
-
-    def poses(self, c2w: Float[np.ndarray, "cams 3 4"]) -> Float[np.ndarray, "cams 3 4"]:
-        """Poses of the user's frame in the field's; rotations stay orthonormal."""
-        centers = self.scale * (c2w[:, :, 3] - self.center) @ self.rotation.T
-        return np.concatenate([self.rotation @ c2w[:, :, :3], centers[:, :, None]], axis=2)
 
 
 def find_target(c2w: Float[np.ndarray, "cams 3 4"]) -> Target:
@@ -76,13 +63,18 @@ def find_target(c2w: Float[np.ndarray, "cams 3 4"]) -> Target:
     return Target(mean_center, False, spread)
 
 
-def find_field_frame(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"], is_isolated: bool) -> FieldFrame:
-    """The frame in which the object of interest lies inside the unit sphere, axes parallel to the user's.
+def find_world(
+    frames: Frames, c2w: Float[np.ndarray, "cams 3 4"], is_isolated: bool, orientation: Orientation, auto_scale: bool
+) -> Similarity:
+    """The map from the data's frame to the world frame.
 
-    The sphere fills the frame of the median camera: its longer side where whole objects are seen before an empty
+    The unit sphere fills the image of the median camera: its longer side where whole objects are seen before an empty
     background, its diagonal otherwise, and a tenth more. Captures that look around from inside get a sphere that
     holds their cameras and some room.
     """
+    rotation = upright_rotation(c2w, orientation)
+    if not auto_scale:
+        return Similarity.of(rotation=rotation)
     target = find_target(c2w)
     if target.is_outside_in:
         sine = math.sin(float(np.median(_half_angles_rad(frames, is_isolated))))
@@ -91,7 +83,8 @@ def find_field_frame(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"], is_isol
         reach = np.linalg.norm(c2w[:, :, 3] - target.center, axis=-1)
         radius = 1.25 * float(np.quantile(reach, 0.95))
     # Cameras at one place leave the scale open.
-    return FieldFrame(target.center, np.eye(3), 1.0 / radius if radius > 1e-9 else 1.0)
+    scale = 1.0 / radius if radius > 1e-9 else 1.0
+    return Similarity.of(scale, rotation, -scale * rotation @ target.center)
 
 
 def _half_angles_rad(frames: Frames, is_isolated: bool) -> Float[np.ndarray, " cams"]:
@@ -102,9 +95,7 @@ def _half_angles_rad(frames: Frames, is_isolated: bool) -> Float[np.ndarray, " c
     return np.where(fisheye, tangent.clip(max=math.pi / 2), np.arctan(tangent))
 
 
-def upright_rotation(
-    c2w: Float[np.ndarray, "cams 3 4"], orientation: Literal["auto", "up", "none"]
-) -> Float[np.ndarray, "3 3"]:
+def upright_rotation(c2w: Float[np.ndarray, "cams 3 4"], orientation: Orientation) -> Float[np.ndarray, "3 3"]:
     """Rotation that brings the cameras' mean up direction to +z.
 
     "auto" turns only where the cameras agree on an up direction that is more than 60 degrees off +z.

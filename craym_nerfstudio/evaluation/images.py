@@ -1,4 +1,4 @@
-"""Image metrics of rendered views, and test-time refinement of a test camera's pose."""
+"""Image metrics of rendered views, and pictures of them."""
 
 import functools
 from pathlib import Path
@@ -6,12 +6,10 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
-from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
 from craym_nerfstudio.console import console
-from craym_nerfstudio.geometry.lie import compose, se3_exp
 
 _LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 
@@ -64,56 +62,3 @@ def image_panels(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> d
         "depth": colormaps.apply_depth_colormap(depth, opacity, near, far),
         "normals": outputs["normals"] * opacity + (1.0 - opacity),
     }
-
-
-def refine_camera(
-    model: Any,
-    camera: Cameras,
-    image: Float[Tensor, "h w 3"],
-    mask: Bool[Tensor, "h w 1"] | None,
-    steps: int,
-    rays: int,
-) -> Cameras:
-    """Pose of one test camera after `steps` Adam steps on the photometric error of random pixels.
-
-    The protocol of BARF and CRAYM: a test pose mapped through the alignment is off by the alignment's own error, which
-    must not count against the rendering. Only this camera's six numbers change.
-    """
-    height, width = image.shape[:2]
-    device = model.device
-    generator = torch.Generator().manual_seed(0)
-    allowed = torch.arange(height * width) if mask is None else mask.cpu().flatten().nonzero()[:, 0]
-    residual = torch.zeros(6, device=device, requires_grad=True)
-    optimizer = torch.optim.Adam([residual], lr=1e-3)
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.1 ** (1.0 / max(steps, 1)))
-    start = camera.camera_to_worlds[0].to(device)
-    flat = image.reshape(-1, 3).to(device)
-    frozen = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        for _ in range(steps):
-            pixel = allowed[torch.randint(len(allowed), (rays,), generator=generator)]
-            coords = torch.stack([pixel // width, pixel % width], dim=-1).float() + 0.5
-            bundle = camera.generate_rays(camera_indices=torch.zeros(rays, 1, dtype=torch.long), coords=coords)
-            bundle = bundle.to(device)
-            pose = compose(start, se3_exp(residual))
-            local = bundle.directions @ start[:, :3]
-            bundle.directions = local @ pose[:, :3].T
-            bundle.origins = pose[:, 3].expand_as(bundle.origins)
-            loss = (model(bundle)["rgb"] - flat[pixel.to(device)]).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-    return with_pose(camera, compose(start, se3_exp(residual)).detach())
-
-
-def with_pose(camera: Cameras, c2w: Float[Tensor, "3 4"]) -> Cameras:
-    """The same camera at another pose."""
-    moved = camera[...]
-    moved.camera_to_worlds = c2w.to(camera.camera_to_worlds)[None]
-    return moved

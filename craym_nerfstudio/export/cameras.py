@@ -16,7 +16,7 @@ from craym_nerfstudio.data.dataparser import detect_and_read
 from craym_nerfstudio.data.frames import Frames, concatenate
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.run import Run, given_to_user, model_to_user
+from craym_nerfstudio.export.run import Run
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.sfm.result import Intrinsics
 
@@ -43,12 +43,10 @@ def refined_cameras(run: Run) -> RefinedCameras:
     train = original.subset(np.array([original.names.index(name) for name in names]))
     test_names = run.pipeline.datamanager.eval_dataset.metadata["image_names"]
     others = [original.names.index(name) for name in test_names if name not in set(names)]
-    fixed = ~run.pipeline.craym_model.camera_optimizer.trainable.cpu().numpy()
+    fixed = run.pipeline.craym_model.camera_optimizer.fixed.cpu().numpy()
     # Not the file's own poses: the run may have been started from perturbed ones.
-    given = given_to_user(run).poses(run.pipeline.given_c2w().double()).numpy()
-    refined = model_to_user(run).poses(run.pipeline.refined_c2w().double()).numpy()
-    if run.dataparser.config.pose_noise == "none":
-        given = train.c2w
+    given = run.dataparser.scene.rough_c2w
+    refined = run.pipeline.data_from_model().poses(run.pipeline.refined_c2w().double()).numpy()
     refined[fixed] = given[fixed]
     intrinsics = run.pipeline.datamanager.intrinsics
     test = _calibrated(original.subset(np.array(others, dtype=np.int64)), intrinsics)

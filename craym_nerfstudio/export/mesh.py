@@ -1,8 +1,9 @@
-"""The surface of a run as a triangle mesh: marching cubes on the SDF, coloured, in the user's frame and units."""
+"""The surface of a run as a triangle mesh: marching cubes on the SDF, coloured."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,8 @@ class SurfaceMesh:
 
     def moved(self, similarity: Similarity) -> "SurfaceMesh":
         """The mesh in another frame."""
-        rotation = similarity.rotation.numpy()
-        vertices = similarity.points(torch.from_numpy(self.vertices)).numpy()
-        return SurfaceMesh(vertices, self.faces, self.normals @ rotation.T, self.colors)
+        vertices, normals = similarity.points(self.vertices), similarity.directions(self.normals)
+        return SurfaceMesh(vertices, self.faces, normals, self.colors)
 
 
 def extract_surface(
@@ -114,7 +114,7 @@ def seen_faces(
 def appearance(
     model: CraymModel, points: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Outward normals and colours, seen along the inward normal, at surface points of the field frame."""
+    """Outward normals and colours, seen along the inward normal, at surface points of the unit frame."""
     normals, colors = [], []
     everything = torch.from_numpy(points).float().to(model.device)
     for part in everything.split(_CHUNK):
@@ -128,7 +128,7 @@ def appearance(
 def extract_mesh(
     model: CraymModel, resolution: int, keep_components: int = 0, views: list[Pinhole] | None = None
 ) -> SurfaceMesh:
-    """The mesh of a model in the field frame (its region is the unit sphere), cropped to the region, without floaters.
+    """The mesh of a model in the unit frame, cropped to the region, without floaters.
 
     Args:
         keep_components: number of connected pieces to keep; 0 keeps all with more than 1 % of the faces.
@@ -160,5 +160,5 @@ def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
     content = trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=colors, process=False
     )
-    exported = content.export(file_type=path.suffix.lower()[1:])
+    exported: Any = content.export(file_type=path.suffix.lower()[1:])
     write_atomically(path, lambda file: file.write(exported.encode() if isinstance(exported, str) else exported))

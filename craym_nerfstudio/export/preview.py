@@ -15,16 +15,15 @@ _SUPERSAMPLING = 2
 
 
 def camera_views(run: Run) -> list[Pinhole]:
-    """The refined training cameras in the field frame, as pinholes."""
-    model, cameras = run.pipeline.craym_model, run.pipeline.datamanager.train_dataset.cameras
-    c2w = run.pipeline.refined_c2w().double().numpy()
-    center, radius = model.center.double().cpu().numpy(), float(model.radius)
+    """The refined training cameras in the unit frame, as pinholes."""
+    unit_from_world = run.pipeline.craym_model.world_from_unit.cpu().inverse()
+    cameras = run.pipeline.datamanager.train_dataset.cameras
+    c2w = unit_from_world.poses(run.pipeline.refined_c2w().double()).numpy()
     views = []
     for number, pose in enumerate(c2w):
         values = [getattr(cameras, name)[number] for name in ("fx", "fy", "cx", "cy", "width", "height")]
         fx, fy, cx, cy, width, height = (float(value) for value in values)
-        moved = np.concatenate([pose[:, :3], (pose[:, 3:] - center[:, None]) / radius], axis=1)
-        views.append(Pinhole(moved, np.array([fx, fy]), np.array([cx, cy]), (int(width), int(height))))
+        views.append(Pinhole(pose, np.array([fx, fy]), np.array([cx, cy]), (int(width), int(height))))
     return views
 
 
@@ -40,7 +39,7 @@ def spread_views(views: list[Pinhole], count: int) -> list[Pinhole]:
 
 
 def draw_mesh(mesh: SurfaceMesh, views: list[Pinhole], path: Path, tile_px: int = 360) -> None:
-    """Write a PNG of a mesh in the field frame, a column per view: its colours, and below them its lit shape."""
+    """Write a PNG of a mesh in the unit frame, a column per view: its colours, and below them its lit shape."""
     from PIL import Image
 
     columns = []

@@ -1,4 +1,4 @@
-"""A finished run, loaded from its folder, and where its model lies in the user's world."""
+"""A finished run, loaded from its folder."""
 
 import pickle
 from dataclasses import dataclass
@@ -6,13 +6,10 @@ from pathlib import Path
 
 import torch
 import yaml
-from jaxtyping import Bool, Float
 from nerfstudio.engine.trainer import TrainerConfig
-from torch import Tensor
 
 from craym_nerfstudio.data.dataparser import CraymDataParser
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses
 from craym_nerfstudio.pipeline import CraymPipeline
 
 
@@ -83,37 +80,3 @@ def _last_checkpoint(folder: Path) -> Path:
     if not checkpoints:
         raise InputError("No checkpoint", folder, "Train until the first one is written (--steps-per-save).")
     return checkpoints[-1]
-
-
-def model_to_given(
-    refined_c2w: Float[Tensor, "cams 3 4"], given_c2w: Float[Tensor, "cams 3 4"], fixed: Bool[Tensor, "cams"]
-) -> Similarity:
-    """Undoes the drift of a run: the similarity that takes its refined cameras back to the given ones.
-
-    Nothing ties the frame of refined cameras to their input but the cameras themselves. Fixed cameras do: two leave no
-    freedom, one leaves the scale, and without any the similarity is fitted robustly to all cameras.
-    """
-    refined, given = refined_c2w.double(), given_c2w.double()
-    count = int(fixed.sum())
-    if count == 0:
-        return align_poses(refined, given, robust=True)
-    anchor, scale = given[fixed][0, :, 3], torch.ones((), dtype=torch.float64)
-    if count == 1:
-        reach = [(poses[~fixed][..., 3] - anchor).norm(dim=-1).median() for poses in (given, refined)]
-        scale = reach[0] / reach[1]
-    return Similarity(scale, torch.eye(3, dtype=torch.float64), (1.0 - scale) * anchor)
-
-
-def given_to_user(run: Run) -> Similarity:
-    """The map from the host's normalised frame back to the world of the user's files, in its units."""
-    frame = run.dataparser.field_frame
-    rotation = torch.from_numpy(frame.rotation).T
-    return Similarity(torch.tensor(1.0 / frame.scale, dtype=torch.float64), rotation, torch.from_numpy(frame.center))
-
-
-def model_to_user(run: Run) -> Similarity:
-    """The map from the model's frame to the world of the user's files, in its units."""
-    fixed = ~run.pipeline.craym_model.camera_optimizer.trainable.cpu()
-    drift = model_to_given(run.pipeline.refined_c2w(), run.pipeline.given_c2w(), fixed)
-    user = given_to_user(run)
-    return Similarity(user.scale * drift.scale, user.rotation @ drift.rotation, user.points(drift.translation))

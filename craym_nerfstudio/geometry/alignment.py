@@ -4,12 +4,16 @@ Not meant for gradients. All solving happens in float64.
 """
 
 from dataclasses import dataclass
+from typing import TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
+
+Values = TypeVar("Values", Tensor, np.ndarray)
 
 _COLLINEAR_BELOW = 1e-3
 """Ratio of the second to the first spread of camera centres under which they count as lying on a line."""
@@ -19,24 +23,68 @@ _ROBUST_DRAWS = 500
 
 @dataclass(frozen=True)
 class Similarity:
-    """The map ``x -> scale * rotation @ x + translation`` between two world frames."""
+    """The map ``x -> scale * rotation @ x + translation`` between two frames; its own numbers are float64.
+
+    What it maps, tensors or numpy arrays, keeps its kind, dtype and device.
+    """
 
     scale: Float[Tensor, ""]
     rotation: Float[Tensor, "3 3"]
     translation: Float[Tensor, "3"]
 
-    def points(self, points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
-        """World points in the target frame, in the dtype and on the device of `points`."""
-        return self.scale.to(points) * (points @ self.rotation.to(points).T) + self.translation.to(points)
+    @classmethod
+    def of(
+        cls,
+        scale: float = 1.0,
+        rotation: Float[np.ndarray, "3 3"] | None = None,
+        translation: Float[np.ndarray, "3"] | None = None,
+    ) -> "Similarity":
+        """From plain numbers; what is not given leaves the frame as it is."""
+        turn = np.eye(3) if rotation is None else rotation
+        shift = np.zeros(3) if translation is None else translation
+        numbers = (torch.as_tensor(np.asarray(part), dtype=torch.float64) for part in (scale, turn, shift))
+        return cls(*numbers)
 
-    def poses(self, c2w: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
-        """Camera-to-world poses in the target frame; the rotation part stays orthonormal."""
-        return torch.cat([self.rotation.to(c2w) @ c2w[..., :3], self.points(c2w[..., 3])[..., None]], dim=-1)
+    def points(self, points: Values) -> Values:
+        """Points [*b, 3] in the target frame."""
+        if isinstance(points, np.ndarray):
+            return self.points(torch.from_numpy(points)).numpy()
+        return self.lengths(self.directions(points)) + self.translation.to(points)
+
+    def directions(self, directions: Values) -> Values:
+        """Directions [*b, 3] in the target frame; lengths are kept."""
+        if isinstance(directions, np.ndarray):
+            return self.directions(torch.from_numpy(directions)).numpy()
+        # Not a matrix product: on CUDA that may round to ten bits.
+        return (directions[..., None, :] * self.rotation.to(directions)).sum(-1)
+
+    def lengths(self, lengths: Values) -> Values:
+        """Distances, of any shape, in units of the target frame."""
+        if isinstance(lengths, np.ndarray):
+            return self.lengths(torch.from_numpy(lengths)).numpy()
+        return self.scale.to(lengths) * lengths
+
+    def poses(self, c2w: Values) -> Values:
+        """Camera-to-world poses [*b, 3, 4] in the target frame; the rotation part stays orthonormal."""
+        if isinstance(c2w, np.ndarray):
+            return self.poses(torch.from_numpy(c2w)).numpy()
+        turned = self.rotation.to(c2w) @ c2w[..., :3]
+        return torch.cat([turned, self.points(c2w[..., 3])[..., None]], dim=-1)
 
     def inverse(self) -> "Similarity":
         """The map from the target frame back."""
         rotation = self.rotation.T
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
+
+    def cpu(self) -> "Similarity":
+        """The same map, its numbers on the CPU."""
+        return Similarity(self.scale.cpu(), self.rotation.cpu(), self.translation.cpu())
+
+    def __matmul__(self, first: "Similarity") -> "Similarity":
+        """The map that applies `first`, then this one."""
+        return Similarity(
+            self.scale * first.scale, self.rotation @ first.rotation, self.points(first.translation)
+        )
 
 
 @dataclass(frozen=True)
@@ -157,6 +205,25 @@ def align_poses(
     """Similarity (float64) from the frame of `source_c2w` to that of `target_c2w`, as `align_similarity` finds it."""
     rotations = target_c2w[..., :3].double() @ source_c2w[..., :3].double().transpose(-1, -2)
     return align_similarity(source_c2w[..., 3], target_c2w[..., 3], rotations, robust)
+
+
+def undrift(
+    refined_c2w: Float[Tensor, "cams 3 4"], given_c2w: Float[Tensor, "cams 3 4"], fixed: Bool[Tensor, "cams"]
+) -> Similarity:
+    """Undoes the drift of a run: the similarity that takes its refined cameras back to the given ones.
+
+    Nothing ties the frame of refined cameras to their input but the cameras themselves. Fixed cameras do: two leave no
+    freedom, one leaves the scale, and without any the similarity is fitted robustly to all cameras.
+    """
+    refined, given = refined_c2w.double(), given_c2w.double()
+    count = int(fixed.sum())
+    if count == 0:
+        return align_poses(refined, given, robust=True)
+    anchor, scale = given[fixed][0, :, 3], torch.ones((), dtype=torch.float64)
+    if count == 1:
+        reach = [(poses[~fixed][..., 3] - anchor).norm(dim=-1).median() for poses in (given, refined)]
+        scale = reach[0] / reach[1]
+    return Similarity(scale, torch.eye(3, dtype=torch.float64), (1.0 - scale) * anchor)
 
 
 def pose_errors(

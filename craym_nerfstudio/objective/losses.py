@@ -3,16 +3,17 @@
 Every loss is a scalar, 0 for an empty batch, with finite gradients at its minimum.
 """
 
-import math
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
+from pytorch_msssim import ssim
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
 
-RobustKernel = Literal["geman-mcclure", "huber"]
+_INITIAL_SCALE_PX = 20.0
+"""Of the robust kernel: poses that are far off are still pulled by most of their matches."""
+_LEAST_OPACITY = 0.5
+"""A ray of less ends on nothing whose place could be compared."""
 
 
 def epipolar_residuals_px(
@@ -43,51 +44,42 @@ def match_residuals_px(
 
 
 def annealed_kernel_scale_px(
-    step: int,
-    steps: int,
-    initial_px: float = 20.0,
-    final_px: float = 2.0,
-    residuals_px: Float[Tensor, "*matches"] | None = None,
+    step: int, steps: int, final_px: float, residuals_px: Float[Tensor, "*matches"] | None = None
 ) -> Float[Tensor, ""] | float:
-    """Scale of the robust kernel: falls geometrically from `initial_px` to `final_px` over `steps` (0: has fallen).
+    """Scale of the robust kernel: falls geometrically from 20 px to `final_px` over `steps` (0: has fallen).
 
     With `residuals_px` it is at least 1.5 x their median, without gradient: poses that are 80 px off are then still
     pulled by most of their matches. The schedule stays a floor, or cameras that lag behind would count as outliers.
     """
     progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 1.0
-    scheduled = initial_px * math.exp(progress * math.log(final_px / initial_px))
+    scheduled = _INITIAL_SCALE_PX * (final_px / _INITIAL_SCALE_PX) ** progress
     if residuals_px is None or residuals_px.numel() == 0:
         return scheduled
     return (1.5 * residuals_px.detach().median()).clamp_min(scheduled)
 
 
 def robust_cost(
-    residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float, kernel: RobustKernel = "geman-mcclure"
+    residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float
 ) -> Float[Tensor, "*b"]:
-    """Cost in the unit of the residuals whose slope stays of order 1 at any scale.
+    """Geman-McClure, ``s r^2 / (r^2 + s^2)``: in the unit of the residuals, its slope of order 1 at any scale.
 
-    Geman-McClure, ``s r^2 / (r^2 + s^2)``, lets go of outliers (its slope returns to 0); Huber, ``r^2 / 2s`` up to
-    ``r - s/2``, never does.
+    It lets go of outliers: its slope returns to 0.
     """
-    if kernel == "geman-mcclure":
-        squared = residuals.square()
-        return scale * squared / (squared + scale**2)
-    inner = residuals.abs().clamp_max(scale)
-    return inner * (residuals.abs() - 0.5 * inner) / scale
+    squared = residuals.square()
+    return scale * squared / (squared + scale**2)
 
 
 def epipolar_loss(
     residuals_px: Float[Tensor, "*matches"],
     scale_px: Float[Tensor, ""] | float,
     weights: Float[Tensor, "*matches"] | None = None,
-    kernel: RobustKernel = "geman-mcclure",
 ) -> Float[Tensor, ""]:
     """Mean robust epipolar distance in pixels (Eq. 5, 6), each match times its trust in [0, 1].
 
     `weights` (matchability x confidence) are used without gradient, or the network would lower them to lower the loss;
     the mean is over all matches, so a batch of distrusted matches counts for little.
     """
-    return _trusted_mean(robust_cost(residuals_px, scale_px, kernel), weights)
+    return _trusted_mean(robust_cost(residuals_px, scale_px), weights)
 
 
 def point_alignment_loss(
@@ -96,16 +88,15 @@ def point_alignment_loss(
     weights: Float[Tensor, "*matches"] | None = None,
     opacity_i: Float[Tensor, "*matches"] | None = None,
     opacity_j: Float[Tensor, "*matches"] | None = None,
-    least_opacity: float = 0.5,
 ) -> Float[Tensor, ""]:
-    """Mean distance in world units between the surface points that matched key rays see (Eq. 7).
+    """Mean distance between the surface points that matched key rays see (Eq. 7).
 
-    `weights` as in `epipolar_loss`. A match counts only when both rays end on something: opacity above `least_opacity`.
+    `weights` as in `epipolar_loss`. A match counts only when both rays end on something: opacity above one half.
     """
     distances = _safe_norm(points_i - points_j)
     for opacity in (opacity_i, opacity_j):
         if opacity is not None:
-            distances = torch.where(opacity > least_opacity, distances, torch.zeros_like(distances))
+            distances = torch.where(opacity > _LEAST_OPACITY, distances, torch.zeros_like(distances))
     return _trusted_mean(distances, weights)
 
 
@@ -134,25 +125,11 @@ def ssim_loss(
 
     The window shrinks to the largest odd size that fits the patches; statistics are taken where it fits inside.
     """
-    patches, height, width = predicted.shape[:3]
-    if patches == 0:
+    if len(predicted) == 0:
         return predicted.sum()
-    size = min(window_px, height - 1 + height % 2, width - 1 + width % 2)
-    offsets = torch.arange(size, dtype=predicted.dtype, device=predicted.device) - size // 2
-    window = torch.exp(-0.5 * (offsets / 1.5).square())
-    window = window / window.sum()
-
-    def local_mean(images: Tensor) -> Tensor:
-        rows = torch.nn.functional.conv2d(images, window.view(1, 1, -1, 1))
-        return torch.nn.functional.conv2d(rows, window.view(1, 1, 1, -1))
-
-    x, y = (image.permute(0, 3, 1, 2).reshape(-1, 1, height, width) for image in (predicted, target))
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = local_mean(torch.cat([x, y, x * x, y * y, x * y])).chunk(5)
-    variance_sum = mean_xx + mean_yy - mean_x.square() - mean_y.square()
-    covariance = mean_xy - mean_x * mean_y
-    luminance = (2 * mean_x * mean_y + 0.01**2) / (mean_x.square() + mean_y.square() + 0.01**2)
-    structure = (2 * covariance + 0.03**2) / (variance_sum + 0.03**2)
-    return 1 - (luminance * structure).mean()
+    sides = (window_px, *(side - 1 + side % 2 for side in predicted.shape[1:3]))
+    channels_first = (image.permute(0, 3, 1, 2) for image in (predicted, target))
+    return 1 - ssim(*channels_first, data_range=1.0, win_size=min(sides), win_sigma=1.5)
 
 
 def _safe_norm(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:

@@ -1,13 +1,14 @@
 """The objective of training (paper Eq. 5 to 7): which losses are on at a step, and what each weighs."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.cameras.optimizer import CraymCameraOptimizer
-from craym_nerfstudio.data.datamanager import TrainBatch
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.layout import MatchedPairs, RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.schedules import ramp
 
@@ -40,74 +41,82 @@ class ObjectiveConfig:
     """Weight of the eikonal loss."""
 
 
-def training_losses(
-    config: ObjectiveConfig,
-    outputs: dict[str, Tensor],
-    target: Float[Tensor, "rays 3"],
-    batch: dict,
-    poses: CraymCameraOptimizer,
-    step: int,
-) -> dict[str, Tensor]:
-    """All losses of a batch, weighted; a part that is switched off is absent."""
-    visible = batch["visible"].to(target.device).float() * outputs["rendered"]
-    photometric = _photometric(config, outputs, target, visible, batch)
+@dataclass(frozen=True)
+class TrainingStep:
+    """What a loss may see of one step of training."""
+
+    number: int
+    """Counted from the start of training."""
+    outputs: dict[str, Tensor]
+    """Of the model; points are in the unit frame, poses in the world."""
+    target: Float[Tensor, "rays 3"]
+    """Colours of the images, on the background that was rendered."""
+    visible: Float[Tensor, " rays"]
+    """1 where the image is known, 0 where it is masked."""
+    layout: RayLayout
+    pairs: MatchedPairs | None
+    """Matches whose key rays are rendered."""
+    epipolar_pairs: MatchedPairs | None
+    """Further matches, which are not."""
+    settled: bool
+    """Whether stage 0 has adjusted all poses."""
+    unit_from_world: Similarity
+    render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
+    """Outputs of further rays, from origins and unit directions in the world, differentiable."""
+
+
+def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
+    """All losses of a step, weighted; a part that is switched off is absent."""
     result = {
-        "photometric": config.photometric_loss_mult * photometric,
-        "eikonal": config.eikonal_loss_mult * losses.eikonal_loss(outputs["gradients"]),
+        "photometric": config.photometric_loss_mult * _photometric(config, step),
+        "eikonal": config.eikonal_loss_mult * losses.eikonal_loss(step.outputs["gradients"]),
     }
-    if config.ssim_loss_mult and batch["patches"]:
-        result["ssim"] = config.ssim_loss_mult * _ssim(outputs["rgb"], target, batch)
-    if "matches" in batch:
-        result |= _match_losses(config, outputs, batch["matches"], poses, step)
+    if config.ssim_loss_mult and step.layout.patches:
+        result["ssim"] = config.ssim_loss_mult * _ssim(step)
+    if step.pairs is not None and step.epipolar_pairs is not None:
+        result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)
     return result
 
 
-def _photometric(
-    config: ObjectiveConfig,
-    outputs: dict[str, Tensor],
-    target: Float[Tensor, "rays 3"],
-    visible: Float[Tensor, " rays"],
-    batch: dict,
-) -> Float[Tensor, ""]:
+def _photometric(config: ObjectiveConfig, step: TrainingStep) -> Float[Tensor, ""]:
     """Mean squared colour error; matched key rays count with their own and with their fused colours (Eq. 4)."""
-    if not config.coherency or "matches" not in batch:
-        return losses.photometric_loss(outputs["rgb"], target, visible)
-    fused = outputs["key_fused_rgb"].flatten(0, 1)
-    heads = slice(batch["plain"], None, (len(target) - batch["plain"]) // len(fused))
-    own = visible.clone()
+    rgb, target = step.outputs["rgb"], step.target
+    if not config.coherency or step.pairs is None:
+        return losses.photometric_loss(rgb, target, step.visible)
+    heads = step.layout.heads
+    own = step.visible.clone()
     own[heads] *= 1.0 - _FUSED_SHARE
     return losses.photometric_loss(
-        torch.cat([outputs["rgb"], fused]),
+        torch.cat([rgb, step.outputs["key_fused_rgb"].flatten(0, 1)]),
         torch.cat([target, target[heads]]),
-        torch.cat([own, _FUSED_SHARE * visible[heads]]),
+        torch.cat([own, _FUSED_SHARE * step.visible[heads]]),
     )
 
 
-def _ssim(rgb: Float[Tensor, "rays 3"], target: Float[Tensor, "rays 3"], batch: dict) -> Float[Tensor, ""]:
-    """1 - SSIM of the patches, which are the last of the plain rays."""
-    shape = (batch["patches"], batch["patch_side"], batch["patch_side"], 3)
-    part = slice(batch["plain"] - shape[0] * shape[1] * shape[2], batch["plain"])
-    return losses.ssim_loss(rgb[part].view(shape), target[part].view(shape))
+def _ssim(step: TrainingStep) -> Float[Tensor, ""]:
+    """1 - SSIM of the patches."""
+    part, side = step.layout.patch_rays, step.layout.patch_side_px
+    shape = (step.layout.patches, side, side, 3)
+    return losses.ssim_loss(step.outputs["rgb"][part].view(shape), step.target[part].view(shape))
 
 
 def _match_losses(
-    config: ObjectiveConfig, outputs: dict[str, Tensor], matches: TrainBatch, poses: CraymCameraOptimizer, step: int
+    config: ObjectiveConfig, step: TrainingStep, pairs: MatchedPairs, epipolar_pairs: MatchedPairs
 ) -> dict[str, Tensor]:
     """L_e on many matches, L_a on those that are rendered."""
-    trust, result = matches.pairs.confidence, {}
+    outputs, trust, result = step.outputs, pairs.confidence, {}
     if config.coherency:
         trust = trust * outputs["matchability"].detach()
     if config.epipolar_loss_mult:
         # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
-        drawn = matches.pairs.joined(matches.epipolar)
+        drawn = pairs.joined(epipolar_pairs)
         residuals = losses.match_residuals_px(outputs["train_c2w"], drawn.cameras, drawn.bearings, drawn.focal_px)
-        # Poses that fit their matches already need no wide kernel; asking waits for CUDA, so only while it matters.
-        steps, many = config.epipolar_anneal_steps, residuals[len(trust) :]
-        steps = 0 if step < steps and bool(poses.settled.all()) else steps
-        scale = losses.annealed_kernel_scale_px(step, steps, final_px=config.epipolar_scale_px, residuals_px=many)
-        weights = torch.cat([trust, matches.epipolar.confidence])
+        # Poses that fit their matches already need no wide kernel.
+        steps, many = 0 if step.settled else config.epipolar_anneal_steps, residuals[len(trust) :]
+        scale = losses.annealed_kernel_scale_px(step.number, steps, config.epipolar_scale_px, many)
+        weights = torch.cat([trust, epipolar_pairs.confidence])
         result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(residuals, scale, weights)
-    alignment = config.point_alignment_loss_mult * ramp(step, *config.point_alignment_steps)
+    alignment = config.point_alignment_loss_mult * ramp(step.number, *config.point_alignment_steps)
     if alignment:
         points, opacity = outputs["key_points"], outputs["key_accumulation"].detach()
         result["point_alignment"] = alignment * losses.point_alignment_loss(

@@ -15,13 +15,13 @@ _FEATURE_FLOOR = 1e-3
 
 
 def matchability(
-    features_i: Float[Tensor, "*rays feat"], features_j: Float[Tensor, "*rays feat"], gamma: float = 2.0
+    features_i: Float[Tensor, "*rays feat"], features_j: Float[Tensor, "*rays feat"]
 ) -> Float[Tensor, "*rays"]:
-    """Agreement of matched rays in [0, 1]: cosine of their features, clamped at 0, to the power ``gamma >= 1``."""
+    """Agreement w of matched rays in [0, 1]: cosine of their features, clamped at 0, squared."""
     floor = _FEATURE_FLOOR**2
     squared_lengths = (features_i.square().sum(-1) + floor) * (features_j.square().sum(-1) + floor)
     cosine = (features_i * features_j).sum(-1) * squared_lengths.rsqrt()
-    return cosine.clamp(0.0, 1.0).pow(gamma)
+    return cosine.clamp(0.0, 1.0).square()
 
 
 def fuse_matched(

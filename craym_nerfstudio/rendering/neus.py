@@ -15,7 +15,7 @@ def neus_alpha(
 
     Args:
         sdf: signed distance at the middle of the section.
-        slope: derivative of the SDF along the ray, at most 0 where the ray enters (see `entering_slope`).
+        slope: derivative of the SDF along the ray, at most 0 where the ray enters (see `iter_cos`).
         step: length of the section.
         inv_s: sharpness of the logistic density.
     """
@@ -26,7 +26,7 @@ def neus_alpha(
     return ((enter - leave + 1e-5) / (enter + 1e-5)).clamp(0.0, 1.0)
 
 
-def entering_slope(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
+def iter_cos(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
     """Slope of the SDF along the ray that only ever lets light in, never out.
 
     With ``anneal = 0`` even rays that leave the surface get a gradient, which lets an early, wrong shape move;

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
+from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
-from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
+from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
 from craym_nerfstudio.rendering.precision import reduced_precision
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
@@ -19,8 +20,14 @@ from craym_nerfstudio.rendering.sampling import (
     sample_rays,
     scatter_active,
     sphere_bounds,
-    within_budget,
 )
+
+_COARSE_SAMPLES = 64
+"""Look-ups of the cached distances per ray: one per cell of the cache."""
+_EIKONAL_POINTS = 256
+"""Points of free space per step at which the eikonal loss also holds."""
+_INITIAL_VARIANCE = 0.3
+"""NeuS's: a density that is 1/20 wide."""
 
 
 @dataclass(frozen=True)
@@ -35,20 +42,8 @@ class RenderState:
     """Distance from the cached surface within which rays are sampled, in units of the field."""
     color_dtype: torch.dtype | None = None
     """Reduced precision of the colour nets; None computes everything in float32."""
-
-
-@dataclass(frozen=True)
-class KeyLayout:
-    """The last ``groups * (1 + aux)`` rays of a batch are key rays, each followed by its auxiliary rays."""
-
-    groups: int
-    aux: int
-    enrich: bool
-
-    @property
-    def rays(self) -> int:
-        """Number of rays that belong to the groups."""
-        return self.groups * (1 + self.aux)
+    enrich: bool = False
+    """Whether key rays are enriched by their auxiliary rays (KRE)."""
 
 
 @dataclass
@@ -61,12 +56,31 @@ class Rendered:
     normal: Float[Tensor, "rays 3"]
     ray_feature: Float[Tensor, "groups feat"] | None
     gradients: Float[Tensor, "n 3"]
-    rendered: Bool[Tensor, " rays"]
-    """False for rays that the budget left out; their results mean nothing."""
+
+
+@dataclass(frozen=True)
+class _Active:
+    """The sections that are evaluated."""
+
+    index: Int[Tensor, " n"]
+    """Flat numbers among all sections of all rays."""
+    plain: int
+    """How many of them belong to plain rays; the others follow."""
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What the fields say of the active sections."""
+
+    surface: SurfacePoint
+    gradients: Float[Tensor, "m 3"]
+    """Of the sections, and of free points while training."""
+    values: Float[Tensor, "n 7"]
+    """Opacity, colour, normal."""
 
 
 class SceneRenderer(nn.Module):
-    """Everything that is rendered, in the field frame (the region of interest is the unit sphere)."""
+    """Everything that is rendered, in the unit frame."""
 
     def __init__(
         self,
@@ -75,18 +89,13 @@ class SceneRenderer(nn.Module):
         background: BackgroundField | None,
         *,
         grid_resolution: int,
-        coarse_samples: int,
         fine_samples: int,
-        eikonal_points: int,
-        section_budget: int = 0,
-        initial_variance: float = 0.3,
     ) -> None:
         super().__init__()
         self.field, self.color, self.background = field, color, background
         self.grid = DistanceGrid(grid_resolution)
-        self.coarse_samples, self.fine_samples, self.eikonal_points = coarse_samples, fine_samples, eikonal_points
-        self.section_budget = section_budget
-        self.variance = nn.Parameter(torch.tensor(initial_variance))
+        self.fine_samples = fine_samples
+        self.variance = nn.Parameter(torch.tensor(_INITIAL_VARIANCE))
 
     @property
     def inv_s(self) -> Float[Tensor, ""]:
@@ -103,58 +112,73 @@ class SceneRenderer(nn.Module):
         directions: Float[Tensor, "rays 3"],
         background_color: Float[Tensor, "rays 3"],
         state: RenderState,
-        keys: KeyLayout | None = None,
+        layout: RayLayout | None = None,
     ) -> Rendered:
-        """Render rays; enrichment (KRE) applies to the key rays of `keys` alone."""
-        keys = keys or KeyLayout(0, 0, False)
-        plain = origins.shape[0] - keys.rays
-        samples = self._samples(origins, directions, plain, keys, state)
-        rendered = torch.ones_like(samples.active[:, 0])
-        if self.section_budget and state.generator is not None:
-            rendered[:plain] = within_budget(samples.active[:plain], self.section_budget)
-            samples.active &= rendered[:, None]
-        index, plain_count = _active_index(samples.active, plain, keys)
-        ray = index // self.fine_samples
-        middles = samples.middles.flatten()[index]
-        # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
-        per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
-        start, towards, harmonics = per_ray.index_select(0, ray).split([3, 3, 16], dim=-1)
-        points = start + towards * middles[:, None]
-        surface, gradients = self._surface(points, plain_count, keys, state)
-
-        cosine = (surface.gradient * towards).sum(-1)
-        slope = entering_slope(cosine, state.cosine_anneal)
-        alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[index], self.inv_s)
-        normal = F.normalize(surface.gradient, dim=-1)
-        with reduced_precision(origins.device, state.color_dtype):
-            color = self.color(surface.feature, harmonics, normal).to(normal.dtype)
-
-        dense = scatter_active(torch.cat([alpha[:, None], color, normal], dim=-1), samples.active, index)
-        opacity, values = dense.split([1, 6], dim=-1)
-        weights = render_weights(opacity[..., 0])
-        out = accumulate(weights, values)
-        accumulation = weights.sum(-1)
+        """Render rays; enrichment (KRE) applies to the key rays of the layout alone."""
+        layout = layout or RayLayout(origins.shape[0])
+        samples = self._samples(origins, directions, layout, state)
+        active = _active_sections(samples.active, layout)
+        evaluated = self._evaluate(origins, directions, samples, active, layout, state)
+        weights, values = self._composite(samples, active, evaluated)
+        out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._background(origins, directions, background_color, state)
-        ray_feature = None
-        if keys.groups:
-            part = index[plain_count:] - plain * self.fine_samples
-            _, key_feature = surface.feature.split([plain_count, len(part)])
-            feature = scatter_active(key_feature, samples.active[plain:], part)
-            heads = feature.view(keys.groups, 1 + keys.aux, self.fine_samples, -1)[:, 0]
-            ray_feature = accumulate(weights[plain :: 1 + keys.aux], heads)
         return Rendered(
             rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
             accumulation=accumulation,
             depth=expected_depth(weights, samples.middles),
             normal=out[:, 3:],
-            ray_feature=ray_feature,
-            gradients=gradients,
-            rendered=rendered,
+            ray_feature=self._ray_feature(samples, active, evaluated.surface, weights, layout),
+            gradients=evaluated.gradients,
         )
 
-    def _samples(self, origins, directions, plain: int, keys: KeyLayout, state: RenderState) -> RaySamples:
+    def _evaluate(
+        self,
+        origins: Tensor,
+        directions: Tensor,
+        samples: RaySamples,
+        active: _Active,
+        layout: RayLayout,
+        state: RenderState,
+    ) -> _Evaluated:
+        """Opacity, colour and normal of every active section."""
+        middles = samples.middles.flatten()[active.index]
+        # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
+        per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
+        chosen = per_ray.index_select(0, active.index // self.fine_samples)
+        start, towards, harmonics = chosen.split([3, 3, 16], dim=-1)
+        surface, gradients = self._surface(start + towards * middles[:, None], active.plain, layout, state)
+        slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
+        alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
+        normal = F.normalize(surface.gradient, dim=-1)
+        with reduced_precision(origins.device, state.color_dtype):
+            color = self.color(surface.feature, harmonics, normal).to(normal.dtype)
+        return _Evaluated(surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1))
+
+    @staticmethod
+    def _composite(
+        samples: RaySamples, active: _Active, evaluated: _Evaluated
+    ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 6"]]:
+        """Weights of all sections, and their colours and normals."""
+        dense = scatter_active(evaluated.values, samples.active, active.index)
+        opacity, values = dense.split([1, 6], dim=-1)
+        return render_weights(opacity[..., 0]), values
+
+    def _ray_feature(
+        self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
+    ) -> Float[Tensor, "groups feat"] | None:
+        """Feature of every key ray, composited with the weights that also make its colour (Eq. 3)."""
+        if not layout.groups:
+            return None
+        part = active.index[active.plain :] - layout.plain * self.fine_samples
+        _, key_feature = surface.feature.split([active.plain, len(part)])
+        feature = scatter_active(key_feature, samples.active[layout.plain :], part)
+        heads = feature.view(layout.groups, layout.group_size, self.fine_samples, -1)[:, 0]
+        return accumulate(weights[layout.heads], heads)
+
+    def _samples(self, origins: Tensor, directions: Tensor, layout: RayLayout, state: RenderState) -> RaySamples:
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
-        own = torch.cat([torch.arange(plain), torch.arange(plain, origins.shape[0], 1 + keys.aux)]).to(origins.device)
+        plain, size = layout.plain, layout.group_size
+        own = torch.cat([torch.arange(plain), torch.arange(plain, origins.shape[0], size)]).to(origins.device)
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
@@ -162,43 +186,44 @@ class SceneRenderer(nn.Module):
             self.grid,
             origins.detach()[own],
             directions.detach()[own],
-            coarse=self.coarse_samples,
+            coarse=_COARSE_SAMPLES,
             fine=self.fine_samples,
             inv_s=self.inv_s.detach(),
             interval=state.interval,
             keep_below=1e-3,
             jitter=jitter,
         )
-        if not keys.groups:
+        if not layout.groups:
             return samples
 
         def spread(values: Tensor) -> Tensor:
-            return torch.cat([values[:plain], values[plain:].repeat_interleave(1 + keys.aux, dim=0)])
+            return torch.cat([values[:plain], values[plain:].repeat_interleave(size, dim=0)])
 
         return RaySamples(spread(samples.middles), spread(samples.steps), spread(samples.active))
 
     def _surface(
-        self, points: Float[Tensor, "n 3"], plain_count: int, keys: KeyLayout, state: RenderState
+        self, points: Float[Tensor, "n 3"], plain_count: int, layout: RayLayout, state: RenderState
     ) -> tuple[SurfacePoint, Float[Tensor, "m 3"]]:
         """Geometry at all points, with free points for the eikonal loss appended while training."""
         count = points.shape[0]
-        if state.generator is not None and self.eikonal_points:
-            free = torch.rand((self.eikonal_points, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
+        if state.generator is not None:
+            free = torch.rand((_EIKONAL_POINTS, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
             points = torch.cat([points, free])
         features, pullback = self.field.encode(points, state.level_weights)
         chain = pullback
-        if keys.groups and keys.enrich and count > plain_count:
+        if layout.groups and layout.aux and state.enrich and count > plain_count:
             sizes = (plain_count, count - plain_count, points.shape[0] - count)
             plain_part, key_part, free_part = features.split(sizes)
-            group = key_part.view(-1, 1 + keys.aux, features.shape[-1])
-            key, around = group.split([1, keys.aux], dim=1)
+            group = key_part.view(-1, layout.group_size, features.shape[-1])
+            key, around = group.split([1, layout.aux], dim=1)
             enriched = enrich(key[:, 0], around)
             tokens = torch.cat([enriched.features[:, None], around], dim=1).flatten(0, 1)
             features = torch.cat([plain_part, tokens, free_part])
 
             def chain(gradient: Tensor) -> Tensor:
                 of_plain, of_keys, of_free = gradient.split(sizes)
-                of_key, of_around = of_keys.view(-1, 1 + keys.aux, gradient.shape[-1]).split([1, keys.aux], dim=1)
+                of_group = of_keys.view(-1, layout.group_size, gradient.shape[-1])
+                of_key, of_around = of_group.split([1, layout.aux], dim=1)
                 of_keys = torch.cat([enriched.pull_back(of_key[:, 0])[:, None], of_around], dim=1).flatten(0, 1)
                 return pullback(torch.cat([of_plain, of_keys, of_free]))
 
@@ -221,16 +246,16 @@ class SceneRenderer(nn.Module):
             return self.background(origins, directions, start, jitter).to(origins.dtype)
 
 
-def _active_index(active: Tensor, plain: int, keys: KeyLayout) -> tuple[Int[Tensor, " n"], int]:
-    """Flat numbers of the active sections: those of plain rays, then section by section each key with its auxiliaries.
+def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:
+    """The active sections: those of plain rays, then section by section each key with its auxiliaries.
 
     The second part can be viewed as ``[points, 1 + aux]``, which is what enrichment attends over.
     """
-    samples = active.shape[1]
+    plain, samples = layout.plain, active.shape[1]
     first = active[:plain].flatten().nonzero()[:, 0]
-    if not keys.groups:
-        return first, first.shape[0]
-    group, section = active[plain :: 1 + keys.aux].nonzero(as_tuple=True)
-    member = torch.arange(1 + keys.aux, device=active.device)
-    second = (plain + group[:, None] * (1 + keys.aux) + member) * samples + section[:, None]
-    return torch.cat([first, second.flatten()]), first.shape[0]
+    if not layout.groups:
+        return _Active(first, first.shape[0])
+    group, section = active[layout.heads].nonzero(as_tuple=True)
+    member = torch.arange(layout.group_size, device=active.device)
+    second = (plain + group[:, None] * layout.group_size + member) * samples + section[:, None]
+    return _Active(torch.cat([first, second.flatten()]), first.shape[0])

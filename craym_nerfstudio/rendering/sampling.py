@@ -90,7 +90,7 @@ def stratified(count: int, rays: int, jitter: Float[Tensor, "rays 1"] | None, de
     return (steps + shift) / count
 
 
-def importance_edges(
+def sample_pdf(
     edges: Float[Tensor, "rays bins+1"], weights: Float[Tensor, "rays bins"], quantiles: Float[Tensor, "rays n"]
 ) -> Float[Tensor, "rays n"]:
     """Invert the piecewise-linear distribution with the given weight per bin at the given quantiles."""
@@ -156,7 +156,7 @@ def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Pl
     weights = _section_weights(sdf, sharpness)
     # A little everywhere: a surface that the cache has not seen must still be found.
     spread = weights + 0.02 / coarse * weights.sum(-1, keepdim=True) + 1e-4 / coarse
-    fine_edges = importance_edges(edges, spread, stratified(placing.fine + 1, rays, placing.jitter, device))
+    fine_edges = sample_pdf(edges, spread, stratified(placing.fine + 1, rays, placing.jitter, device))
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
     # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
     steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
@@ -200,17 +200,6 @@ def _largest_weight(grid, origins, directions, edges, sharpness: Tensor, doubt: 
     # Light that reaches a section is what the most opaque point before it lets through.
     reaching = torch.cummin(behind, dim=-1).values[:, :-1] / behind[:, :1]
     return alpha * reaching.clamp(max=1.0)
-
-
-def within_budget(active: Bool[Tensor, "rays samples"], budget: int) -> Bool[Tensor, " rays"]:
-    """Which rays are rendered when at most `budget` sections may be evaluated: the last ones, until it is spent.
-
-    Training draws more rays than it can afford where all of them meet something. How many are rendered follows from
-    the cached distances alone: no state of its own, nothing that a resumed run would have to know. Rays are in random
-    order; patches, which must stay whole, come last.
-    """
-    spent = active.sum(-1).flip(0).cumsum(0).flip(0)
-    return spent <= budget
 
 
 def scatter_active(

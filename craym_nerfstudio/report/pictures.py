@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.data.dataparser import ReferencePoses
+from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.storage import write_atomically
 

@@ -2,16 +2,13 @@
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.storage import read_npz, write_npz
-
-if TYPE_CHECKING:
-    from craym_nerfstudio.pipeline import CraymPipeline
 
 RECORD_NAME = "record.npz"
 _MATCHES = 1024
@@ -24,7 +21,7 @@ class RunRecord:
 
     names: Float[np.ndarray, " cams"]
     given_c2w: Float[np.ndarray, "cams 3 4"]
-    """In the host's frame, as the refined poses."""
+    """In the world, as the refined poses."""
     refined_c2w: Float[np.ndarray, "cams 3 4"]
     reference_c2w: Float[np.ndarray, "cams 3 4"] | None = None
     """In a frame of their own."""
@@ -54,10 +51,10 @@ class RunRecord:
         return cls(**{item.name: arrays[item.name] for item in fields(cls) if item.name in arrays})
 
 
-def record_run(pipeline: "CraymPipeline") -> RunRecord:
+def record_run(pipeline: CraymPipeline) -> RunRecord:
     """The record of a pipeline, whether it has just been trained or was loaded; the latter knows no matches."""
     manager = pipeline.datamanager
-    stage = None if manager.start is None else manager.start.stage_zero
+    stage = pipeline.stage_zero
     return RunRecord(
         names=np.array(manager.train_dataset.metadata["image_names"], dtype=np.str_),
         given_c2w=pipeline.given_c2w().double().numpy(),
@@ -70,11 +67,11 @@ def record_run(pipeline: "CraymPipeline") -> RunRecord:
 
 
 @torch.no_grad()
-def _matchability(pipeline: "CraymPipeline") -> Float[np.ndarray, " matches"] | None:
+def _matchability(pipeline: CraymPipeline) -> Float[np.ndarray, " matches"] | None:
     """From the key rays of further training batches."""
     manager = pipeline.datamanager
     # Only a pipeline that trains has looked for matches.
-    if manager.start is None or manager.key_source is None or not manager.config.num_key_pairs:
+    if manager.key_source is None or not manager.config.num_key_pairs:
         return None
     was_training, found = pipeline.training, []
     pipeline.train()

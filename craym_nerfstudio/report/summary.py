@@ -1,17 +1,14 @@
 """What a finished run tells its user: a table, a JSON file and pictures."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.table import Table
 
 from craym_nerfstudio.console import console
+from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.report.pictures import draw_cameras
 from craym_nerfstudio.report.record import RECORD_NAME, record_run
 from craym_nerfstudio.storage import write_json
-
-if TYPE_CHECKING:
-    from craym_nerfstudio.pipeline import CraymPipeline
 
 _LABELS = {
     "psnr": "test PSNR [dB]",
@@ -24,7 +21,7 @@ _LABELS = {
 }
 
 
-def report_training(pipeline: "CraymPipeline", run_dir: Path, step: int) -> None:
+def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
     """Evaluate a finished run, print its figures and leave ``metrics.json``, pictures and a record in its folder."""
     if pipeline.datamanager.local_rank != 0:
         return
@@ -41,7 +38,7 @@ def report_training(pipeline: "CraymPipeline", run_dir: Path, step: int) -> None
         if name in results:
             table.add_row(label, f"{results[name]:.3f}")
     if "pose_rotation_deg" not in results:
-        table.add_row("pose errors", "unknown: no true poses given (--pipeline.datamanager.reference-poses)")
+        table.add_row("pose errors", "unknown: no true poses given (craym-data --reference-poses)")
     table.add_row("run", str(run_dir))
     table.add_row("pictures", "test_views/, cameras.png")
     console.print(table)

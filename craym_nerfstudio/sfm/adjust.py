@@ -1,11 +1,9 @@
 """Stage 0: matches and rough poses in, poses good to about a tenth of a degree out, before any field is trained.
 
 Wrong pairs go first (`pair_consistency`), pycolmap solves what is left from scratch (`global_solve`), everything is
-brought into the user's frame (`registration`, `gauge`), refined with the precision of each keypoint and the input as
-prior (`refinement`), and kept only if held-out matches prefer it (`do_no_harm`).
+brought into the frame of the rough poses (`absolute_pose`, `gauge`), refined with the precision of each keypoint and
+the input as prior (`refinement`), and kept only if held-out matches prefer it (`held_out`).
 """
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
-from craym_nerfstudio.sfm.assemble import summarise
+from craym_nerfstudio.sfm.assemble import assemble
 from craym_nerfstudio.sfm.global_solve import PairMotions, solve_globally
 from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
@@ -33,7 +31,12 @@ _PAIR_PX = 4.0
 
 
 def adjust_rays(
-    views: Views, matches: Matches, *, fixed: Sequence[int] = (), refine_intrinsics: bool = False, seed: int = 0
+    views: Views,
+    matches: Matches,
+    *,
+    fixed: Bool[np.ndarray, " cams"] | None = None,
+    refine_intrinsics: bool = False,
+    seed: int = 0,
 ) -> StageZero:
     """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
 
@@ -52,8 +55,7 @@ def adjust_rays(
         translation=matches.translation.astype(np.float64),
         pair_of_match=matches.pair_of_match.astype(np.int64),
     )
-    exact = np.zeros(len(rough), dtype=bool)
-    exact[list(fixed)] = True
+    exact = np.zeros(len(rough), dtype=bool) if fixed is None else fixed
     believed = _believed_pairs(rough, motions)[motions.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
     try:
@@ -66,7 +68,7 @@ def adjust_rays(
         verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
         solution, intrinsics = None, None
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    stage = summarise(views.names, graph, rough, final, frozen, exact, believed, verdict.decision)
+    stage = assemble(views.names, graph, rough, final, frozen, believed, verdict.decision)
     stage.intrinsics = intrinsics
     return stage
 

@@ -21,13 +21,12 @@ _OUTSIDE_TRACKS = 0.3
 """Worth of a match that meets its epipolar line but no point: one of its ends agrees better with other views."""
 
 
-def summarise(
+def assemble(
     names: list[str],
     graph: RayGraph,
     rough: Float[Tensor, "cams 3 4"],
     final: Refined,
     frozen: Bool[np.ndarray, " cams"],
-    exact: Bool[np.ndarray, " cams"],
     believed: Bool[np.ndarray, " matches"],
     decision: Decision,
 ) -> StageZero:

@@ -56,7 +56,7 @@ class Intrinsics:
 
 @dataclass
 class StageZero:
-    """Poses in the user's frame and scale (float64), with everything that was learned on the way."""
+    """Poses in the frame and scale of the rough ones (float64), with everything that was learned on the way."""
 
     names: list[str]
     c2w: Float[np.ndarray, "cams 3 4"]

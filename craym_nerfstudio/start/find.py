@@ -1,66 +1,63 @@
 """Where training starts from: matches, and the poses that matched-ray bundle adjustment (stage 0) makes of them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
+from craym_nerfstudio.cameras.selection import select_cameras
 from craym_nerfstudio.console import console
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
+from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import content_key
 
-if TYPE_CHECKING:
-    from craym_nerfstudio.data.datamanager import CraymDataManagerConfig
-
-_VERSION = 2
-_MIN_POINTS = 100
+_VERSION = 3
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
 
 @dataclass(frozen=True)
-class Region:
-    """The sphere of the host's frame that holds the surface."""
-
-    center: Float[np.ndarray, "3"]
-    radius: float
-
-
-@dataclass
-class PoseStart:
-    """What is known before the field is trained, in the host's frame."""
+class Start:
+    """What is known before the field is trained, in the world frame."""
 
     c2w: Float[np.ndarray, "cams 3 4"]
+    fixed: Bool[np.ndarray, " cams"]
+    """Cameras whose poses are exact."""
     matches: Matches | None = None
-    region: Region | None = None
+    world_from_unit: Similarity | None = None
+    """Where the region lies; None for the world's unit sphere."""
     stage_zero: StageZero | None = None
     intrinsics: Intrinsics | None = None
     """Corrections to the given intrinsics, which the matches' bearings already carry."""
 
 
-def pose_start(
-    views: Views, config: "CraymDataManagerConfig", has_alpha: bool, fixed: Sequence[int] = ()
-) -> PoseStart:
+def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     """Find matches and, with ``pose_init = "matched-rays"``, adjust the poses to them; both are cached.
 
     Raises:
-        InputError: the images cannot be matched; the message says how to train without matches.
+        InputError: a fixed camera is none of the images, or they cannot be matched; the message says how to train
+            without matches.
     """
+    fixed = select_cameras(config.fixed_cameras, views.names)
     if config.matcher == "none":
-        return PoseStart(views.c2w)
-    from craym_nerfstudio.matching.find import find_matches
+        return Start(views.c2w, fixed)
+    if config.matches is not None:
+        matches = matches_of(config.matches, views)
+    else:
+        from craym_nerfstudio.matching.find import find_matches
 
-    matches = find_matches(views, config.matcher, config.cache_dir)
+        matches = find_matches(views, config.matcher, config.cache_dir)
     if config.pose_init == "input":
-        return PoseStart(views.c2w, matches)
-    stage = _adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
+        return Start(views.c2w, fixed, matches)
+    stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
     report_stage_zero(stage)
     if stage.intrinsics is not None:
         bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics)
@@ -68,15 +65,27 @@ def pose_start(
     trusted = replace(matches, confidence=(matches.confidence * stage.match_weight).astype(np.float32))
     trusted = trusted.subset(trusted.confidence > _MIN_CONFIDENCE)
     matches = trusted if len(trusted.confidence) else matches
-    return PoseStart(stage.c2w, matches, _region(stage, has_alpha), stage, stage.intrinsics)
+    return Start(stage.c2w, fixed, matches, find_region(stage, has_alpha), stage, stage.intrinsics)
 
 
-def _adjusted(
-    views: Views, matches: Matches, cache_dir: Path, fixed: Sequence[int], refine_intrinsics: bool
+def matches_of(path: Path, views: Views) -> Matches:
+    """Matches from a file.
+
+    Raises:
+        InputError: it cannot be read, or its images are others than those of the views.
+    """
+    matches = Matches.load(path)
+    if matches.names != views.names:
+        raise InputError("The matches are of other images", path, "Match the training images of this data again.")
+    return matches
+
+
+def adjusted(
+    views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
-    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, sorted(fixed))
-    key = content_key(_VERSION, *inputs, refine_intrinsics)
-    path = cache_dir / f"stage0-{key}.npz"
+    """Stage 0 of these matches, from the cache where it has it."""
+    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, fixed)
+    path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
     if path.exists():
         console.print(f"Stage 0: cached ({path})")
         return StageZero.load(path)
@@ -105,22 +114,3 @@ def report_stage_zero(stage: StageZero) -> None:
         )
     for note in stage.notes:
         console.print(f"[yellow]Stage 0: {note}")
-
-
-def _region(stage: StageZero, has_alpha: bool) -> Region | None:
-    """Sphere around the triangulated points of an isolated object; None keeps the dataparser's guess.
-
-    Where a background is seen too, the points do not tell what is of interest, unless the guess misses nearly all.
-    """
-    points = stage.points[stage.track_length >= 3]
-    if len(points) < _MIN_POINTS:
-        return None
-    inside = float((np.linalg.norm(points, axis=-1) < 1.0).mean())
-    if not has_alpha and inside > 0.3:
-        return None
-    low, high = np.quantile(points, [0.02, 0.98], axis=0)
-    center = 0.5 * (low + high)
-    distance = np.linalg.norm(points - center, axis=-1)
-    # Keypoints miss what has no texture: a wide margin.
-    reach = 1.3 * np.quantile(distance, 0.98) if has_alpha else np.quantile(distance, 0.7)
-    return Region(center, float(reach))

@@ -1,10 +1,13 @@
 """One pose convention: rays, viewer, exporter and `optimised_c2w` agree; modes, fixed cameras, checkpoints."""
 
+from typing import get_args
+
 import pytest
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 
+from craym_nerfstudio.cameras.motions import MotionName
 from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.cameras.optimizer import (
     CraymCameraOptimizer,
@@ -18,7 +21,7 @@ from craym_nerfstudio.objective.losses import annealed_kernel_scale_px, epipolar
 from tests.dome import FOCAL_PX, make_dome
 
 CAMERAS = 5
-NAMES = [f"images/frame_{index}.png" for index in range(CAMERAS)]
+MODES = get_args(MotionName)
 DISTORTION = torch.tensor([0.1, -0.05, 0.0, 0.0, 0.01, -0.01])
 
 
@@ -27,16 +30,22 @@ def dataset_poses() -> torch.Tensor:
     return make_dome(CAMERAS).c2w.float()
 
 
-def make_optimizer(mode="SE3", moved: bool = True, start: bool = True, **options) -> CraymCameraOptimizer:
+def make_optimizer(mode="SE3", moved: bool = True, start: bool = True, fixed=None) -> CraymCameraOptimizer:
     """An optimizer with poses set and, unless off, residuals of about 10 degrees."""
-    optimizer = CraymCameraOptimizerConfig(mode=mode, **options).setup(num_cameras=CAMERAS, device="cpu")
+    optimizer = CraymCameraOptimizerConfig(mode=mode).setup(num_cameras=CAMERAS, device="cpu")
     generator = torch.Generator().manual_seed(0)
     shift = se3_exp(0.05 * torch.randn(CAMERAS, 6, generator=generator))
-    optimizer.set_poses(dataset_poses(), compose(shift, dataset_poses()) if start else None, NAMES)
+    optimizer.set_poses(dataset_poses(), compose(shift, dataset_poses()) if start else None, fixed=fixed)
     if moved and mode != "off":
         with torch.no_grad():
-            optimizer.residual.copy_(0.2 * torch.randn(CAMERAS, 6, generator=generator))
+            residual = optimizer.motion.residual
+            residual.copy_(0.2 * torch.randn(residual.shape, generator=generator))
     return optimizer
+
+
+def one_fixed(index: int) -> torch.Tensor:
+    """A mask with one camera."""
+    return torch.arange(CAMERAS) == index
 
 
 def cameras_at(c2w: torch.Tensor) -> Cameras:
@@ -51,17 +60,16 @@ def rays_of(c2w: torch.Tensor, indices: torch.Tensor) -> RayBundle:
     return cameras_at(c2w).generate_rays(indices[:, None], torch.stack([rows, 39.5 - rows], dim=-1))
 
 
-@pytest.mark.parametrize("pivot", ["scene", "camera"])
-@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
-def test_viewer_delta_leads_to_the_optimised_pose(mode, pivot) -> None:
-    optimizer = make_optimizer(mode, pivot=pivot)
+@pytest.mark.parametrize("mode", MODES)
+def test_viewer_delta_leads_to_the_optimised_pose(mode) -> None:
+    optimizer = make_optimizer(mode)
     indices = torch.tensor([3, 0, 3])
     torch.testing.assert_close(compose(dataset_poses()[indices], optimizer(indices)), optimizer.optimised_c2w(indices))
     torch.testing.assert_close(optimizer.get_correction_matrices(), optimizer(torch.arange(CAMERAS)))
     torch.testing.assert_close(optimizer.optimised_c2w()[indices], optimizer.optimised_c2w(indices))
 
 
-@pytest.mark.parametrize("mode", ["off", "SO3xR3", "SE3"])
+@pytest.mark.parametrize("mode", MODES)
 def test_rays_are_those_of_the_optimised_cameras(mode) -> None:
     optimizer = make_optimizer(mode)
     indices = torch.tensor([4, 0, 1, 1, 2, 3])
@@ -110,25 +118,28 @@ def test_apply_to_camera() -> None:
     assert len(optimizer.apply_to_camera(camera).tolist()[0]) == 3
 
 
-@pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
-def test_a_rotation_turns_the_camera_about_its_pivot(mode) -> None:
-    for pivot in ("camera", "scene"):
-        optimizer = make_optimizer(mode, moved=False, start=False, pivot=pivot)
-        with torch.no_grad():
-            optimizer.residual[:, 3:] = 0.3
-        turned = optimizer.optimised_c2w().detach()
-        if pivot == "camera":
-            assert torch.equal(turned[..., 3], dataset_poses()[..., 3])
-        else:
-            # These cameras look at the origin, which stays in the middle of the image at its distance.
-            origin = inverse(turned)[..., 3]
-            torch.testing.assert_close(origin, inverse(dataset_poses())[..., 3], rtol=0, atol=1e-5)
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_a_rotation_turns_the_camera_about_the_scene(mode) -> None:
+    """These cameras look at the origin, which stays in the middle of the image at its distance."""
+    optimizer = make_optimizer(mode, moved=False, start=False)
+    with torch.no_grad():
+        optimizer.motion.residual[:, 3:] = 0.3
+    turned = optimizer.optimised_c2w().detach()
+    assert (rotation_angle_deg(turned[..., :3] @ dataset_poses()[..., :3].transpose(-1, -2)) > 5).all()
+    torch.testing.assert_close(inverse(turned)[..., 3], inverse(dataset_poses())[..., 3], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_motions_are_rigid(mode) -> None:
+    rotation = make_optimizer(mode).optimised_c2w().detach()[..., :3]
+    torch.testing.assert_close(rotation @ rotation.transpose(-1, -2), torch.eye(3).expand(CAMERAS, 3, 3))
+    torch.testing.assert_close(torch.linalg.det(rotation), torch.ones(CAMERAS))
 
 
 def test_a_translation_is_in_units_of_the_distance_to_the_scene() -> None:
     optimizer = make_optimizer(moved=False, start=False)
     with torch.no_grad():
-        optimizer.residual[:, 0] = 0.1
+        optimizer.motion.residual[:, 0] = 0.1
     shift = (optimizer.optimised_c2w() - dataset_poses())[..., 3].norm(dim=-1)
     torch.testing.assert_close(shift.detach(), 0.1 * dataset_poses()[..., 3].norm(dim=-1))
 
@@ -162,58 +173,48 @@ def test_start_defaults_to_the_input() -> None:
     torch.testing.assert_close(optimizer(torch.arange(CAMERAS)), identity, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("pattern", ["images/frame_3.png", "frame_3.png", "*_3.png", "images/*3*"])
-def test_fixed_cameras_keep_their_input_pose(pattern: str) -> None:
-    optimizer = make_optimizer(fixed_cameras=(pattern,))
+def test_fixed_cameras_keep_their_input_pose() -> None:
+    optimizer = make_optimizer(fixed=one_fixed(3))
     torch.testing.assert_close(optimizer.optimised_c2w()[3], dataset_poses()[3], rtol=0, atol=1e-6)
     optimizer.optimised_c2w().square().sum().backward()
-    moved = optimizer.residual.grad.abs().sum(-1) > 0
+    moved = optimizer.motion.residual.grad.abs().sum(-1) > 0
     assert moved.tolist() == [True, True, True, False, True]
 
 
-def test_unknown_fixed_camera_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"'frame_9\.png' is not among the 5 training images.*images/frame_0"):
-        make_optimizer(fixed_cameras=("frame_9.png",))
-
-
-def test_parameters_prior_and_metrics() -> None:
-    optimizer = make_optimizer(start=False, pivot="camera", trans_l2_penalty=2.0, rot_l2_penalty=3.0)
+def test_parameters_and_metrics() -> None:
+    """One of five cameras turned by 0.1 about a point at distance d and shifted by 0.5 d."""
+    optimizer = make_optimizer(start=False, moved=False)
     with torch.no_grad():
-        optimizer.residual.zero_()
-        optimizer.residual[0] = torch.tensor([0.3, 0.0, 0.4, 0.0, 0.1, 0.0])
+        optimizer.motion.residual[0] = torch.tensor([0.3, 0.0, 0.4, 0.0, 0.0, 0.1])
     groups, losses, metrics = {}, {}, {}
     optimizer.get_param_groups(groups)
     optimizer.get_loss_dict(losses)
     optimizer.get_metrics_dict(metrics)
-    assert groups["camera_opt"][0] is optimizer.residual
-    assert float(losses["camera_opt_regularizer"]) == pytest.approx((2 * 0.25 + 3 * 0.01) / CAMERAS)
+    assert groups["camera_opt"][0] is optimizer.motion.residual
+    assert losses == {}
     assert float(metrics["camera_opt_rotation_max"]) == pytest.approx(5.7296, rel=1e-3)
-    assert float(metrics["camera_opt_translation_mean"]) == pytest.approx(0.1, rel=1e-2)
-    silent: dict = {}
-    make_optimizer().get_loss_dict(silent)
-    assert silent == {}
+    distance = float(dataset_poses()[0, :, 3].norm())
+    assert float(metrics["camera_opt_translation_mean"]) == pytest.approx(0.5 * distance / CAMERAS, rel=2e-2)
 
 
-@pytest.mark.parametrize("mode", ["SO3xR3", "SE3"])
+@pytest.mark.parametrize("mode", MODES[1:])
 def test_gradcheck_of_the_pose_residual(mode) -> None:
     optimizer = make_optimizer(mode).double()
-    residual = optimizer.residual.detach().clone().requires_grad_()
+    residual = optimizer.motion.residual.detach().clone().requires_grad_()
 
     def deltas(values: torch.Tensor) -> torch.Tensor:
-        return torch.func.functional_call(optimizer, {"residual": values}, (torch.arange(CAMERAS),))
+        return torch.func.functional_call(optimizer, {"motion.residual": values}, (torch.arange(CAMERAS),))
 
     assert torch.autograd.gradcheck(deltas, residual)
     assert torch.autograd.gradcheck(deltas, torch.zeros_like(residual).requires_grad_())
 
 
 def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
-    trained = make_optimizer(fixed_cameras=("frame_1.png",))
+    trained = make_optimizer(fixed=one_fixed(1))
     state = trained.state_dict()
-    names = {"residual", "input_c2w", "start_c2w", "trainable", "pivot_distance", "settled", "step_size"}
-    assert set(state) == names
     fresh = make_optimizer(moved=False, start=False)
     fresh.load_state_dict(state)
-    assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and not fresh.trainable[1]
+    assert torch.equal(fresh.optimised_c2w(), trained.optimised_c2w()) and fresh.fixed[1]
     other = make_optimizer(moved=False)
     other.set_poses(dataset_poses() + 0.1)
     with pytest.raises(InputError, match="other input poses"):
@@ -230,57 +231,60 @@ def test_wrong_number_of_poses_is_refused() -> None:
 
 
 def test_turning_about_the_scene_lets_the_epipolar_loss_find_the_poses() -> None:
-    """From the same noise, with the same optimiser, only the pivot in the scene ends near the truth."""
+    """From the same noise, with the same optimiser, a pivot in the camera does not get there."""
     dome = make_dome(12, points=60, around=True, seed=1)
     start, views = perturb_poses(dome.c2w, "barf", 1).float(), dome.views
     bearings = dome.bearings.float()
     errors = {}
     for pivot in ("scene", "camera"):
-        optimizer = CraymCameraOptimizerConfig(pivot=pivot).setup(num_cameras=12, device="cpu")
+        optimizer = CraymCameraOptimizerConfig().setup(num_cameras=12, device="cpu")
         optimizer.set_poses(start)
         adam = torch.optim.Adam(optimizer.parameters(), lr=1e-2)
         for step in range(300):
             adam.param_groups[0]["lr"] = 1e-2 * 0.05 ** (step / 300)
-            c2w_i, c2w_j = optimizer.optimised_c2w()[views].unbind(1)
+            poses = optimizer.optimised_c2w()
+            if pivot == "camera":
+                poses = compose(start, se3_exp(optimizer.motion.residual))
+            c2w_i, c2w_j = poses[views].unbind(1)
             residuals = epipolar_residuals_px(c2w_i, c2w_j, bearings[:, 0], bearings[:, 1], FOCAL_PX)
             adam.zero_grad()
-            epipolar_loss(residuals, annealed_kernel_scale_px(step, 300, residuals_px=residuals)).backward()
+            epipolar_loss(residuals, annealed_kernel_scale_px(step, 300, 2.0, residuals)).backward()
             adam.step()
-        errors[pivot] = pose_errors(optimizer.optimised_c2w(), dome.c2w).rotation_deg_mean
+        errors[pivot] = pose_errors(poses, dome.c2w).rotation_deg_mean
     assert errors["scene"] < 1 < 5 < errors["camera"]
 
 
 def test_settled_poses_wait_and_then_move_in_small_steps() -> None:
-    optimizer = CraymCameraOptimizerConfig(settled_step=0.1, settled_delay_steps=5).setup(num_cameras=2, device="cpu")
+    optimizer = CraymCameraOptimizerConfig(settled_delay_steps=5).setup(num_cameras=2, device="cpu")
     poses = torch.eye(4)[:3].repeat(2, 1, 1)
     poses[:, 2, 3] = 4.0
     optimizer.set_poses(poses, settled=torch.ones(2, dtype=torch.bool))
     with torch.no_grad():
-        optimizer.residual.fill_(0.01)
+        optimizer.motion.residual.fill_(0.01)
     optimizer.update_to_step(4)
     assert not optimizer.optimised_c2w().requires_grad
     optimizer.update_to_step(5)
     optimizer.optimised_c2w().sum().backward()
-    assert optimizer.residual.grad is not None
+    assert optimizer.motion.residual.grad is not None
     small = (optimizer.optimised_c2w() - poses)[..., 3].norm(dim=-1)
     optimizer.set_poses(poses)
     whole = (optimizer.optimised_c2w() - poses)[..., 3].norm(dim=-1)
-    assert torch.allclose(small, 0.1 * whole, rtol=1e-2)
+    assert torch.allclose(small, 0.03 * whole, rtol=1e-2)
 
 
 def test_a_predicted_pose_waits_with_the_others_and_then_moves_in_whole_steps() -> None:
     """The first of two cameras was adjusted by stage 0, the second only predicted: a blur would drag it off first."""
-    optimizer = CraymCameraOptimizerConfig(settled_step=0.1, settled_delay_steps=5).setup(num_cameras=2, device="cpu")
+    optimizer = CraymCameraOptimizerConfig(settled_delay_steps=5).setup(num_cameras=2, device="cpu")
     poses = torch.eye(4)[:3].repeat(2, 1, 1)
     optimizer.set_poses(poses, settled=torch.tensor([True, False]))
     with torch.no_grad():
-        optimizer.residual.fill_(0.01)
+        optimizer.motion.residual.fill_(0.01)
     optimizer.update_to_step(4)
     assert not optimizer.optimised_c2w().requires_grad
     optimizer.update_to_step(5)
     assert optimizer.optimised_c2w().requires_grad
     shift = optimizer.optimised_c2w()[:, :, 3].norm(dim=-1)
-    assert float(shift[1] / shift[0]) == pytest.approx(10.0, rel=0.05)
+    assert float(shift[1] / shift[0]) == pytest.approx(1 / 0.03, rel=0.05)
 
 
 def test_poses_that_stage_zero_has_not_touched_move_from_the_first_step() -> None:
@@ -291,14 +295,13 @@ def test_poses_that_stage_zero_has_not_touched_move_from_the_first_step() -> Non
 
 
 def test_the_less_certain_stage_zero_is_of_a_pose_the_larger_its_steps() -> None:
-    config = CraymCameraOptimizerConfig(settled_step=0.03, uncertain_step_per_deg=0.6)
-    optimizer = config.setup(num_cameras=5, device="cpu")
+    optimizer = CraymCameraOptimizerConfig().setup(num_cameras=5, device="cpu")
     settled = torch.tensor([True, True, True, True, False])
     # Exact, as good as matches can be, held by few, held by none of the rays that it has, predicted.
     sigma_deg = torch.tensor([0.0, 0.04, 0.5, torch.nan, torch.nan], dtype=torch.float64)
     optimizer.set_poses(torch.eye(4)[:3].repeat(5, 1, 1), settled=settled, sigma_deg=sigma_deg)
     assert torch.allclose(optimizer.step_size, torch.tensor([0.03, 0.03, 0.3, 1.0, 1.0]))
     with torch.no_grad():
-        optimizer.residual[:, 3:] = 0.01
+        optimizer.motion.residual[:, 3:] = 0.01
     angle = rotation_angle_deg(optimizer.optimised_c2w()[..., :3])
     assert torch.allclose(angle / angle[-1], optimizer.step_size, rtol=1e-2)

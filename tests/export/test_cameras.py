@@ -14,8 +14,7 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_poses
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.cameras import RefinedCameras, write_colmap, write_corrections, write_transforms
-from craym_nerfstudio.export.run import model_to_given
-from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, se3_exp
 from tests.data.tiny_data import ring_poses, write_blender, write_nerfstudio
 from tests.data.tiny_data import write_colmap as write_colmap_data
@@ -36,7 +35,7 @@ def drift() -> Similarity:
 def test_drift_is_undone_despite_cameras_that_were_really_wrong() -> None:
     given, moved = poses(), drift().poses(poses())
     moved[:2] = compose(moved[:2], se3_exp(torch.tensor([0.5, 0.2, 0.1, 0.3, 0.0, 0.1], dtype=torch.float64)))
-    back = model_to_given(moved, given, NONE_FIXED)
+    back = undrift(moved, given, NONE_FIXED)
     torch.testing.assert_close(back.poses(moved)[2:], given[2:], rtol=0, atol=1e-6)
     assert (back.poses(moved)[0] - given[0]).abs().max() > 0.1
 
@@ -46,7 +45,7 @@ def test_two_fixed_cameras_leave_no_freedom() -> None:
     fixed[:2] = True
     moved = drift().poses(poses())
     moved[:2] = poses()[:2]
-    torch.testing.assert_close(model_to_given(moved, poses(), fixed).poses(moved), moved)
+    torch.testing.assert_close(undrift(moved, poses(), fixed).poses(moved), moved)
 
 
 def test_one_fixed_camera_leaves_the_scale() -> None:
@@ -55,7 +54,7 @@ def test_one_fixed_camera_leaves_the_scale() -> None:
     given = poses()
     moved = given.clone()
     moved[:, :, 3] = given[3, :, 3] + 1.25 * (given[:, :, 3] - given[3, :, 3])
-    torch.testing.assert_close(model_to_given(moved, given, fixed).poses(moved), given)
+    torch.testing.assert_close(undrift(moved, given, fixed).poses(moved), given)
 
 
 def cameras_of(frames: Frames, test: Frames | None = None) -> RefinedCameras:

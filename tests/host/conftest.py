@@ -9,8 +9,6 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.scripts import train
 from nerfstudio.utils import writer
 
-from craym_nerfstudio.data import datamanager
-from craym_nerfstudio.start.find import PoseStart
 from tests.host.tiny_run import TinyData, tiny_config, write_tiny_data
 
 
@@ -39,15 +37,7 @@ def tiny_data(tmp_path_factory: pytest.TempPathFactory) -> TinyData:
 
 
 @pytest.fixture(scope="session")
-def exact_start(tiny_data: TinyData) -> Iterator[None]:
-    """Training starts from the input poses with exact matches: images of 48 px hold too little to find any."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datamanager, "pose_start", lambda views, *_: PoseStart(views.c2w, tiny_data.matches))
-        yield
-
-
-@pytest.fixture(scope="session")
-def trained(tiny_data: TinyData, exact_start: None, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
+def trained(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> TrainedRun:
     """60 steps through the host's own entry point."""
     config = tiny_config(tiny_data.folder, tmp_path_factory.mktemp("runs"))
     train.main(config)

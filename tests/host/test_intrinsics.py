@@ -2,25 +2,22 @@
 
 from pathlib import Path
 
-import pytest
+import numpy as np
 import torch
 
-from craym_nerfstudio.data import datamanager
 from craym_nerfstudio.sfm.result import Intrinsics
-from craym_nerfstudio.start.find import PoseStart
+from craym_nerfstudio.start import Start
 from tests.host.tiny_run import TinyData, tiny_config
 
 FOUND = Intrinsics(1.25, (0.01, 0.0), 0.02, 0.0)
 
 
-def test_found_intrinsics_are_kept_in_the_checkpoint(
-    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_found_intrinsics_are_kept_in_the_checkpoint(tiny_data: TinyData, tmp_path: Path) -> None:
     config = tiny_config(tiny_data.folder, tmp_path).pipeline
-    given = config.setup(device="cpu", test_mode="inference").datamanager.train_dataset.cameras
-    start = lambda views, *_: PoseStart(views.c2w, tiny_data.matches, intrinsics=FOUND)  # noqa: E731
-    monkeypatch.setattr(datamanager, "pose_start", start)
-    trained = config.setup(device="cpu", test_mode="val")
+    manager = config.setup(device="cpu", test_mode="inference").datamanager
+    given, c2w = manager.train_dataset.cameras, manager.views().c2w
+    start = Start(c2w, np.zeros(len(c2w), dtype=bool), tiny_data.matches, intrinsics=FOUND)
+    trained = config.setup(device="cpu", test_mode="val", start=start)
     loaded = config.setup(device="cpu", test_mode="inference")
     loaded.load_pipeline(trained.state_dict(), 0)
     for pipeline in (trained, loaded):

@@ -35,7 +35,7 @@ def test_checkpoints_load_without_trusting_them(trained: TrainedRun) -> None:
     assert state["pipeline"]["_model.camera_optimizer.residual"].abs().max() > 0
 
 
-def test_thirty_and_thirty_steps_equal_sixty(trained: TrainedRun, tmp_path: Path, exact_start: None) -> None:
+def test_thirty_and_thirty_steps_equal_sixty(trained: TrainedRun, tmp_path: Path) -> None:
     config = tiny_config(trained.data.folder, tmp_path, steps=STEPS - 1 - SAVED_STEP)
     config.load_dir, config.load_step = trained.checkpoints, SAVED_STEP
     train.main(config)
@@ -47,7 +47,7 @@ def test_thirty_and_thirty_steps_equal_sixty(trained: TrainedRun, tmp_path: Path
     assert straight["schedulers"] == resumed["schedulers"]
 
 
-def test_full_disk_keeps_the_last_checkpoint(trained: TrainedRun, tmp_path: Path, exact_start: None) -> None:
+def test_full_disk_keeps_the_last_checkpoint(trained: TrainedRun, tmp_path: Path) -> None:
     config = tiny_config(trained.data.folder, tmp_path, steps=5)
     trainer = config.setup(local_rank=0, world_size=1)
     trainer.setup()

@@ -27,15 +27,17 @@ from samples.analytic_scene import (
 
 SIZE_PX, TRAIN, TEST = 48, 12, 3
 STEPS = 60
+MATCHES_NAME = "matches.npz"
+"""Images of 48 px hold too little to find any: training starts from the input poses with exact matches."""
 SAVED_STEP = 29
 """Training stops here once and goes on from the checkpoint: 30 steps, then 30 more."""
 
 TINY_FIELD = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8, growth=1.7, hidden_width=32)
 TINY_FLAGS = [
     *("--pipeline.model.sdf-field.num-levels", "4", "--pipeline.model.sdf-field.log2-table-size", "12"),
-    *("--pipeline.model.grid-resolution", "16", "--pipeline.model.coarse-samples", "16"),
-    *("--pipeline.model.fine-samples", "8", "--pipeline.datamanager.train-num-rays-per-batch", "256"),
-    *("--pipeline.datamanager.matcher", "none", "--pipeline.test-pose-steps", "0"),
+    *("--pipeline.model.grid-resolution", "16", "--pipeline.model.fine-samples", "8"),
+    *("--pipeline.datamanager.train-num-rays-per-batch", "256"),
+    *("--pipeline.start.matcher", "none", "--pipeline.test-pose-steps", "0"),
     *("--optimizers.fields.scheduler.warmup-steps", "10"),
 ]
 """The same for the command line."""
@@ -55,7 +57,9 @@ def write_tiny_data(folder: Path) -> TinyData:
     """12 training and 3 test images of 48 x 48 px."""
     scene = tiny_scene()
     cameras = write_blender_scene(folder, scene, TRAIN, TEST, SIZE_PX, samples_per_axis=1)
-    return TinyData(folder, scene, cameras, exact_matches(scene, cameras))
+    matches = exact_matches(scene, cameras)
+    matches.save(folder / MATCHES_NAME)
+    return TinyData(folder, scene, cameras, matches)
 
 
 def exact_matches(scene: Scene, cameras: WrittenScene, count: int = 150) -> Matches:
@@ -93,7 +97,7 @@ def exact_matches(scene: Scene, cameras: WrittenScene, count: int = 150) -> Matc
 
 
 def tiny_config(data: Path, output_dir: Path, steps: int = STEPS, **changes: Any) -> TrainerConfig:
-    """`craym-lite`, as small as it gets, that keeps all its checkpoints and opens no viewer."""
+    """`craym-lite`, as small as it gets, on tiny data; it keeps all its checkpoints and opens no viewer."""
     config = deepcopy(craym_lite.config)
     config = replace(config, data=data, output_dir=output_dir, max_num_iterations=steps, vis="tensorboard", **changes)
     config.timestamp, config.save_only_latest_checkpoint = "tiny", False
@@ -102,11 +106,12 @@ def tiny_config(data: Path, output_dir: Path, steps: int = STEPS, **changes: Any
     config.logging.local_writer.enable = False
     config.pipeline.test_pose_steps, config.pipeline.test_pose_rays = 5, 64
     manager, model = config.pipeline.datamanager, config.pipeline.model
-    manager.data, manager.pose_noise, manager.train_num_rays_per_batch = data, "l2g-low", 256
+    manager.data, manager.dataparser.pose_noise, manager.train_num_rays_per_batch = data, "l2g-low", 256
     manager.num_patches, manager.num_key_pairs, manager.num_epipolar_pairs = 1, 8, 64
-    manager.cache_dir = output_dir / "cache"
-    model.sdf_field, model.grid_resolution, model.eikonal_points = deepcopy(TINY_FIELD), 16, 64
-    model.coarse_samples, model.fine_samples, model.steps_per_level = 16, 8, 15
+    start = config.pipeline.start
+    start.cache_dir, start.matches, start.pose_init = output_dir / "cache", data / MATCHES_NAME, "input"
+    model.sdf_field, model.grid_resolution = deepcopy(TINY_FIELD), 16
+    model.fine_samples, model.steps_per_level = 8, 15
     model.point_alignment_steps = (20, 40)
     config.optimizers["fields"]["scheduler"].warmup_steps = 10
     return config

@@ -1,39 +1,31 @@
 """The objective: which losses are on, what they weigh, and what the matchability may and may not change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from torch import Tensor
 
-from craym_nerfstudio.cameras.optimizer import CraymCameraOptimizer, CraymCameraOptimizerConfig
-from craym_nerfstudio.data.datamanager import TrainBatch
-from craym_nerfstudio.data.key_rays import MatchedPairs
-from craym_nerfstudio.objective.objective import ObjectiveConfig, training_losses
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.layout import MatchedPairs, RayLayout
+from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from tests.dome import make_dome
 
-PLAIN, PAIRS, AUX = 3, 2, 1
-RAYS = PLAIN + 2 * PAIRS * (1 + AUX)
-HEADS = torch.arange(PLAIN, RAYS, 1 + AUX)
+PAIRS = 2
+LAYOUT = RayLayout(plain=3, groups=2 * PAIRS, aux=1)
+RAYS = LAYOUT.plain + LAYOUT.grouped
+HEADS = torch.arange(3, RAYS, 2)
 
 
-def optimizer() -> CraymCameraOptimizer:
-    """Four cameras of a dome."""
-    poses = CraymCameraOptimizer(CraymCameraOptimizerConfig(), 4)
-    poses.set_poses(make_dome(4, 16).c2w.float())
-    return poses
-
-
-def batch_and_outputs() -> tuple[dict, dict[str, Tensor], Tensor]:
-    """A batch of which one key ray is masked, what a model made of it, and the colours it should have had."""
+def made_step(number: int = 0) -> TrainingStep:
+    """A step whose batch has one masked key ray, what a model made of it, and the colours it should have had."""
     generator = torch.Generator().manual_seed(0)
     bearings = torch.nn.functional.normalize(torch.randn((PAIRS, 2, 3), generator=generator), dim=-1)
     cameras = torch.tensor([[0, 1], [2, 3]])
     pairs = MatchedPairs(cameras, bearings, torch.tensor([1.0, 0.5]), torch.full((PAIRS,), 100.0))
     visible = torch.ones(RAYS)
     visible[HEADS[1]] = 0.0
-    batch = {"visible": visible, "patches": 0, "patch_side": 8, "plain": PLAIN, "matches": TrainBatch(pairs, pairs)}
     outputs = {
         "rgb": torch.rand((RAYS, 3), generator=generator),
-        "rendered": torch.ones(RAYS),
         "gradients": torch.randn((5, 3), generator=generator),
         "matchability": torch.tensor([0.7, 0.2], requires_grad=True),
         "key_fused_rgb": torch.rand((PAIRS, 2, 3), generator=generator),
@@ -41,41 +33,51 @@ def batch_and_outputs() -> tuple[dict, dict[str, Tensor], Tensor]:
         "key_accumulation": torch.ones((PAIRS, 2)),
         "train_c2w": make_dome(4, 16).c2w.float(),
     }
-    return batch, outputs, torch.rand((RAYS, 3), generator=generator)
+    return TrainingStep(
+        number=number,
+        outputs=outputs,
+        target=torch.rand((RAYS, 3), generator=generator),
+        visible=visible,
+        layout=LAYOUT,
+        pairs=pairs,
+        epipolar_pairs=pairs,
+        settled=False,
+        unit_from_world=Similarity.of(),
+        render=lambda *_: {},
+    )
 
 
-def photometric(config: ObjectiveConfig, batch: dict, outputs: dict[str, Tensor], target: Tensor) -> float:
+def photometric(config: ObjectiveConfig, step: TrainingStep) -> float:
     """The photometric loss, without its weight."""
-    losses = training_losses(config, outputs, target, batch, optimizer(), step=0)
-    return float(losses["photometric"]) / config.photometric_loss_mult
+    return float(training_losses(config, step)["photometric"]) / config.photometric_loss_mult
 
 
 def test_key_rays_count_once_half_with_their_own_and_half_with_their_fused_colours() -> None:
-    batch, outputs, target = batch_and_outputs()
-    own = (outputs["rgb"] - target).square().mean(-1)
-    fused = (outputs["key_fused_rgb"].flatten(0, 1) - target[HEADS]).square().mean(-1)
+    step = made_step()
+    own = (step.outputs["rgb"] - step.target).square().mean(-1)
+    fused = (step.outputs["key_fused_rgb"].flatten(0, 1) - step.target[HEADS]).square().mean(-1)
     errors = own.clone()
     errors[HEADS] = 0.5 * own[HEADS] + 0.5 * fused
-    expected = float((errors * batch["visible"]).sum() / (RAYS - 1))
-    assert photometric(ObjectiveConfig(), batch, outputs, target) == pytest.approx(expected, rel=1e-5)
+    expected = float((errors * step.visible).sum() / (RAYS - 1))
+    assert photometric(ObjectiveConfig(), step) == pytest.approx(expected, rel=1e-5)
 
 
 def test_fused_colours_that_equal_the_own_ones_change_nothing() -> None:
-    batch, outputs, target = batch_and_outputs()
-    outputs["key_fused_rgb"] = outputs["rgb"][HEADS].view(PAIRS, 2, 3)
-    without = photometric(ObjectiveConfig(coherency=False), batch, outputs, target)
-    assert photometric(ObjectiveConfig(), batch, outputs, target) == pytest.approx(without, rel=1e-6)
+    step = made_step()
+    step.outputs["key_fused_rgb"] = step.outputs["rgb"][HEADS].view(PAIRS, 2, 3)
+    without = photometric(ObjectiveConfig(coherency=False), step)
+    assert photometric(ObjectiveConfig(), step) == pytest.approx(without, rel=1e-6)
 
 
 def test_the_matchability_weights_matches_but_is_not_trained_by_that() -> None:
-    batch, outputs, target = batch_and_outputs()
-    outputs["train_c2w"].requires_grad_()
-    outputs["key_points"].requires_grad_()
+    step = made_step(1)
+    step.outputs["train_c2w"].requires_grad_()
+    step.outputs["key_points"].requires_grad_()
     config = ObjectiveConfig(point_alignment_steps=(0, 1))
-    losses = training_losses(config, outputs, target, batch, optimizer(), step=1)
+    losses = training_losses(config, step)
     (losses["epipolar"] + losses["point_alignment"]).backward()
-    assert outputs["matchability"].grad is None
-    pull = outputs["key_points"].grad
+    assert step.outputs["matchability"].grad is None
+    pull = step.outputs["key_points"].grad
     assert pull is not None
     # Unit vectors times w x confidence, averaged over two matches: 0.7 * 1 and 0.2 * 0.5.
     lengths = config.point_alignment_loss_mult * torch.tensor([0.7, 0.1]) / PAIRS
@@ -83,9 +85,20 @@ def test_the_matchability_weights_matches_but_is_not_trained_by_that() -> None:
 
 
 def test_a_part_that_is_switched_off_is_absent() -> None:
-    batch, outputs, target = batch_and_outputs()
+    late = made_step(10_000)
     off = ObjectiveConfig(coherency=False, epipolar_loss_mult=0.0, point_alignment_loss_mult=0.0)
-    assert set(training_losses(off, outputs, target, batch, optimizer(), 10_000)) == {"photometric", "eikonal"}
-    on = training_losses(ObjectiveConfig(), outputs, target, batch, optimizer(), step=10_000)
-    assert set(on) == {"photometric", "eikonal", "epipolar", "point_alignment"}
-    assert "point_alignment" not in training_losses(ObjectiveConfig(), outputs, target, batch, optimizer(), step=0)
+    assert set(training_losses(off, late)) == {"photometric", "eikonal"}
+    assert set(training_losses(ObjectiveConfig(), late)) == {"photometric", "eikonal", "epipolar", "point_alignment"}
+    assert "point_alignment" not in training_losses(ObjectiveConfig(), made_step())
+
+
+def test_without_matches_colours_and_the_eikonal_loss_remain() -> None:
+    alone = replace(made_step(10_000), pairs=None, epipolar_pairs=None)
+    assert set(training_losses(ObjectiveConfig(), alone)) == {"photometric", "eikonal"}
+
+
+def test_settled_poses_need_no_wide_kernel() -> None:
+    """Residuals of many pixels pull less where the kernel is narrow from the start."""
+    wide = training_losses(ObjectiveConfig(), made_step())["epipolar"]
+    narrow = training_losses(ObjectiveConfig(), replace(made_step(), settled=True))["epipolar"]
+    assert float(narrow) <= float(wide)

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from craym_nerfstudio.matching.verify import join_putative
 from craym_nerfstudio.preflight.check import Checked, check_observed
 from craym_nerfstudio.preflight.hypotheses import OPENCV, turned_axes
-from craym_nerfstudio.preflight.report import page, print_summary, summary_json
+from craym_nerfstudio.preflight.report import page, print_summary, summary
 from tests.preflight.planted import CAMERAS, scene
 from tests.sfm.synthetic import SIZE_PX
 
@@ -39,7 +39,7 @@ def test_a_mistake_is_repairable() -> None:
     checked = check_observed(replace(views, c2w=turned_axes(views.c2w, OPENCV)), observed)
     assert (checked.verdict.grade, checked.verdict.exit_status) == ("repairable", 1)
     assert np.nanmedian(checked.given_px) > 10 and np.nanmedian(checked.adjusted_px) < 1.0
-    assert json.loads(summary_json(checked))["findings"][0]["kind"] == "opencv-axes"
+    assert summary(checked)["findings"][0]["kind"] == "opencv-axes"
 
 
 def test_one_wrong_camera_is_suspicious() -> None:
@@ -82,6 +82,7 @@ def test_page_is_whole_in_itself(good: Checked, tmp_path: Path, capsys: pytest.C
 
 
 def test_summary_is_strict_json(good: Checked) -> None:
-    summary = json.loads(summary_json(good), parse_constant=lambda name: pytest.fail(name))
-    assert summary["exit_status"] == 0
-    assert len(summary["cameras"]) == CAMERAS
+    text = json.dumps(summary(good))
+    content = json.loads(text, parse_constant=lambda name: pytest.fail(name))
+    assert content["exit_status"] == 0
+    assert len(content["cameras"]) == CAMERAS

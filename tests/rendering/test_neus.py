@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from craym_nerfstudio.rendering.neus import accumulate, entering_slope, expected_depth, neus_alpha, render_weights
+from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
 
 
 def scalar(value: float) -> torch.Tensor:
@@ -58,14 +58,14 @@ def test_transmittance_of_a_plane_telescopes() -> None:
     ("cosine", "anneal", "expected"),
     [(-0.5, 1.0, -0.5), (0.5, 1.0, 0.0), (-1.0, 0.0, -1.0), (0.0, 0.0, -0.5), (1.0, 0.0, 0.0), (0.0, 0.5, -0.25)],
 )
-def test_entering_slope_hand_values(cosine: float, anneal: float, expected: float) -> None:
-    assert entering_slope(scalar(cosine), anneal).item() == pytest.approx(expected)
+def test_iter_cos_hand_values(cosine: float, anneal: float, expected: float) -> None:
+    assert iter_cos(scalar(cosine), anneal).item() == pytest.approx(expected)
 
 
-def test_entering_slope_never_lets_light_out() -> None:
+def test_iter_cos_never_lets_light_out() -> None:
     cosine = torch.linspace(-1, 1, 101)
     for anneal in (0.0, 0.3, 1.0):
-        assert (entering_slope(cosine, anneal) <= 0).all()
+        assert (iter_cos(cosine, anneal) <= 0).all()
 
 
 def test_weights_hand_values() -> None:

@@ -6,10 +6,12 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint
+from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
-from craym_nerfstudio.rendering.renderer import KeyLayout, Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 
 RADIUS, AUX = 0.5, 3
+LAYOUT = RayLayout(plain=2, groups=2, aux=AUX)
 STATE = RenderState(torch.ones(4))
 
 
@@ -45,11 +47,9 @@ def sphere_renderer(variance: float = 0.55) -> SceneRenderer:
         NormalColor(),  # type: ignore[arg-type]
         None,
         grid_resolution=48,
-        coarse_samples=64,
         fine_samples=32,
-        eikonal_points=5,
-        initial_variance=variance,
     )
+    nn.init.constant_(renderer.variance, variance)
     renderer.refresh_grid(STATE.level_weights)
     return renderer
 
@@ -108,7 +108,7 @@ def test_training_adds_free_points_to_the_eikonal_gradients_and_repeats_exactly(
     assert not torch.equal(first.depth, other.depth)
     torch.testing.assert_close(first.gradients.norm(dim=-1), torch.ones(len(first.gradients)))
     alone = sphere_renderer()(*rays_at((2.5, 0.0, 0.0)), torch.ones(1, 3), RenderState(torch.ones(4), 1.0, generator()))
-    assert len(alone.gradients) == 5
+    assert len(alone.gradients) == 256
 
 
 def generator() -> torch.Generator:
@@ -127,7 +127,7 @@ def test_key_groups_without_enrichment_render_like_plain_rays() -> None:
     """Every ray's result lands in its own row, and an auxiliary ray loses little by using its key's distances."""
     renderer, rays = sphere_renderer(), key_batch()
     as_plain = renderer(*rays, torch.ones(10, 3), STATE)
-    as_keys = renderer(*rays, torch.ones(10, 3), STATE, KeyLayout(2, AUX, enrich=False))
+    as_keys = renderer(*rays, torch.ones(10, 3), STATE, LAYOUT)
     own = [0, 1, 2, 2 + 1 + AUX]
     for name in ("rgb", "depth", "accumulation", "normal"):
         plain, keyed = getattr(as_plain, name), getattr(as_keys, name)
@@ -138,7 +138,7 @@ def test_key_groups_without_enrichment_render_like_plain_rays() -> None:
 def test_ray_features_are_those_of_the_key_rays() -> None:
     """The feature of a sphere point is the point, so a key ray's feature is where it hits."""
     origins, directions = key_batch()
-    rendered = sphere_renderer()(origins, directions, torch.ones(10, 3), STATE, KeyLayout(2, AUX, enrich=False))
+    rendered = sphere_renderer()(origins, directions, torch.ones(10, 3), STATE, LAYOUT)
     heads = [2, 2 + 1 + AUX]
     depth, _ = hits(origins[heads], directions[heads])
     assert rendered.ray_feature is not None
@@ -168,9 +168,7 @@ def learned_renderer() -> SceneRenderer:
         feature_size=6,
     )
     field, color = SpyField(config), ColorField(6, 16, 1)
-    renderer = SceneRenderer(
-        field, color, None, grid_resolution=24, coarse_samples=32, fine_samples=8, eikonal_points=4
-    )
+    renderer = SceneRenderer(field, color, None, grid_resolution=24, fine_samples=8)
     nn.init.normal_(field.encoding.table, std=0.5)
     nn.init.normal_(field.geometry.hidden[0].weight, std=0.3)
     return renderer.double()
@@ -183,9 +181,9 @@ def test_gradients_of_key_points_equal_autograd(enriched: bool) -> None:
     renderer.refresh_grid(weights)
     origins, directions = (part.double() for part in key_batch())
     directions = nn.functional.normalize(directions, dim=-1)
-    state = RenderState(weights)
+    state = RenderState(weights, enrich=enriched)
     background = torch.ones(10, 3, dtype=torch.float64)
-    rendered = renderer(origins, directions, background, state, KeyLayout(2, AUX, enriched))
+    rendered = renderer(origins, directions, background, state, LAYOUT)
     points, field = renderer.field.asked, renderer.field
     # Key points come in groups at the end; without jitter no free points follow.
     first_key = next(n for n in range(len(points) % (1 + AUX), len(points), 1 + AUX) if _are_groups(points[n:]))
@@ -212,8 +210,8 @@ def test_colour_gradients_reach_every_part() -> None:
     renderer.refresh_grid(weights)
     origins, directions = (part.double() for part in key_batch())
     origins = origins.clone().requires_grad_()
-    state = RenderState(weights, 0.5)
-    rendered = renderer(origins, directions, torch.zeros(10, 3, dtype=torch.float64), state, KeyLayout(2, AUX, True))
+    state = RenderState(weights, 0.5, enrich=True)
+    rendered = renderer(origins, directions, torch.zeros(10, 3, dtype=torch.float64), state, LAYOUT)
     rendered.rgb.sum().backward()
     for name, parameter in renderer.named_parameters():
         assert parameter.grad is not None, name
@@ -221,16 +219,3 @@ def test_colour_gradients_reach_every_part() -> None:
         assert parameter.grad.abs().sum() > 0, name
     assert origins.grad is not None
     assert (origins.grad.abs().sum(-1) > 0).all()
-
-
-def test_a_budget_leaves_out_the_first_rays_and_changes_no_other() -> None:
-    """Three rays that meet the sphere, affordable for two; without jitter, all."""
-    renderer, rays = sphere_renderer(), rays_at(*[(0.1 * x, 0.0, 0.0) for x in range(3)])
-    whole = renderer(*rays, torch.ones(3, 3), RenderState(torch.ones(4), 1.0, generator()))
-    evaluated = len(whole.gradients) - renderer.eikonal_points
-    renderer.section_budget = evaluated - 1
-    partly = renderer(*rays, torch.ones(3, 3), RenderState(torch.ones(4), 1.0, generator()))
-    assert partly.rendered.tolist() == [False, True, True]
-    assert len(partly.gradients) - renderer.eikonal_points <= renderer.section_budget
-    torch.testing.assert_close(partly.rgb[1:], whole.rgb[1:])
-    assert renderer(*rays, torch.ones(3, 3), STATE).rendered.all()

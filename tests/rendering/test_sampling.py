@@ -10,12 +10,11 @@ from craym_nerfstudio.rendering import sampling
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
     RaySamples,
-    importance_edges,
+    sample_pdf,
     sample_rays,
     scatter_active,
     sphere_bounds,
     stratified,
-    within_budget,
 )
 
 RADIUS = 0.5
@@ -73,19 +72,19 @@ def test_stratified_has_one_number_per_bin() -> None:
     )
 
 
-def test_importance_edges_hand_values() -> None:
+def test_sample_pdf_hand_values() -> None:
     """A quarter of the mass lies in the first of two unit bins."""
     edges, weights = torch.tensor([[0.0, 1.0, 2.0]]), torch.tensor([[1.0, 3.0]])
-    found = importance_edges(edges, weights, torch.tensor([[0.125, 0.25, 0.625, 1.0]]))
+    found = sample_pdf(edges, weights, torch.tensor([[0.125, 0.25, 0.625, 1.0]]))
     torch.testing.assert_close(found, torch.tensor([[0.5, 1.0, 1.5, 2.0]]))
 
 
-def test_importance_edges_invert_the_distribution() -> None:
+def test_sample_pdf_invert_the_distribution() -> None:
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand((5, 16), generator=generator, dtype=torch.float64) + 0.01
     edges = torch.linspace(1, 3, 17, dtype=torch.float64).expand(5, -1)
     quantiles = torch.linspace(0.01, 0.99, 50, dtype=torch.float64).expand(5, -1)
-    found = importance_edges(edges, weights, quantiles)
+    found = sample_pdf(edges, weights, quantiles)
     density = weights / weights.sum(-1, keepdim=True)
     share_of_bins = ((found[..., None] - edges[:, None, :-1]) / (2 / 16)).clamp(0, 1)
     torch.testing.assert_close((share_of_bins * density[:, None]).sum(-1), quantiles, rtol=0, atol=1e-9)
@@ -171,15 +170,6 @@ def test_scatter_active_is_the_inverse_of_picking() -> None:
     assert dense[~active].abs().sum() == 0
     (gradient,) = torch.autograd.grad(dense.sum(), values)
     assert torch.equal(gradient, torch.ones_like(values))
-
-
-def test_the_last_rays_that_the_budget_affords_are_rendered() -> None:
-    counts = torch.tensor([3, 0, 2, 4, 1])
-    active = torch.arange(4) < counts[:, None]
-    assert within_budget(active, 7).tolist() == [False, True, True, True, True]
-    assert within_budget(active, 6).tolist() == [False, False, False, True, True]
-    assert within_budget(active, 0).tolist() == [False] * 5
-    assert within_budget(active, 10).all()
 
 
 @pytest.mark.parametrize("inv_s", [20.0, 400.0])

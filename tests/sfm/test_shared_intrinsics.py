@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from tests.sfm.test_ray_bundle_adjustment import errors_deg
 
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from tests.sfm.synthetic import FOCAL_PX, Scene, disturbed, make_scene, ring
+from tests.sfm.test_adjust import errors_deg
 
 TRUE = ring(12)
 ROUGH = disturbed(TRUE, 4.0, 0.15)

@@ -1,0 +1,62 @@
+"""What a training batch consists of: the order of its rays, and the matches its key rays stand for."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RayLayout:
+    """The order of the rays of a batch: plain rays, of which the last form patches, then groups.
+
+    A group is a key ray with its auxiliary rays behind it; two groups in a row belong to one match.
+    """
+
+    plain: int
+    """Random rays and patches."""
+    patches: int = 0
+    patch_side_px: int = 0
+    groups: int = 0
+    aux: int = 0
+    """Auxiliary rays of each key ray."""
+
+    @property
+    def group_size(self) -> int:
+        """Rays of a group."""
+        return 1 + self.aux
+
+    @property
+    def grouped(self) -> int:
+        """Rays of all groups."""
+        return self.groups * self.group_size
+
+    @property
+    def patch_rays(self) -> slice:
+        """The rays of the patches, row by row."""
+        return slice(self.plain - self.patches * self.patch_side_px**2, self.plain)
+
+    @property
+    def heads(self) -> slice:
+        """The key rays."""
+        return slice(self.plain, None, self.group_size)
+
+
+@dataclass(frozen=True)
+class MatchedPairs:
+    """A draw of matches: two cameras, two bearings (OpenGL camera frame), a confidence and a focal length each."""
+
+    cameras: Int[Tensor, "pairs 2"]
+    bearings: Float[Tensor, "pairs 2 3"]
+    confidence: Float[Tensor, " pairs"]
+    focal_px: Float[Tensor, " pairs"]
+
+    def joined(self, other: "MatchedPairs") -> "MatchedPairs":
+        """These pairs, followed by others."""
+        return MatchedPairs(
+            torch.cat([self.cameras, other.cameras]),
+            torch.cat([self.bearings, other.bearings]),
+            torch.cat([self.confidence, other.confidence]),
+            torch.cat([self.focal_px, other.focal_px]),
+        )
