@@ -169,17 +169,13 @@ def _outer_product(n, along, pulled_x, pulled_y, pulled_z):
 
 
 @numba.njit(fastmath=FAST)
-def _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad_pulled, lanes, out):
-    """Gradient by each feature of a level and by its derivatives into ``out`` [F, 4 n], whichever way it is given."""
+def _upstream(start, stop, column, grad_features, direction, grad_pulled, lanes, out):
+    """Gradient by each feature of a level and by its derivatives into ``out`` [F, 4 n]."""
     out[:] = ZERO
     if grad_features.shape[0] > 0:
         for p in range(stop - start):
             for f in range(len(lanes)):
                 out[f, p] = grad_features[start + p, column + f]
-    if grad_jacobian.shape[0] > 0:
-        for f in range(len(lanes)):
-            for axis in range(3):
-                _copy(grad_jacobian[start // BLOCK, column + f, axis], out[f][(1 + axis) * BLOCK :][:BLOCK])
     if grad_pulled.shape[1] > 0:
         for p in range(stop - start):
             for f in range(len(lanes)):
@@ -234,13 +230,13 @@ def _to_points(n, v, g, weights, level_weight, grad_x):
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def backward(
     first, last, x, table, scales, integers, weights, smooth, span, lanes,
-    grad_features, grad_jacobian, direction, grad_pulled, grad_table, grad_x,
+    grad_features, direction, grad_pulled, grad_table, grad_x,
 ):  # fmt: skip
     """Gradients of points [3, first:last] on some levels: written to these levels of ``grad_table`` [entries, F], added
     to ``grad_x`` [3, n].
 
-    The gradient by the Jacobian is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
-    product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
+    The gradient by the Jacobian is the outer product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays
+    stand for what is absent or not wanted.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     upstream, by_x = np.empty((len(lanes), 4 * BLOCK), np.float32), np.empty(3 * BLOCK, np.float32)
@@ -254,7 +250,7 @@ def backward(
             for start in range(low, high, BLOCK):
                 stop = min(start + BLOCK, high)
                 _locate(x, start, stop, scales[k], integers[k], smooth, cell, interpolation, rows)
-                _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad_pulled, lanes, upstream)
+                _upstream(start, stop, column, grad_features, direction, grad_pulled, lanes, upstream)
                 if grad_x.shape[1] > 0:
                     _gather(stop - start, table, rows, values, lanes)
                     by_x[:] = ZERO
