@@ -7,7 +7,6 @@ All arrays are contiguous, ranges of points are given by numbers: every call has
 Each level is done in blocks of ``BLOCK`` points, stage by stage with the points innermost: arithmetic becomes SIMD,
 and the table reads of one stage are independent of each other, so that many cache misses are under way at once.
 ``lanes`` is any tuple of F elements: its length is known to the compiler, which unrolls the loops over features.
-
 Jacobians are stored block by block, [blocks, L*F, 3, BLOCK], and ranges of points start at a block's first point.
 """
 
@@ -134,8 +133,7 @@ def _copy(source, target):
 def forward(first, last, x, table, scales, integers, weights, smooth, span, lanes, features, jacobian):
     """Write features [n, L*F] and, where it is not empty, the Jacobian of points [3, first:last].
 
-    ``span`` points are done on one level before the next: many, where a table exceeds the cache, few, where the
-    outputs would.
+    ``span`` points are done on one level before the next: many where a table exceeds the cache, few where outputs do.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     out = np.empty((len(lanes), 4 * BLOCK), np.float32)
