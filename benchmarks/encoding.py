@@ -2,12 +2,12 @@
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/encoding.py --output benchmarks/results/encoding.json
 
-Three amounts of work per implementation, points in ray order, gradients down to the table: ``forward`` (features, no
-gradient), ``backward`` (features and their gradient) and ``second_order`` (features, their derivative by x, an
-eikonal-like loss on it, and its gradient). nerfstudio's second order is double autograd; the fused backends return
-``J^T g`` and need first-order gradients alone. ``second_order_poses`` asks for the gradient by the points too.
-Repetitions of the implementations alternate, so that a busy machine disturbs all alike; times are medians, ratios are
-medians of the ratios.
+Four amounts of work per implementation, points in ray order, gradients down to the table: ``forward`` (features, no
+gradient), ``backward`` (features and their gradient), ``second_order`` (features, their pullback ``J^T g``, an
+eikonal-like loss on it, and its gradient) and ``second_order_poses`` (with the gradient by the points too).
+nerfstudio's pullback is double autograd; the fused backends need first-order gradients alone. Repetitions of the
+implementations alternate, so that a busy machine disturbs all alike; times are medians, ratios are medians of the
+ratios.
 """
 
 import argparse
@@ -16,7 +16,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,18 +25,19 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding, choose_backend
 
-Encode = Callable[[Tensor], Tensor]
+STOCK = "nerfstudio_torch"
 TORCH_BACKEND_LIMIT = 65536  # points; above, its graph of second derivatives needs many gigabytes
 CASES = ((8, 15, 16, 512), (16, 19, 32, 2048))  # levels, log2 table size, coarsest and finest resolution
 
 
-@dataclass
-class Contestant:
-    """An implementation: its module, and how it gives features with their pullback."""
+class Stock(NerfstudioHashEncoding):
+    """nerfstudio's encoding with the pullback that a field has to make of it: autograd with a graph."""
 
-    module: nn.Module
-    encode: Encode
-    linearise: Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]
+    def encode_with_pullback(self, x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """Features of x and the map from a gradient by them to one by x."""
+        points = x if x.requires_grad else x.detach().requires_grad_()
+        features = self(points)
+        return features, lambda g: torch.autograd.grad(features, points, g, create_graph=True)[0]
 
 
 def points_in_ray_order(count: int, seed: int, device: torch.device) -> Tensor:
@@ -50,93 +50,61 @@ def points_in_ray_order(count: int, seed: int, device: torch.device) -> Tensor:
     return samples.reshape(-1, 3).clamp(0.001, 0.999).to(device)
 
 
-def by_autograd(encode: Encode) -> Callable[[Tensor], tuple[Tensor, Callable[[Tensor], Tensor]]]:
-    """Features and pullback by autograd with a graph of the derivative: what a field does without a Jacobian."""
-
-    def linearise(x: Tensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        points = x if x.requires_grad else x.detach().requires_grad_()
-        features = encode(points)
-        return features, lambda g: torch.autograd.grad(features, points, g, create_graph=True)[0]
-
-    return linearise
-
-
-def contestants(
-    count: int, levels: int, log2_size: int, coarse: int, fine: int, device: torch.device
-) -> dict[str, Contestant]:
+def contestants(count: int, case: tuple[int, int, int, int], device: torch.device) -> dict[str, nn.Module]:
     """nerfstudio's torch encoding first, then every backend that runs on the device."""
-    stock = NerfstudioHashEncoding(levels, coarse, fine, log2_size, 2, implementation="torch").to(device)
-    entries = {"nerfstudio_torch": Contestant(stock, stock, by_autograd(stock))}
+    levels, log2_size, coarse, fine = case
     spec = GridSpec(levels, 2, log2_size, coarse, math.exp(math.log(fine / coarse) / (levels - 1)))
-    names = [choose_backend(device, "auto")[0]]
-    if count <= TORCH_BACKEND_LIMIT:
-        names.append("torch")
-    for name in dict.fromkeys(names):
-        encoding = HashEncoding(spec, name).to(device)
-        entries[name] = Contestant(encoding, encoding, encoding.encode_with_pullback)
-    return entries
+    names = dict.fromkeys([choose_backend(device)[0], *(["torch"] if count <= TORCH_BACKEND_LIMIT else [])])
+    stock = Stock(levels, coarse, fine, log2_size, 2, implementation="torch")
+    return {STOCK: stock.to(device), **{name: HashEncoding(spec, name).to(device) for name in names}}
 
 
-def works(contestant: Contestant, x: Tensor, weights: Tensor) -> dict[str, Callable[[], None]]:
+def works(encoding: nn.Module, x: Tensor, weights: Tensor) -> dict[str, Callable[[], None]]:
     """The amounts of work to time; ``weights`` [features] stands for the MLP behind the encoding."""
 
-    def forward() -> None:
-        with torch.no_grad():
-            contestant.encode(x)
-
-    def backward() -> None:
-        contestant.module.zero_grad()
-        (contestant.encode(x) @ weights).sum().backward()
-
     def second_order(points: Tensor) -> None:
-        contestant.module.zero_grad()
-        features, pullback = contestant.linearise(points)
+        features, pullback = encoding.encode_with_pullback(points)
         gradient = pullback(weights.expand_as(features))
         ((features @ weights).sum() + (gradient.norm(dim=-1) - 1).square().sum()).backward()
 
     return {
-        "forward": forward,
-        "backward": backward,
+        "forward": torch.no_grad()(lambda: encoding(x)),
+        "backward": lambda: (encoding(x) @ weights).sum().backward(),
         "second_order": lambda: second_order(x),
         "second_order_poses": lambda: second_order(x.detach().requires_grad_()),
     }
 
 
-def time_ms(work: Callable[[], None], device: torch.device) -> float:
+def time_ms(encoding: nn.Module, work: Callable[[], None], device: torch.device) -> float:
     """Wall-clock milliseconds of one run."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
+    wait()
     start = time.perf_counter()
+    encoding.zero_grad()
     work()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait()
     return 1000 * (time.perf_counter() - start)
 
 
 def compare(case: tuple[int, int, int, int], count: int, runs: int, seed: int, device: torch.device) -> list[dict]:
     """One row per amount of work: medians of every implementation and ratios to nerfstudio's."""
     torch.manual_seed(seed)
-    x = points_in_ray_order(count, seed, device)
-    weights = torch.randn(2 * case[0], device=device)
-    jobs = {name: works(c, x, weights) for name, c in contestants(count, *case, device).items()}
-    rows = []
-    for work in next(iter(jobs.values())):
+    x, weights = points_in_ray_order(count, seed, device), torch.randn(2 * case[0], device=device)
+    encodings, rows = contestants(count, case, device), []
+    jobs = {name: works(encoding, x, weights) for name, encoding in encodings.items()}
+    for work in jobs[STOCK]:
         times: dict[str, list[float]] = {name: [] for name in jobs}
-        for name in jobs:
-            jobs[name][work]()
-        for _ in range(runs):
+        for _ in range(1 + runs):
             for name in jobs:
-                times[name].append(time_ms(jobs[name][work], device))
-        ratios = {
-            f"ratio_{name}": round(
-                statistics.median(a / b for a, b in zip(times["nerfstudio_torch"], t, strict=True)), 2
-            )
-            for name, t in times.items()
-            if name != "nerfstudio_torch"
-        }
-        medians = {f"{name}_ms": round(statistics.median(t), 2) for name, t in times.items()}
-        rows.append({"levels": case[0], "log2_table_size": case[1], "points": count, "work": work, **medians, **ratios})
-        print(json.dumps(rows[-1]), flush=True)
+                times[name].append(time_ms(encodings[name], jobs[name][work], device))
+        row = {"levels": case[0], "log2_table_size": case[1], "points": count, "work": work}
+        times = {name: values[1:] for name, values in times.items()}  # the first run compiles
+        row |= {f"{name}_ms": round(statistics.median(values), 2) for name, values in times.items()}
+        stock = times.pop(STOCK)
+        for name, values in times.items():
+            row[f"ratio_{name}"] = round(statistics.median(a / b for a, b in zip(stock, values, strict=True)), 2)
+        rows.append(row)
+        print(json.dumps(row), flush=True)
     return rows
 
 
@@ -149,23 +117,12 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=5, help="repetitions; medians are reported")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    arguments = parser.parse_args()
-    device = torch.device(arguments.device)
-    rows = [
-        row
-        for case in CASES
-        if case[0] in arguments.levels
-        for count in arguments.points
-        for row in compare(case, count, arguments.runs, arguments.seed, device)
-    ]
-    result = {
-        "command": command(),
-        "seed": arguments.seed,
-        "runs": arguments.runs,
-        "machine": machine(device),
-        "rows": rows,
-    }
-    keep(arguments.output, result)
+    given = parser.parse_args()
+    device = torch.device(given.device)
+    cases = [(case, count) for case in CASES if case[0] in given.levels for count in given.points]
+    rows = [row for case, count in cases for row in compare(case, count, given.runs, given.seed, device)]
+    about = {"command": command(), "seed": given.seed, "runs": given.runs, "machine": machine(device)}
+    keep(given.output, {**about, "rows": rows})
 
 
 if __name__ == "__main__":

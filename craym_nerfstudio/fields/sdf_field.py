@@ -1,45 +1,40 @@
 """The signed distance field: masked hash features, key-ray enrichment, geometry net (paper Eq. 1, 9, 10)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding, Pullback
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
-Pullback = Callable[[Float[Tensor, "n feat"]], Float[Tensor, "n 3"]]
+FEATURES_PER_LEVEL = 2
+"""Mueller et al. 2022 found 2, with 16 levels, a good trade of quality against time."""
+SPHERE_RADIUS = 0.5
+"""Of the initial surface: halfway out in the unit sphere, which the field fills."""
 
 
 @dataclass
 class SDFFieldConfig:
     """Sizes of the signed distance field."""
 
-    encoding: Literal["auto", "torch", "cpu", "triton", "tcnn"] = "auto"
+    encoding: BackendChoice = "auto"
     """Which implementation of the hash grid runs; auto takes the fastest that this machine can run."""
     num_levels: int = 16
     """Levels of the hash grid."""
-    features_per_level: int = 2
-    """Features per level."""
     log2_table_size: int = 19
     """Largest number of entries per level, as a power of two."""
     base_resolution: int = 32
     """Resolution of the coarsest level over the field's cube."""
     growth: float = 1.3195
     """Ratio of the resolutions of successive levels."""
-    interpolation: Literal["linear", "smoothstep"] = "smoothstep"
-    """Interpolation between grid nodes; smoothstep makes the gradient for poses continuous."""
     hidden_width: int = 64
     """Width of the geometry net."""
     hidden_layers: int = 2
     """Hidden layers of the geometry net."""
     feature_size: int = 15
     """Length of the geometric feature f'' handed to the colour."""
-    sphere_radius: float = 0.5
-    """Radius of the initial sphere; the field fills the unit sphere."""
 
 
 @dataclass
@@ -56,20 +51,19 @@ class SDFField(nn.Module):
 
     def __init__(self, config: SDFFieldConfig) -> None:
         super().__init__()
-        self.config = config
         spec = GridSpec(
             levels=config.num_levels,
-            features_per_level=config.features_per_level,
+            features_per_level=FEATURES_PER_LEVEL,
             log2_table_size=config.log2_table_size,
             base_resolution=config.base_resolution,
             growth=config.growth,
-            interpolation=config.interpolation,
+            interpolation="smoothstep",  # makes the gradient for poses continuous
         )
         self.encoding = HashEncoding(spec, backend=config.encoding)
         self.geometry = DistanceMLP(
             3 + spec.n_features, config.hidden_width, config.hidden_layers, 1 + config.feature_size
         )
-        self.geometry.initialise_sphere(config.sphere_radius)
+        self.geometry.initialise_sphere(SPHERE_RADIUS)
 
     def encode(
         self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
 FUSED = ["cpu"] + (["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else [])
 INTERPOLATIONS = ("linear", "smoothstep")
@@ -50,6 +51,13 @@ def random_like(tensor: Tensor, seed: int) -> Tensor:
     return torch.randn(tensor.shape, generator=torch.Generator().manual_seed(seed)).to(tensor)
 
 
+def jacobian(encoding: HashEncoding, x: Tensor, mask: list[float] | None = None) -> Tensor:
+    """Derivative of the features of points [n, 3] by the points, [n, features, 3]: unit vectors pulled back."""
+    features = encoding.n_features
+    _, pullback = encoding.encode_with_pullback(x[:, None].expand(-1, features, -1), mask)
+    return pullback(torch.eye(features, dtype=x.dtype).expand(len(x), -1, -1))
+
+
 def test_sizes_of_levels() -> None:
     spec = GridSpec(levels=3, log2_table_size=9, base_resolution=4, growth=2.0)
     assert spec.scales == (3.0, 7.0, 15.0)
@@ -75,11 +83,10 @@ def test_hand_computed_value_and_jacobian(backend: str) -> None:
     with torch.no_grad():
         value = torch.arange(8.0)  # of vertex (i, j, k): i + 2 j + 4 k
         encoding.table.copy_(torch.stack([value, -value], -1))
-    # position = x * 1 + 0.5: (0.25, 0, 0) lies at (0.75, 0.5, 0.5) in the first cell
-    features, jacobian = encoding.encode_with_jacobian(torch.tensor([0.25, 0.0, 0.0]))
-    expected = 0.75 + 2 * 0.5 + 4 * 0.5
-    torch.testing.assert_close(features, torch.tensor([expected, -expected]))
-    torch.testing.assert_close(jacobian, torch.tensor([[1.0, 2.0, 4.0], [-1.0, -2.0, -4.0]]))
+    # position = x * 1 + 0.5: the point lies at (0.75, 0.625, 0.875) in the first cell
+    x, expected = torch.tensor([[0.25, 0.125, 0.375]]), 0.75 + 2 * 0.625 + 4 * 0.875
+    torch.testing.assert_close(encoding(x), torch.tensor([[expected, -expected]]))
+    torch.testing.assert_close(jacobian(encoding, x), torch.tensor([[[1.0, 2.0, 4.0], [-1.0, -2.0, -4.0]]]))
 
 
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
@@ -87,51 +94,40 @@ def test_derivatives_equal_finite_differences(interpolation: str) -> None:
     spec = GridSpec(3, 2, 6, 3, 1.7, interpolation)  # type: ignore[arg-type]
     encoding = encoding_of(spec, "torch").double()
     x = points_inside_cells(spec, 3).requires_grad_()
-    weights = [1.0, 0.5, 1.0]
+    weights = (1.0, 0.5, 1.0)
 
-    def outputs(x: Tensor, table: Tensor) -> tuple[Tensor, Tensor]:
-        encode = torch.func.functional_call
-        features = encode(encoding, {"table": table}, (x, weights))
-        direction = random_like(features, 2)
-        (pulled,) = torch.autograd.grad(features, x, direction, create_graph=True)
-        return features, pulled
+    def outputs(x: Tensor, table: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
+        features, pullback = TorchBackend().encode_with_pullback(x, table, spec, weights)
+        return features, pullback(direction)
 
     table = encoding.table.detach().clone().requires_grad_()
-    assert torch.autograd.gradcheck(outputs, (x, table))
-    features, jacobian = encoding.encode_with_jacobian(x, weights)
+    direction = random_like(encoding(x), 2).requires_grad_()
+    assert torch.autograd.gradcheck(outputs, (x, table, direction))
     step = 1e-6
     for axis in range(3):
         shift = step * torch.eye(3, dtype=torch.float64)[axis]
         difference = (encoding(x + shift, weights) - encoding(x - shift, weights)) / (2 * step)
-        torch.testing.assert_close(jacobian[..., axis], difference, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(features, encoding(x, weights))
+        torch.testing.assert_close(jacobian(encoding, x, weights)[..., axis], difference, rtol=1e-6, atol=1e-6)
 
 
 def gradients(encoding: HashEncoding, x: Tensor, mask: list[float] | None, way: str) -> list[Tensor]:
-    """Outputs, and gradients by x and the table of a loss on them, for one of the three ways to encode."""
+    """Outputs, and gradients by x and the table of a loss on them, for one of the two ways to encode."""
     x = x.clone().requires_grad_()
     encoding.zero_grad()
     if way == "features":
         features = encoding(x, mask)
-        outputs = [features]
-    elif way == "jacobian":
-        features, jacobian = encoding.encode_with_jacobian(x, mask)
-        outputs = [features, jacobian]
+        outputs, loss = [features], (features * random_like(features, 4)).sum()
     else:
         features, pullback = encoding.encode_with_pullback(x, mask)
         direction = (features * random_like(features, 3)).cos()  # depends on the features, as an MLP's gradient does
         outputs = [features, pullback(direction)]
-    loss = (features * random_like(features, 4)).sum()
-    if way == "jacobian":
-        loss = loss + (outputs[1] * random_like(outputs[1], 5)).sum()
-    elif way == "pullback":
-        loss = loss + (outputs[1].norm(dim=-1) - 1).square().sum()
+        loss = (features * random_like(features, 4)).sum() + (outputs[1].norm(dim=-1) - 1).square().sum()
     loss.backward()
     assert x.grad is not None and encoding.table.grad is not None
     return [t.detach().double() for t in (*outputs, x.grad, encoding.table.grad)]
 
 
-@pytest.mark.parametrize("way", ["features", "jacobian", "pullback"])
+@pytest.mark.parametrize("way", ["features", "pullback"])
 @pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 @pytest.mark.parametrize("backend", FUSED)
 def test_fused_equals_torch(backend: str, interpolation: str, way: str) -> None:
@@ -163,14 +159,14 @@ def test_masked_levels_are_zero_and_untouched(backend: str) -> None:
         for level in (3, 5):
             encoding.table[spec.offsets[level] : spec.offsets[level + 1]] = math.nan  # reading them would show
     x = torch.rand(50, 3, requires_grad=True)
-    features, jacobian = encoding.encode_with_jacobian(x, torch.tensor(MASK))
-    (features.sum() + jacobian.square().sum()).backward()
+    features, slopes = encoding(x, torch.tensor(MASK)), jacobian(encoding, x, MASK)
+    (features.sum() + slopes.square().sum()).backward()
     assert x.grad is not None and encoding.table.grad is not None
     for level in range(spec.levels):
         columns = slice(2 * level, 2 * level + 2)
         rows = slice(spec.offsets[level], spec.offsets[level + 1])
         masked = MASK[level] == 0
-        for values in (features[:, columns], jacobian[:, columns], encoding.table.grad[rows]):
+        for values in (features[:, columns], slopes[:, columns], encoding.table.grad[rows]):
             assert bool((values == 0).all()) == masked
     assert x.grad.isfinite().all()
 
@@ -188,11 +184,11 @@ def test_everything_masked_gives_zeros(backend: str) -> None:
 def test_points_outside_are_moved_to_the_cube(backend: str) -> None:
     encoding = encoding_of(small_spec("smoothstep"), backend)
     x = torch.tensor([[-3.0, 0.4, 0.6], [0.3, 1.7, 0.2], [0.1, 0.2, math.inf], [-1e30, 1e30, 0.5]], requires_grad=True)
-    features, jacobian = encoding.encode_with_jacobian(x)
+    features, slopes = encoding(x), jacobian(encoding, x)
     torch.testing.assert_close(features, encoding(x.detach().clamp(0, 1)), rtol=1e-4, atol=1e-4)
     moved = (x < 0) | (x > 1)
-    assert not jacobian.transpose(1, 2)[moved].any() and jacobian.transpose(1, 2)[~moved].any()
-    (features.square().sum() + jacobian.square().sum()).backward()
+    assert not slopes.transpose(1, 2)[moved].any() and slopes.transpose(1, 2)[~moved].any()
+    (features.square().sum() + slopes.square().sum()).backward()
     assert x.grad is not None and not x.grad[moved].any() and x.grad[~moved].all()
 
 
@@ -202,9 +198,9 @@ def test_faces_of_the_cube_and_nan(backend: str) -> None:
     faces = torch.tensor([[0.0, 0.0, 0.0], [1.0, 1.0, 1.0], [1.0, 0.0, 1.0]])
     torch.testing.assert_close(encoding(faces), encoding_of(small_spec(), "torch")(faces), rtol=1e-4, atol=1e-4)
     x = torch.tensor([[math.nan, 0.5, 0.5], [0.5, 0.5, 0.5]], requires_grad=True)
-    features, jacobian = encoding.encode_with_jacobian(x)
-    assert features[0].isnan().all() and features[1].isfinite().all() and jacobian[1].isfinite().all()
-    (features[1].sum() + jacobian[1].sum()).backward()
+    features, slopes = encoding(x), jacobian(encoding, x)
+    assert features[0].isnan().all() and features[1].isfinite().all() and slopes[1].isfinite().all()
+    (features[1].sum() + slopes[1].sum()).backward()
 
 
 @pytest.mark.parametrize("backend", ["torch", *FUSED])
@@ -213,11 +209,9 @@ def test_batch_shapes(backend: str, shape: tuple[int, ...]) -> None:
     encoding = encoding_of(small_spec(), backend)
     x = torch.rand(*shape, 3, requires_grad=True)
     assert encoding(x).shape == (*shape, 12)
-    features, jacobian = encoding.encode_with_jacobian(x)
-    assert features.shape == (*shape, 12) and jacobian.shape == (*shape, 12, 3)
     features, pullback = encoding.encode_with_pullback(x)
     pulled = pullback(torch.ones(*shape, 12))
-    assert pulled.shape == (*shape, 3)
+    assert features.shape == (*shape, 12) and pulled.shape == (*shape, 3)
     (features.sum() + pulled.sum()).backward()
     assert x.grad is not None and x.grad.shape == x.shape and encoding.table.grad is not None
 
@@ -225,14 +219,14 @@ def test_batch_shapes(backend: str, shape: tuple[int, ...]) -> None:
 @pytest.mark.parametrize("backend", ["torch", *FUSED])
 def test_pullback_without_gradients(backend: str) -> None:
     encoding = encoding_of(small_spec(), backend)
-    x = torch.rand(20, 3)
-    _, jacobian = encoding.encode_with_jacobian(x)
+    x = torch.rand(20, 3, requires_grad=True)
     with torch.no_grad():
         features, pullback = encoding.encode_with_pullback(x)
         direction = random_like(features, 1)
         pulled = pullback(direction)
     assert not features.requires_grad and not pulled.requires_grad
-    torch.testing.assert_close(pulled, torch.einsum("nfd,nf->nd", jacobian, direction), rtol=1e-4, atol=1e-3)
+    (expected,) = torch.autograd.grad(encoding(x), x, direction)
+    torch.testing.assert_close(pulled, expected, rtol=1e-4, atol=1e-3)
 
 
 def test_a_fused_pullback_is_used_once() -> None:

@@ -2,5 +2,6 @@
 
 from craym_nerfstudio.fields.encoding.grid import GridSpec
 from craym_nerfstudio.fields.encoding.interface import BackendChoice, HashEncoding, choose_backend
+from craym_nerfstudio.fields.encoding.pullback import Pullback
 
-__all__ = ["BackendChoice", "GridSpec", "HashEncoding", "choose_backend"]
+__all__ = ["BackendChoice", "GridSpec", "HashEncoding", "Pullback", "choose_backend"]

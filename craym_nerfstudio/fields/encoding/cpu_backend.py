@@ -116,8 +116,7 @@ class CpuKernels:
         grad_tables = _gradient_tables(len(parts), table, spec, weights) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
         pulled = None if upstream.pulled is None else upstream.pulled.t()
-        given = [_array(upstream.features, EMPTY_2), _array(upstream.jacobian, EMPTY_4)]
-        given += [_array(upstream.direction, EMPTY_2), _array(pulled, EMPTY_2)]
+        given = [_array(t, EMPTY_2) for t in (upstream.features, upstream.direction, pulled)]
         inputs, tasks = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), []
         for g, chosen in enumerate(groups):
             settings = (*(a[chosen] for a in levels), spec.smooth, _span(spec), (0,) * spec.features_per_level)
@@ -142,10 +141,6 @@ class CpuKernels:
         _over_points(load_kernels().push, len(tangent), *given, pushed.numpy())
         return pushed
 
-    def as_matrix(self, jacobian: BlockJacobian, n: int) -> Float[Tensor, "n feat 3"]:
-        """See ``fused.Kernels``."""
-        return jacobian.permute(0, 3, 1, 2).flatten(0, 1)[:n]
-
 
 def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor, "entries f"] | None:
     """Sum the tables of the parts of the points."""
@@ -156,4 +151,4 @@ def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor
 
 def backend() -> FusedBackend:
     """The CPU backend."""
-    return FusedBackend("cpu", CpuKernels())
+    return FusedBackend(CpuKernels())

@@ -7,7 +7,6 @@ All arrays are contiguous, ranges of points are given by numbers: every call has
 Each level is done in blocks of ``BLOCK`` points, stage by stage with the points innermost: arithmetic becomes SIMD,
 and the table reads of one stage are independent of each other, so that many cache misses are under way at once.
 ``lanes`` is any tuple of F elements: its length is known to the compiler, which unrolls the loops over features.
-
 Jacobians are stored block by block, [blocks, L*F, 3, BLOCK], and ranges of points start at a block's first point.
 """
 
@@ -134,8 +133,7 @@ def _copy(source, target):
 def forward(first, last, x, table, scales, integers, weights, smooth, span, lanes, features, jacobian):
     """Write features [n, L*F] and, where it is not empty, the Jacobian of points [3, first:last].
 
-    ``span`` points are done on one level before the next: many, where a table exceeds the cache, few, where the
-    outputs would.
+    ``span`` points are done on one level before the next: many where a table exceeds the cache, few where outputs do.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     out = np.empty((len(lanes), 4 * BLOCK), np.float32)
@@ -169,17 +167,13 @@ def _outer_product(n, along, pulled_x, pulled_y, pulled_z):
 
 
 @numba.njit(fastmath=FAST)
-def _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad_pulled, lanes, out):
-    """Gradient by each feature of a level and by its derivatives into ``out`` [F, 4 n], whichever way it is given."""
+def _upstream(start, stop, column, grad_features, direction, grad_pulled, lanes, out):
+    """Gradient by each feature of a level and by its derivatives into ``out`` [F, 4 n]."""
     out[:] = ZERO
     if grad_features.shape[0] > 0:
         for p in range(stop - start):
             for f in range(len(lanes)):
                 out[f, p] = grad_features[start + p, column + f]
-    if grad_jacobian.shape[0] > 0:
-        for f in range(len(lanes)):
-            for axis in range(3):
-                _copy(grad_jacobian[start // BLOCK, column + f, axis], out[f][(1 + axis) * BLOCK :][:BLOCK])
     if grad_pulled.shape[1] > 0:
         for p in range(stop - start):
             for f in range(len(lanes)):
@@ -234,13 +228,13 @@ def _to_points(n, v, g, weights, level_weight, grad_x):
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def backward(
     first, last, x, table, scales, integers, weights, smooth, span, lanes,
-    grad_features, grad_jacobian, direction, grad_pulled, grad_table, grad_x,
+    grad_features, direction, grad_pulled, grad_table, grad_x,
 ):  # fmt: skip
     """Gradients of points [3, first:last] on some levels: written to these levels of ``grad_table`` [entries, F], added
     to ``grad_x`` [3, n].
 
-    The gradient by the Jacobian is either given (``grad_jacobian``) or, for ``J^T direction``, the outer
-    product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays stand for what is absent or not wanted.
+    The gradient by the Jacobian is the outer product of ``direction`` [n, L*F] and ``grad_pulled`` [3, n]. Empty arrays
+    stand for what is absent or not wanted.
     """
     cell, interpolation, rows, values = _scratch(lanes)
     upstream, by_x = np.empty((len(lanes), 4 * BLOCK), np.float32), np.empty(3 * BLOCK, np.float32)
@@ -254,7 +248,7 @@ def backward(
             for start in range(low, high, BLOCK):
                 stop = min(start + BLOCK, high)
                 _locate(x, start, stop, scales[k], integers[k], smooth, cell, interpolation, rows)
-                _upstream(start, stop, column, grad_features, grad_jacobian, direction, grad_pulled, lanes, upstream)
+                _upstream(start, stop, column, grad_features, direction, grad_pulled, lanes, upstream)
                 if grad_x.shape[1] > 0:
                     _gather(stop - start, table, rows, values, lanes)
                     by_x[:] = ZERO

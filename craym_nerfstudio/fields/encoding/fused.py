@@ -1,9 +1,8 @@
 """Autograd around fused kernels: one traversal of the grid forward, one backward, second-order terms included.
 
-The Jacobian is an output of the forward pass, so that a loss on it (the eikonal loss, normals) needs first-order
-gradients alone. What a field needs of it is only ``J^T g`` with ``g`` the gradient of the SDF by the features.
-``encode_with_pullback`` gives just that: the gradient by the Jacobian is then the outer product of ``g`` and of one
-vector per point, and is never stored.
+The Jacobian J of the features by the points is computed on the way forward, so that a loss on it (the eikonal loss,
+normals) needs first-order gradients alone. What a field needs of it is ``J^T g`` with ``g`` the gradient of the SDF by
+the features: the gradient by J is then the outer product of ``g`` and of one vector per point, and is never stored.
 """
 
 from dataclasses import dataclass, field
@@ -20,17 +19,16 @@ from craym_nerfstudio.fields.encoding.pullback import Pullback
 
 @dataclass
 class Upstream:
-    """Gradients that reach the encoding: by features, and by the Jacobian either whole or as ``direction x pulled``."""
+    """Gradients that reach the encoding: by the features, and by the Jacobian as the product ``direction x pulled``."""
 
     features: Float[Tensor, "n feat"] | None = None
-    jacobian: Tensor | None = None
     direction: Float[Tensor, "n feat"] | None = None
     pulled: Float[Tensor, "n 3"] | None = None
 
     @property
     def empty(self) -> bool:
         """Whether no gradient arrived."""
-        return self.features is None and self.jacobian is None and self.pulled is None
+        return self.features is None and self.pulled is None
 
 
 class Kernels(Protocol):
@@ -58,9 +56,6 @@ class Kernels(Protocol):
 
     def push(self, jacobian: Tensor, tangent: Tensor) -> Tensor:
         """``J tangent`` [n, feat]."""
-
-    def as_matrix(self, jacobian: Tensor, n: int) -> Tensor:
-        """A stored Jacobian of n points as [n, feat, 3], by operations that autograd knows."""
 
 
 @dataclass
@@ -92,24 +87,6 @@ class _Encode(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_features: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         return ctx.call.backward(ctx, Upstream(features=grad_features))
-
-
-class _EncodeWithJacobian(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(x, table)
-        ctx.set_materialize_grads(False)
-        ctx.call = call
-        features, jacobian = call.kernels.forward(x, table, call.spec, call.weights, jacobian=True)
-        assert jacobian is not None
-        return features, jacobian
-
-    @staticmethod
-    @once_differentiable
-    def backward(
-        ctx: Any, grad_features: Tensor | None, grad_jacobian: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None]:
-        return ctx.call.backward(ctx, Upstream(features=grad_features, jacobian=grad_jacobian))
 
 
 class _EncodeForPullback(torch.autograd.Function):
@@ -147,23 +124,16 @@ class _Pull(torch.autograd.Function):
 
 
 class FusedBackend:
-    """The three ways to encode, on any device's kernels."""
+    """The two ways to encode, on any device's kernels."""
 
-    def __init__(self, name: str, kernels: Kernels) -> None:
-        self.name, self.kernels = name, kernels
+    def __init__(self, kernels: Kernels) -> None:
+        self.kernels = kernels
 
     def encode(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
     ) -> Float[Tensor, "n feat"]:
         """Features of points in the unit cube."""
         return _Encode.apply(x, table, _Call(self.kernels, spec, weights))
-
-    def encode_with_jacobian(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
-        """Features and their derivative by x."""
-        features, jacobian = _EncodeWithJacobian.apply(x, table, _Call(self.kernels, spec, weights))
-        return features, self.kernels.as_matrix(jacobian, len(x))
 
     def encode_with_pullback(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]

@@ -22,15 +22,8 @@ TABLE_INIT = 1e-4
 class Backend(Protocol):
     """What computes the encoding of points [n, 3] in the unit cube from a table [entries, f]."""
 
-    name: str
-
     def encode(self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]) -> Tensor:
         """Features [n, feat]."""
-
-    def encode_with_jacobian(
-        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Tensor, Tensor]:
-        """Features [n, feat] and Jacobian [n, feat, 3]."""
 
     def encode_with_pullback(
         self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]
@@ -79,8 +72,7 @@ def _triton_interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@lru_cache(maxsize=8)
-def _load(name: BackendName, half_table: bool) -> Backend:
+def _load(name: BackendName) -> Backend:
     """Import a backend at its first use, so that importing this package compiles nothing."""
     if name == "cpu":
         from craym_nerfstudio.fields.encoding import cpu_backend
@@ -89,7 +81,7 @@ def _load(name: BackendName, half_table: bool) -> Backend:
     if name == "triton":
         from craym_nerfstudio.fields.encoding import triton_backend
 
-        return triton_backend.backend(half_table)
+        return triton_backend.backend()
     if name == "tcnn":
         from craym_nerfstudio.fields.encoding.tcnn_backend import TcnnBackend
 
@@ -111,10 +103,9 @@ class HashEncoding(nn.Module):
     0 is not traversed in either pass, its features are exactly 0 and its table gets no gradient. None means ones.
     """
 
-    def __init__(self, spec: GridSpec, backend: BackendChoice = "auto", half_table: bool = False) -> None:
-        """``half_table`` lets the triton backend read a float16 copy of the table; the parameter stays float32."""
+    def __init__(self, spec: GridSpec, backend: BackendChoice = "auto") -> None:
         super().__init__()
-        self.spec, self.requested, self.half_table = spec, backend, half_table
+        self.spec, self.requested = spec, backend
         self.table = nn.Parameter(
             torch.empty(spec.n_entries, spec.features_per_level).uniform_(-TABLE_INIT, TABLE_INIT)
         )
@@ -129,7 +120,7 @@ class HashEncoding(nn.Module):
         name, reason = choose_backend(x.device, self.requested)
         if self.requested == "auto":
             _announce(name, reason)
-        return _load("torch" if self.table.dtype == torch.float64 else name, self.half_table)
+        return _load("torch" if self.table.dtype == torch.float64 else name)
 
     def _points(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "n 3"]:
         return x.reshape(-1, 3).to(self.table.dtype)
@@ -139,15 +130,6 @@ class HashEncoding(nn.Module):
         weights = resolve_level_weights(self.spec, level_weights)
         features = self.backend_for(x).encode(self._points(x), self.table, self.spec, weights)
         return features.view(*x.shape[:-1], self.n_features)
-
-    def encode_with_jacobian(
-        self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None
-    ) -> tuple[Float[Tensor, "*b feat"], Float[Tensor, "*b feat 3"]]:
-        """Features and their derivative by x, both differentiable by x and by the table."""
-        weights = resolve_level_weights(self.spec, level_weights)
-        backend = self.backend_for(x)
-        features, jacobian = backend.encode_with_jacobian(self._points(x), self.table, self.spec, weights)
-        return features.view(*x.shape[:-1], self.n_features), jacobian.reshape(*x.shape[:-1], self.n_features, 3)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None

@@ -1,9 +1,8 @@
 """Backend for CUDA through tiny-cuda-nn, where it is importable.
 
 tiny-cuda-nn computes from our table (its layout is the one of ``grid.py``), in its own precision, usually float16. It
-knows no Jacobian, but its gradient by the input is differentiable once more: ``encode_with_pullback`` is one
-``autograd.grad`` call and is what fields use. ``encode_with_jacobian`` needs one such call per feature and is there
-for completeness. tiny-cuda-nn also traverses masked levels, whose features are then multiplied by 0.
+knows no Jacobian, but its gradient by the input is differentiable once more: the pullback is one ``autograd.grad``
+call. tiny-cuda-nn also traverses masked levels, whose features are then multiplied by 0.
 """
 
 from functools import lru_cache
@@ -45,8 +44,6 @@ def _native(spec: GridSpec, device: torch.device) -> Any:
 class TcnnBackend:
     """tiny-cuda-nn's kernels on our table."""
 
-    name = "tcnn"
-
     def encode(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
     ) -> Float[Tensor, "n feat"]:
@@ -58,20 +55,6 @@ class TcnnBackend:
         if all(weight == 1 for weight in weights):
             return features
         return features * torch.tensor(weights, device=x.device).repeat_interleave(spec.features_per_level)
-
-    def encode_with_jacobian(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "n feat 3"]]:
-        """Features and their derivative by x, one backward pass per feature."""
-        differentiable = torch.is_grad_enabled()
-        with torch.enable_grad():
-            points = x.view_as(x) if differentiable and x.requires_grad else x.detach().requires_grad_()
-            features = self.encode(points, table, spec, weights)
-            rows = [
-                torch.autograd.grad(column.sum(), points, create_graph=differentiable, retain_graph=True)[0]
-                for column in features.unbind(-1)
-            ]
-        return (features if differentiable else features.detach()), torch.stack(rows, -2)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Backend for CUDA: Triton kernels, nothing to compile by hand; float32, or reading a float16 copy of the table.
+"""Backend for CUDA: Triton kernels, nothing to compile by hand; float32.
 
 Gradients are accumulated in float32 by atomic additions: equal runs agree to rounding, not bit for bit. With the
 environment variable ``TRITON_INTERPRET=1`` set before triton is imported, the same kernels run on CPU tensors,
@@ -44,13 +44,6 @@ def _blocks(n: int) -> int:
 class TritonKernels:
     """Forward and backward parallel over points and levels."""
 
-    def __init__(self, half_table: bool) -> None:
-        """``half_table`` reads a float16 copy of the table, which halves the memory traffic of both passes."""
-        self.half_table = half_table
-
-    def _readable(self, table: Tensor) -> Tensor:
-        return table.detach().to(torch.float16 if self.half_table else torch.float32).contiguous()
-
     def forward(
         self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
@@ -64,7 +57,7 @@ class TritonKernels:
             out = (features, features if jacobians is None else jacobians)
             flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
             with _on(x.device):
-                kernels.forward[grid](_float32(x), self._readable(table), *levels, *out, len(x), **flags)
+                kernels.forward[grid](_float32(x), _float32(table), *levels, *out, len(x), **flags)
         return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
 
     def backward(
@@ -82,17 +75,17 @@ class TritonKernels:
         points = _float32(x)
         grad_x = torch.zeros_like(points) if wants_x else None
         grad_table = torch.zeros(table.shape, device=x.device) if wants_table else None
-        given = (upstream.features, upstream.jacobian, upstream.direction, upstream.pulled)
+        given = (upstream.features, upstream.direction, upstream.pulled)
         tensors = [points if t is None else _float32(t) for t in given]  # an absent one is never read
         out = [points if t is None else t for t in (grad_table, grad_x)]
-        flags = {"FEATURES": given[0] is not None, "JACOBIAN": given[1] is not None, "PULLED": given[3] is not None}
+        flags = {"FEATURES": upstream.features is not None, "PULLED": upstream.pulled is not None}
         flags |= {"TABLE": wants_table, "POINTS": wants_x, "SMOOTH": spec.smooth}
         grid = (_blocks(len(x)), len(levels[0]))
         if min(grid) > 0:
             sizes = (len(x), spec.n_features, spec.features_per_level)
             with _on(x.device):
                 kernels.backward[grid](
-                    points, self._readable(table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
+                    points, _float32(table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
                 )
         return grad_x, grad_table
 
@@ -114,11 +107,7 @@ class TritonKernels:
                 kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
         return pushed
 
-    def as_matrix(self, jacobian: Float[Tensor, "levels n 3 f"], n: int) -> Float[Tensor, "n feat 3"]:
-        """See ``fused.Kernels``."""
-        return jacobian.permute(1, 0, 3, 2).reshape(n, jacobian.shape[0] * jacobian.shape[3], 3)
 
-
-def backend(half_table: bool = False) -> FusedBackend:
+def backend() -> FusedBackend:
     """The Triton backend."""
-    return FusedBackend("triton", TritonKernels(half_table))
+    return FusedBackend(TritonKernels())

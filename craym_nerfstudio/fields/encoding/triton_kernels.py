@@ -29,6 +29,14 @@ def _locate_axis(x, scale, SMOOTH: tl.constexpr):
 
 
 @triton.jit
+def _level(scales, integers, weights, k):
+    """Scale and weight of an active level, and its row of ``integers``."""
+    level, offset = tl.load(integers + 4 * k), tl.load(integers + 4 * k + 1)
+    size, resolution = tl.load(integers + 4 * k + 2), tl.load(integers + 4 * k + 3)
+    return tl.load(scales + k), tl.load(weights + k), level, offset, size, resolution
+
+
+@triton.jit
 def _row(cx, cy, cz, offset, size, resolution):
     """Row of a vertex in the table of all levels, as a column [BLOCK, 1]."""
     dense = cx + (cy + cz * resolution) * resolution
@@ -54,7 +62,7 @@ def _rows(cx, cy, cz, offset, size, resolution):
 
 @triton.jit
 def _read(table, row, f, mask, F: tl.constexpr):
-    return tl.load(table + row * F + f, mask=mask, other=0.0).to(tl.float32)
+    return tl.load(table + row * F + f, mask=mask, other=0.0)
 
 
 @triton.jit
@@ -75,9 +83,7 @@ def forward(
     """Features [levels, n, F] and, if wanted, the Jacobian [levels, n, 3, F] of points [n, 3]."""
     points = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     k, inside = tl.program_id(1), points < n
-    scale, weight = tl.load(scales + k), tl.load(weights + k)
-    level, offset, size = tl.load(integers + 4 * k), tl.load(integers + 4 * k + 1), tl.load(integers + 4 * k + 2)
-    resolution = tl.load(integers + 4 * k + 3)
+    scale, weight, level, offset, size, resolution = _level(scales, integers, weights, k)
     cx, tx, sx, _ = _locate_axis(tl.load(x + points * 3, mask=inside, other=0.0), scale, SMOOTH)
     cy, ty, sy, _ = _locate_axis(tl.load(x + points * 3 + 1, mask=inside, other=0.0), scale, SMOOTH)
     cz, tz, sz, _ = _locate_axis(tl.load(x + points * 3 + 2, mask=inside, other=0.0), scale, SMOOTH)
@@ -106,58 +112,65 @@ def _add_point(grad_x, points, axis: tl.constexpr, value, inside):
     tl.atomic_add(grad_x + points * 3 + axis, tl.sum(value, 1), mask=inside, sem="relaxed")
 
 
+@triton.jit
+def _upstream(
+    grad_features, direction, grad_pulled, points, column, weight, inside,
+    F: tl.constexpr, FEATURES: tl.constexpr, PULLED: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Gradients by a level's weighted features and by their derivatives along x, y, z, each [BLOCK, F]."""
+    g = tl.zeros([BLOCK, F], tl.float32)
+    jx, jy, jz = g, g, g
+    if FEATURES:
+        g = weight * tl.load(grad_features + column, mask=inside[:, None], other=0.0)
+    if PULLED:
+        along = weight * tl.load(direction + column, mask=inside[:, None], other=0.0)
+        jx = along * tl.load(grad_pulled + points * 3, mask=inside, other=0.0)[:, None]
+        jy = along * tl.load(grad_pulled + points * 3 + 1, mask=inside, other=0.0)[:, None]
+        jz = along * tl.load(grad_pulled + points * 3 + 2, mask=inside, other=0.0)[:, None]
+    return g, jx, jy, jz
+
+
+@triton.jit
+def _to_vertices(tx, ty, tz, g, ux, uy, uz):
+    """Transpose of the interpolation: gradients by the eight vertices of a cell, x fastest."""
+    a1, b1, c1 = tx * g + ux, tx * uy, tx * uz
+    a0, b0, c0 = g - a1, uy - b1, uz - c1
+    p01, p11, q01, q11 = ty * a0 + b0, ty * a1 + b1, ty * c0, ty * c1
+    p00, p10, q00, q10 = a0 - p01, a1 - p11, c0 - q01, c1 - q11
+    v4, v5, v6, v7 = tz * p00 + q00, tz * p10 + q10, tz * p01 + q01, tz * p11 + q11
+    return p00 - v4, p10 - v5, p01 - v6, p11 - v7, v4, v5, v6, v7
+
+
 @triton.jit(do_not_specialize=["n"])
 def backward(
-    x, table, scales, integers, weights, grad_features, grad_jacobian, direction, grad_pulled, grad_table, grad_x,
-    n, n_features,
-    F: tl.constexpr, SMOOTH: tl.constexpr, FEATURES: tl.constexpr, JACOBIAN: tl.constexpr, PULLED: tl.constexpr,
-    TABLE: tl.constexpr, POINTS: tl.constexpr, BLOCK: tl.constexpr,
+    x, table, scales, integers, weights, grad_features, direction, grad_pulled, grad_table, grad_x, n, n_features,
+    F: tl.constexpr, SMOOTH: tl.constexpr, FEATURES: tl.constexpr, PULLED: tl.constexpr, TABLE: tl.constexpr,
+    POINTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Add gradients to ``grad_table`` [entries, F] and ``grad_x`` [n, 3].
 
-    Given are those by the features [n, n_features] (``FEATURES``), by the Jacobian [levels, n, 3, F] (``JACOBIAN``)
-    or by ``J^T direction``, as ``direction`` [n, n_features] and ``grad_pulled`` [n, 3] (``PULLED``).
+    Given are those by the features [n, n_features] (``FEATURES``) and by ``J^T direction``, as ``direction``
+    [n, n_features] and ``grad_pulled`` [n, 3] (``PULLED``).
     """
     points = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     k, inside = tl.program_id(1), points < n
-    scale, weight = tl.load(scales + k), tl.load(weights + k)
-    level, offset, size = tl.load(integers + 4 * k), tl.load(integers + 4 * k + 1), tl.load(integers + 4 * k + 2)
-    resolution = tl.load(integers + 4 * k + 3)
+    scale, weight, level, offset, size, resolution = _level(scales, integers, weights, k)
     cx, tx, sx, hx = _locate_axis(tl.load(x + points * 3, mask=inside, other=0.0), scale, SMOOTH)
     cy, ty, sy, hy = _locate_axis(tl.load(x + points * 3 + 1, mask=inside, other=0.0), scale, SMOOTH)
     cz, tz, sz, hz = _locate_axis(tl.load(x + points * 3 + 2, mask=inside, other=0.0), scale, SMOOTH)
     r0, r1, r2, r3, r4, r5, r6, r7 = _rows(cx, cy, cz, offset, size, resolution)
     f, mask = tl.arange(0, F)[None, :], inside[:, None]
-    tx, ty, tz = tx[:, None], ty[:, None], tz[:, None]
-    sx, sy, sz = sx[:, None], sy[:, None], sz[:, None]
-
-    g = tl.zeros([BLOCK, F], tl.float32)
-    jx, jy, jz = g, g, g
+    tx, ty, tz, sx, sy, sz = tx[:, None], ty[:, None], tz[:, None], sx[:, None], sy[:, None], sz[:, None]
     column = points[:, None].to(tl.int64) * n_features + level * F + f
-    if FEATURES:
-        g = weight * tl.load(grad_features + column, mask=mask, other=0.0)
-    if JACOBIAN:
-        given = grad_jacobian + (level.to(tl.int64) * n + points[:, None]) * 3 * F + f
-        jx = weight * tl.load(given, mask=mask, other=0.0)
-        jy = weight * tl.load(given + F, mask=mask, other=0.0)
-        jz = weight * tl.load(given + 2 * F, mask=mask, other=0.0)
-    if PULLED:
-        along = weight * tl.load(direction + column, mask=mask, other=0.0)
-        jx = along * tl.load(grad_pulled + points * 3, mask=inside, other=0.0)[:, None]
-        jy = along * tl.load(grad_pulled + points * 3 + 1, mask=inside, other=0.0)[:, None]
-        jz = along * tl.load(grad_pulled + points * 3 + 2, mask=inside, other=0.0)[:, None]
-
+    g, jx, jy, jz = _upstream(
+        grad_features, direction, grad_pulled, points, column, weight, inside, F, FEATURES, PULLED, BLOCK
+    )
     if TABLE:
-        ux, uy, uz = sx * jx, sy * jy, sz * jz
-        a1, b1, c1 = tx * g + ux, tx * uy, tx * uz
-        a0, b0, c0 = g - a1, uy - b1, uz - c1
-        p01, p11, q01, q11 = ty * a0 + b0, ty * a1 + b1, ty * c0, ty * c1
-        p00, p10, q00, q10 = a0 - p01, a1 - p11, c0 - q01, c1 - q11
-        v4, v5, v6, v7 = tz * p00 + q00, tz * p10 + q10, tz * p01 + q01, tz * p11 + q11
-        _add(grad_table, r0, f, p00 - v4, mask, F)
-        _add(grad_table, r1, f, p10 - v5, mask, F)
-        _add(grad_table, r2, f, p01 - v6, mask, F)
-        _add(grad_table, r3, f, p11 - v7, mask, F)
+        v0, v1, v2, v3, v4, v5, v6, v7 = _to_vertices(tx, ty, tz, g, sx * jx, sy * jy, sz * jz)
+        _add(grad_table, r0, f, v0, mask, F)
+        _add(grad_table, r1, f, v1, mask, F)
+        _add(grad_table, r2, f, v2, mask, F)
+        _add(grad_table, r3, f, v3, mask, F)
         _add(grad_table, r4, f, v4, mask, F)
         _add(grad_table, r5, f, v5, mask, F)
         _add(grad_table, r6, f, v6, mask, F)
