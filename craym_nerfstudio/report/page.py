@@ -42,16 +42,17 @@ def build_page(runs: Sequence[RunFolder]) -> Page:
 
 
 def _summary(run: RunFolder) -> Fragment:
-    data, model = run.config.pipeline.datamanager, run.config.pipeline.model
+    pipeline, model = run.config.pipeline, run.config.pipeline.model
+    start, parser = pipeline.start, pipeline.datamanager.dataparser
     parts = {"KRE": model.enrichment, "MRC": model.coherency}
     parts |= {"L_e": model.epipolar_loss_mult > 0, "L_a": model.point_alignment_loss_mult > 0}
     rows: list[tuple[str, object]] = [
-        ("data", run.config.data or data.data),
+        ("data", run.config.data or pipeline.datamanager.data),
         ("method", run.config.method_name),
         ("steps", "not finished" if run.step is None else run.step + 1),
-        ("pose noise", f"{data.pose_noise}, seed {data.pose_noise_seed}"),
-        ("poses start from", data.pose_init),
-        ("matcher", data.matcher),
+        ("pose noise", f"{parser.pose_noise}, seed {parser.pose_noise_seed}"),
+        ("poses start from", start.pose_init),
+        ("matcher", "given matches" if start.matches else start.matcher),
         ("parts that are on", ", ".join(name for name, is_on in parts.items() if is_on) or "none"),
         ("background", model.background),
     ]

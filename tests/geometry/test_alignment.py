@@ -1,5 +1,6 @@
 """Similarity alignment: planted ones are recovered, degenerate cameras fall back as documented, errors by hand."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -109,3 +110,18 @@ def test_errors_are_in_reference_units() -> None:
     scale_only = Similarity(torch.tensor(3.0).double(), torch.eye(3).double(), torch.zeros(3).double())
     tripled = pose_errors(noisy, scale_only.poses(poses))
     torch.testing.assert_close(tripled.translation_x100, 3 * errors.translation_x100)
+
+
+def test_similarities_compose_and_invert() -> None:
+    """Twice as large and a quarter turn about z, then shifted: (1, 0, 0) goes to (3, 2, 3)."""
+    turn = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+    grow, shift = Similarity.of(2.0, turn), Similarity.of(translation=np.array([3.0, 0.0, 3.0]))
+    both = shift @ grow
+    np.testing.assert_allclose(both.points(np.array([1.0, 0.0, 0.0])), [3.0, 2.0, 3.0])
+    np.testing.assert_allclose(both.directions(np.array([1.0, 0.0, 0.0])), [0.0, 1.0, 0.0])
+    np.testing.assert_allclose(both.lengths(np.array([1.5])), [3.0])
+    poses = make_dome().c2w
+    torch.testing.assert_close(both.poses(poses), shift.poses(grow.poses(poses)))
+    torch.testing.assert_close(both.inverse().poses(both.poses(poses)), poses)
+    torch.testing.assert_close((grow.inverse() @ grow).poses(poses), poses)
+    assert both.points(torch.zeros(2, 3)).dtype == torch.float32

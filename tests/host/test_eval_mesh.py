@@ -9,14 +9,14 @@ import trimesh
 
 from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.evaluation.references import load_mesh
-from craym_nerfstudio.export.run import load_run, model_to_user
+from craym_nerfstudio.export.run import load_run
 from craym_nerfstudio.geometry.alignment import align_poses
 from tests.host.conftest import TrainedRun
 
 
 def test_mesh_is_moved_by_the_cameras_of_its_run(trained: TrainedRun, tmp_path: Path) -> None:
     run = load_run(trained.folder)
-    refined = model_to_user(run).poses(run.pipeline.refined_c2w().double())
+    refined = run.pipeline.data_from_model().poses(run.pipeline.refined_c2w().double())
     to_truth = align_poses(refined, torch.from_numpy(trained.data.cameras.train_c2w))
     ball = trimesh.creation.icosphere(subdivisions=4)
     ball.export(tmp_path / "true.ply")

@@ -9,7 +9,7 @@ from nerfstudio.engine.optimizers import Optimizers
 from torch import Tensor
 
 from craym_nerfstudio.pipeline import CraymPipeline
-from tests.host.tiny_run import TinyData, tiny_config
+from tests.host.tiny_run import MATCHES_NAME, TinyData, tiny_config
 
 
 def parameters_after(data: Path, output_dir: Path, reference: Path | None, steps: int = 4) -> dict[str, Tensor]:
@@ -58,7 +58,7 @@ def test_reference_poses_change_nothing(tiny_data: TinyData, tmp_path: Path) -> 
 def test_true_poses_of_test_images_change_nothing(tiny_data: TinyData, tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()
-    for name in ("train", "test", "transforms_train.json"):
+    for name in ("train", "test", "transforms_train.json", MATCHES_NAME):
         (copy / name).symlink_to(tiny_data.folder / name)
     with_other_poses(tiny_data.folder / "transforms_test.json", copy / "transforms_test.json", seed=1)
     assert_equal(parameters_after(tiny_data.folder, tmp_path, None), parameters_after(copy, tmp_path, None))

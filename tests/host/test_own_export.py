@@ -12,7 +12,7 @@ from PIL import Image
 
 from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.data.dataparser import detect_and_read
-from craym_nerfstudio.export.run import Run, given_to_user, load_run, model_to_user
+from craym_nerfstudio.export.run import Run, load_run
 from craym_nerfstudio.geometry.alignment import pose_errors
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import TRAIN
@@ -29,24 +29,39 @@ def test_a_run_is_found_from_anywhere(trained: TrainedRun, tmp_path: Path, monke
     assert load_run(Path("moved")).step == load_run(trained.config_path).step == 59
 
 
-def test_the_users_frame_is_that_of_the_files(run: Run) -> None:
-    given = given_to_user(run).poses(run.pipeline.given_c2w().double())
+def test_the_frame_of_the_data_is_that_of_the_files(run: Run) -> None:
+    given = run.pipeline.world_from_data.inverse().poses(run.pipeline.given_c2w().double())
     errors = pose_errors(given, torch.from_numpy(run.pipeline.datamanager.reference.train_c2w))
     # Barely any similarity is left between the noisy poses and the true ones of the files.
     assert float(errors.similarity.scale) == pytest.approx(1.0, abs=0.2)
     torch.testing.assert_close(errors.similarity.rotation, torch.eye(3).double(), rtol=0, atol=0.2)
 
 
+def test_from_data_to_world_to_unit_and_back(run: Run) -> None:
+    """The three frames: the region's sphere holds what the cameras look at, and the circle ends where it began."""
+    world_from_data, world_from_unit = run.pipeline.world_from_data, run.pipeline.craym_model.world_from_unit
+    unit_from_data = world_from_unit.inverse() @ world_from_data
+    points = np.random.default_rng(0).normal(size=(50, 3))
+    world = world_from_data.points(points)
+    unit = world_from_unit.inverse().points(world)
+    np.testing.assert_allclose(unit_from_data.points(points), unit, atol=1e-12)
+    np.testing.assert_allclose(world_from_data.inverse().points(world_from_unit.points(unit)), points, atol=1e-12)
+    c2w = run.dataparser.scene.rough_c2w
+    assert np.linalg.norm(unit_from_data.points(np.zeros((1, 3)))) < 0.3
+    np.testing.assert_allclose(world_from_data.poses(c2w), run.pipeline.datamanager.views().c2w, atol=1e-12)
+    np.testing.assert_allclose(world_from_data.poses(c2w), run.pipeline.given_c2w(), atol=1e-6)
+    np.testing.assert_allclose(world_from_data.inverse().poses(world_from_data.poses(c2w)), c2w, atol=1e-12)
+
+
 @pytest.mark.parametrize("suffix", [".ply", ".glb"])
-def test_mesh_in_the_users_frame(trained: TrainedRun, run: Run, tmp_path: Path, suffix: str) -> None:
+def test_mesh_in_the_frame_of_the_data(trained: TrainedRun, run: Run, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"mesh{suffix}"
     flags = ["--load-config", str(trained.config_path), "--output", str(target), "--resolution", "48"]
     main(["export-mesh", *flags, "--keep-components", "1"])
     mesh = trimesh.load(target, process=False, force="mesh")
     assert len(mesh.faces) > 500 and mesh.visual.kind == "vertex"
-    to_user = model_to_user(run)
-    points = to_user.inverse().points(torch.from_numpy(np.array(mesh.vertices)))
-    distance = run.pipeline.craym_model.sdf(points.float())
+    points = run.pipeline.data_from_model().inverse().points(np.array(mesh.vertices))
+    distance = run.pipeline.craym_model.sdf(torch.from_numpy(points).float())
     assert distance.abs().max() < 0.02
     # The solids of the scene lie within 1.35 units of its origin; after 60 steps the shape is a rough one.
     assert np.linalg.norm(mesh.vertices, axis=-1).max() < 2.0
@@ -57,9 +72,9 @@ def test_mesh_in_the_users_frame(trained: TrainedRun, run: Run, tmp_path: Path, 
     assert ((tiles != 255).any(-1).mean((2, 3)) > 0.1).all()
 
 
-def test_mesh_in_the_hosts_frame_of_what_cameras_see(trained: TrainedRun, run: Run, tmp_path: Path) -> None:
+def test_mesh_in_the_world_of_what_cameras_see(trained: TrainedRun, run: Run, tmp_path: Path) -> None:
     target = tmp_path / "mesh.obj"
-    flags = ["--output", str(target), "--resolution", "32", "--frame", "nerfstudio", "--no-preview", "--visible-only"]
+    flags = ["--output", str(target), "--resolution", "32", "--frame", "world", "--no-preview", "--visible-only"]
     main(["export-mesh", "--load-config", str(trained.folder), *flags])
     mesh = trimesh.load(target, process=False, force="mesh")
     distance = run.pipeline.craym_model.sdf(torch.from_numpy(np.array(mesh.vertices)).float())

@@ -72,8 +72,7 @@ def test_gradients_vanish_at_the_truth() -> None:
     assert xi.grad is not None and xi.grad.abs().max() < 1e-9
 
 
-@pytest.mark.parametrize("kernel", ["geman-mcclure", "huber"])
-def test_gradcheck_of_geometric_losses_in_the_pose_residual(kernel) -> None:
+def test_gradcheck_of_geometric_losses_in_the_pose_residual() -> None:
     dome = make_dome(cameras=3, points=8)
     weights = torch.rand(len(dome.views), generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     xi = 0.05 * torch.randn(3, 6, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
@@ -81,7 +80,7 @@ def test_gradcheck_of_geometric_losses_in_the_pose_residual(kernel) -> None:
 
     def both(xi, depths):
         poses = compose(dome.c2w, se3_exp(xi))
-        epipolar = epipolar_loss(residuals_of(dome, poses), 5.0, weights, kernel)
+        epipolar = epipolar_loss(residuals_of(dome, poses), 5.0, weights)
         return epipolar, point_alignment_loss(*points_of(dome, poses, depths), weights)
 
     assert torch.autograd.gradcheck(both, (xi.requires_grad_(), depths))
@@ -167,7 +166,8 @@ def test_ssim_agrees_with_scikit_image() -> None:
         use_sample_covariance=False, full=True,
     )  # fmt: skip
     expected = float(np.mean(full[5:-5, 5:-5]))
-    assert 1 - float(ssim_loss(predicted, target)) == pytest.approx(expected, abs=1e-9)
+    # The library's window has single precision.
+    assert 1 - float(ssim_loss(predicted, target)) == pytest.approx(expected, abs=1e-7)
 
 
 def test_ssim_of_small_patches() -> None:

@@ -53,11 +53,9 @@ def renderer(cached, variance: float = 0.4) -> SceneRenderer:
         StripedColor(),  # type: ignore[arg-type]
         None,
         grid_resolution=64,
-        coarse_samples=64,
         fine_samples=24,
-        eikonal_points=0,
-        initial_variance=variance,
     )
+    nn.init.constant_(scene.variance, variance)
     scene.grid.refresh(cached)
     return scene
 

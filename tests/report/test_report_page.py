@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 from craym_nerfstudio.geometry.lie import compose, se3_exp
+from craym_nerfstudio.model import CraymModelConfig
+from craym_nerfstudio.pipeline import CraymPipelineConfig
 from craym_nerfstudio.report.page import build_page
 from craym_nerfstudio.report.plots import camera_errors, loss_curves, per_camera
 from craym_nerfstudio.report.record import RunRecord
@@ -34,11 +36,7 @@ def record(**changes: Any) -> RunRecord:
 
 
 def run(folder: Path, **changes: Any) -> RunFolder:
-    manager = SimpleNamespace(data=folder, pose_noise="none", pose_noise_seed=0, pose_init="input", matcher="none")
-    model = SimpleNamespace(
-        enrichment=True, coherency=False, epipolar_loss_mult=0.1, point_alignment_loss_mult=0.0, background="auto"
-    )
-    pipeline = SimpleNamespace(datamanager=manager, model=model)
+    pipeline = CraymPipelineConfig(model=CraymModelConfig(coherency=False))
     config = SimpleNamespace(pipeline=pipeline, data=folder, method_name="craym-lite", timestamp="named")
     given = {"step": None, "results": {}, "surface": {}, "curves": {}, "record": record(), "problem": "", **changes}
     return RunFolder(folder, config, **given)
