@@ -17,14 +17,14 @@ from torchvision.utils import save_image
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
 from craym_nerfstudio.console import track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
-from craym_nerfstudio.data.dataparser import CraymDataParser
-from craym_nerfstudio.errors import InputError, show_input_errors
+from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
-from craym_nerfstudio.start import Start, StartConfig, find_start
+from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.find import Start, find_start
 
 
 @dataclass
@@ -166,25 +166,13 @@ class CraymPipeline(VanillaPipeline):
         """What stage 0 found; None where it has not run in this process."""
         return None if self.start is None else self.start.stage_zero
 
-    @property
-    def world_from_data(self) -> Similarity:
-        """The map from the frame of the data's files to the world.
-
-        Raises:
-            InputError: the data was read by a parser of somebody else.
-        """
-        parser = self.datamanager.dataparser
-        if not isinstance(parser, CraymDataParser):
-            raise InputError("The frame of the data is known to craym-data alone", remedy="Train with craym-data.")
-        return parser.scene.world_from_data
-
     def data_from_model(self) -> Similarity:
         """The map from the frame of the refined cameras to that of the data's files, in their units.
 
         Nothing ties the frame of refined cameras to their input but the cameras themselves: see `undrift`.
         """
         fixed = self.craym_model.camera_optimizer.fixed.cpu()
-        return self.world_from_data.inverse() @ undrift(self.refined_c2w(), self.given_c2w(), fixed)
+        return self.datamanager.scene.world_from_data.inverse() @ undrift(self.refined_c2w(), self.given_c2w(), fixed)
 
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""

@@ -13,6 +13,7 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.report.summary import report_training
+from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
 
 _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
 
@@ -33,6 +34,9 @@ class CraymTrainer(Trainer):
             [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self.pipeline, self.base_dir, step)
         )
         self.callbacks.append(report)
+        if self.pipeline.stage_zero is not None and self.local_rank == 0:
+            # Its points and tracks are part of what a run hands over.
+            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
 
     def train(self) -> None:
         """Train; an interrupt keeps what was learned."""

@@ -9,15 +9,12 @@ neighbours, and neighbours hardly tell how far they are turned: then it ends at 
 tracks, at 0.1.
 """
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from craym_nerfstudio.cameras import MotionName
 from craym_nerfstudio.geometry.lie import compose, rotation_from_6d, se3_exp, so3xr3_exp
-
-MotionName = Literal["off", "SO3xR3", "SE3", "6D"]
 
 
 class Motion(nn.Module):

@@ -12,16 +12,14 @@ The shifts in brackets are in world units of the Blender scenes, whose cameras a
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from craym_nerfstudio.cameras import PoseNoise
 from craym_nerfstudio.geometry.lie import compose, inverse, se3_exp, so3xr3_exp
-
-PoseNoise = Literal["none", "barf", "l2g", "l2g-low", "real"]
 
 _TWIST_SIGMA = {"barf": 0.15, "real": 0.01}
 _CAMERA_SIGMA = {"l2g": (0.5, 0.07), "l2g-low": (0.25, 0.035)}

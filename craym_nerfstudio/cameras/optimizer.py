@@ -18,7 +18,8 @@ from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
-from craym_nerfstudio.cameras.motions import MotionName, make_motion
+from craym_nerfstudio.cameras import MotionName
+from craym_nerfstudio.cameras.motions import make_motion
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 

@@ -57,7 +57,7 @@ class ExportCamerasCommand:
 
     load_config: Path
     """config.yml of the run, or the folder that holds it."""
-    output_dir: Path | None = None
+    output: Path | None = None
     """Folder to write to; by default refined_cameras in the folder of the run."""
     paths: Literal["absolute", "relative"] = "absolute"
     """How transforms.json names the images: by absolute paths, or by paths relative to itself."""
@@ -69,14 +69,22 @@ class ExportCamerasCommand:
     def main(self) -> None:
         """Align, write, say where."""
         from craym_nerfstudio.console import console
-        from craym_nerfstudio.export.cameras import refined_cameras, write_colmap, write_corrections, write_transforms
+        from craym_nerfstudio.export.cameras import write_cameras
+        from craym_nerfstudio.export.refined import cameras_of_run
         from craym_nerfstudio.export.run import load_run
 
         run = load_run(self.load_config, self.data)
-        cameras = refined_cameras(run)
-        folder = self.output_dir or run.folder / "refined_cameras"
-        write_transforms(cameras, folder / "transforms.json", self.paths, self.include_test)
-        write_corrections(cameras, folder / "corrections.csv")
-        write_colmap(cameras, folder / "colmap" / "sparse" / "0")
-        written = "transforms.json, corrections.csv, colmap/sparse/0"
-        console.print(f"{folder}: {len(cameras.frames)} cameras in {written}")
+        folder = self.output or run.folder / "refined_cameras"
+        figures = write_cameras(cameras_of_run(run), folder, self.paths, self.include_test)
+        console.print(describe(folder, figures))
+
+
+def describe(folder: Path, figures: dict[str, float]) -> str:
+    """One sentence about what `write_cameras` has written."""
+    text = f"{folder}: {figures['cameras']:.0f} cameras in transforms.json, colmap/sparse/0 and cameras.csv"
+    if "mean_reprojection_px" in figures:
+        text += (
+            f"; {figures['points']:.0f} points in sparse_pc.ply and the COLMAP model, "
+            f"{figures['mean_reprojection_px']:.2f} px off in the mean"
+        )
+    return text

@@ -6,6 +6,7 @@ from typing import Annotated
 import tyro
 from tyro.conf import subcommand
 
+from craym_nerfstudio.cli.adjust import AdjustCommand
 from craym_nerfstudio.cli.eval_mesh import EvalMeshCommand
 from craym_nerfstudio.cli.export import ExportCamerasCommand, ExportMeshCommand
 from craym_nerfstudio.cli.match import MatchCommand
@@ -15,7 +16,8 @@ from craym_nerfstudio.errors import InputError, print_error
 
 # The modules of the commands import little until their command runs.
 Command = (
-    Annotated[PreflightCommand, subcommand("preflight")]
+    Annotated[AdjustCommand, subcommand("adjust")]
+    | Annotated[PreflightCommand, subcommand("preflight")]
     | Annotated[MatchCommand, subcommand("match")]
     | Annotated[ExportMeshCommand, subcommand("export-mesh")]
     | Annotated[ExportCamerasCommand, subcommand("export-cameras")]

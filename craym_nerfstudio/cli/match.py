@@ -30,14 +30,13 @@ class MatchCommand:
     def main(self) -> None:
         """Match, write, report."""
         from craym_nerfstudio.console import console
-        from craym_nerfstudio.data.dataparser import CraymDataParserConfig
-        from craym_nerfstudio.data.views import views_from_outputs
+        from craym_nerfstudio.data.config import SceneConfig
+        from craym_nerfstudio.data.scene import read_scene
         from craym_nerfstudio.matching.find import find_matches
         from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
         from craym_nerfstudio.storage import write_json
 
-        outputs = CraymDataParserConfig(data=self.data).setup().get_dataparser_outputs("train")
-        views = views_from_outputs(outputs)
+        views = read_scene(SceneConfig(data=self.data)).views
         prior = None if self.prior_angle_deg >= 180 else self.prior_angle_deg
         matches = find_matches(views, self.matcher, self.output / "cache", prior, self.neighbours)
         matches.save(self.output / "matches.npz")

@@ -44,11 +44,7 @@ class PreflightCommand:
 
 def load_views(data: Path, max_image_size_px: int) -> "Views":
     """All training images of a dataset with their poses in the frame of the data, which w2c matrices give away."""
-    from dataclasses import replace
+    from craym_nerfstudio.data.config import SceneConfig
+    from craym_nerfstudio.data.scene import read_scene
 
-    from craym_nerfstudio.data.dataparser import CraymDataParserConfig
-    from craym_nerfstudio.data.views import views_from_outputs
-
-    parser = CraymDataParserConfig(data=data, eval_interval=0, max_image_size_px=max_image_size_px).setup()
-    views = views_from_outputs(parser.get_dataparser_outputs("train"))
-    return replace(views, c2w=parser.scene.rough_c2w)
+    return read_scene(SceneConfig(data, eval_interval=0, max_image_size_px=max_image_size_px)).views

@@ -1,6 +1,6 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -11,12 +11,13 @@ from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIn
 from torch import Tensor
 
 from craym_nerfstudio.data.calibration import calibrated_cameras
-from craym_nerfstudio.data.dataparser import CraymDataParserConfig
+from craym_nerfstudio.data.dataparser import CraymDataParser, CraymDataParserConfig
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
 from craym_nerfstudio.data.reference import ReferencePoses
-from craym_nerfstudio.data.views import views_from_outputs
+from craym_nerfstudio.data.scene import Scene
+from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
@@ -76,9 +77,21 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
         self.train_cameras = self.train_dataset.cameras.to(self.device)
 
+    @property
+    def scene(self) -> Scene:
+        """The dataset that was read.
+
+        Raises:
+            InputError: a dataparser of somebody else read it, which does not tell what training needs.
+        """
+        if not isinstance(self.dataparser, CraymDataParser):
+            raise InputError("The data was read by another dataparser", remedy="Use craym-data, which is the default.")
+        return self.dataparser.scene
+
     def views(self) -> Views:
-        """The training images as matching sees them."""
-        return views_from_outputs(self.train_dataparser_outputs)
+        """The training images as matching sees them, in the world."""
+        scene = self.scene
+        return replace(scene.views, c2w=scene.world_from_data.poses(scene.rough_c2w))
 
     def draw_matches(self, matches: Matches) -> None:
         """From now on training batches carry key rays of these matches."""

@@ -1,21 +1,38 @@
-"""The training cameras as matching and the pose start see them, without nerfstudio's types."""
+"""Images with poses as the host sees them (`Cameras`) and as matching does (`Views`)."""
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from nerfstudio.cameras.cameras import Cameras
-from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
+from nerfstudio.cameras.cameras import Cameras, CameraType
 
+from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.matching.views import Views
 
 
-def views_from_outputs(outputs: DataparserOutputs) -> Views:
-    """Views of a split in the world frame; keypoints refer to images at the cameras' size.
+def host_cameras(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Cameras:
+    """Cameras of the images at other poses; the host computes in single precision."""
+    intrinsics = torch.from_numpy(frames.intrinsics_px).float()
+    size = torch.from_numpy(frames.size_px)
+    return Cameras(
+        camera_to_worlds=torch.from_numpy(c2w).float(),
+        fx=intrinsics[:, 0:1],
+        fy=intrinsics[:, 1:2],
+        cx=intrinsics[:, 2:3],
+        cy=intrinsics[:, 3:4],
+        width=size[:, 0:1],
+        height=size[:, 1:2],
+        distortion_params=torch.from_numpy(frames.distortion).float(),
+        camera_type=torch.tensor([[CameraType[kind].value] for kind in frames.camera_types]),
+        metadata={},
+    )
+
+
+def views_of(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Views:
+    """Views of images at other poses, in the frame of these; keypoints refer to images at the frames' size.
 
     Bearings come from nerfstudio's own ray generator, so that key rays go through the same camera model as all others.
     """
-    cameras = outputs.cameras
-    at_origin = _at_origin(cameras)
+    at_origin = host_cameras(frames, np.tile(np.eye(3, 4), (len(frames), 1, 1)))
 
     def bearings(image: int, keypoints_px: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         xy = torch.from_numpy(np.asarray(keypoints_px, dtype=np.float32).reshape(-1, 2))
@@ -26,26 +43,11 @@ def views_from_outputs(outputs: DataparserOutputs) -> Views:
         return (directions / directions.norm(dim=-1, keepdim=True)).numpy()
 
     return Views(
-        names=list(outputs.metadata["image_names"]),
-        paths=list(outputs.image_filenames),
-        mask_paths=None if outputs.mask_filenames is None else list(outputs.mask_filenames),
-        c2w=outputs.metadata["c2w"],
-        focal_px=torch.cat([cameras.fx, cameras.fy], dim=-1).double().mean(-1).cpu().numpy(),
-        size_px=torch.cat([cameras.width, cameras.height], dim=-1).cpu().numpy(),
+        names=frames.names,
+        paths=frames.paths,
+        mask_paths=frames.mask_paths,
+        c2w=c2w,
+        focal_px=frames.intrinsics_px[:, :2].mean(-1),
+        size_px=frames.size_px,
         bearings=bearings,
-    )
-
-
-def _at_origin(cameras: Cameras) -> Cameras:
-    identity = torch.eye(4)[:3].repeat(len(cameras.camera_to_worlds), 1, 1)
-    return Cameras(
-        camera_to_worlds=identity,
-        fx=cameras.fx.cpu(),
-        fy=cameras.fy.cpu(),
-        cx=cameras.cx.cpu(),
-        cy=cameras.cy.cpu(),
-        width=cameras.width.cpu(),
-        height=cameras.height.cpu(),
-        distortion_params=None if cameras.distortion_params is None else cameras.distortion_params.cpu(),
-        camera_type=cameras.camera_type.cpu(),
     )

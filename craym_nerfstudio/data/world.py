@@ -5,17 +5,15 @@ What the cameras look at lies in its unit sphere, and up is +z.
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
+from craym_nerfstudio.data.config import Orientation
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.geometry.rays import focus_point
-
-Orientation = Literal["auto", "up", "none"]
 
 BLENDER_CAMERA_DISTANCE = 4.0311
 """Distance of the cameras from the object in the Blender scenes, whose units the noise protocols are stated in."""

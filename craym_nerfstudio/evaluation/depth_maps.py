@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from craym_nerfstudio.data.dataparser import detect_and_read
 from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.surfaces import Cloud, Points, SurfaceReference
 from craym_nerfstudio.geometry.pinhole import Pinhole

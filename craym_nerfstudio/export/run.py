@@ -8,9 +8,10 @@ import torch
 import yaml
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.data.dataparser import CraymDataParser
+from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,14 @@ class Run:
     step: int
 
     @property
-    def dataparser(self) -> CraymDataParser:
-        """The parser that read the run's data."""
-        dataparser = self.pipeline.datamanager.dataparser
-        assert isinstance(dataparser, CraymDataParser)
-        return dataparser
+    def scene(self) -> Scene:
+        """The data of the run."""
+        return self.pipeline.datamanager.scene
+
+    def stage_zero(self) -> StageZero | None:
+        """What stage 0 found, in the world frame; None where it did not run."""
+        path = self.folder / STAGE_ZERO_NAME
+        return StageZero.load(path) if path.is_file() else None
 
 
 def load_run(path: Path, data: Path | None = None) -> Run:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
 from craym_nerfstudio.report import html, plots
 from craym_nerfstudio.report.html import Fragment, Page
@@ -66,8 +65,7 @@ def _cameras(run: RunFolder) -> Fragment:
     record = run.record
     if record is None:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
-    given, refined = torch.from_numpy(record.given_c2w), torch.from_numpy(record.refined_c2w)
-    figure = html.figure(camera_figure(given, refined, record.reference_c2w), dpi=75)
+    figure = html.figure(camera_figure(record.given_c2w, record.refined_c2w, record.reference_c2w), dpi=75)
     if record.reference_c2w is not None:
         return figure
     return html.joined(figure, html.text("No true poses are known: the given cameras are aligned to the refined."))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.geometry.alignment import align_poses
@@ -17,26 +16,30 @@ if TYPE_CHECKING:
 
 
 def draw_cameras(
-    given: Float[Tensor, "cams 3 4"], refined: Float[Tensor, "cams 3 4"], reference: ReferencePoses | None, path: Path
+    given_c2w: Float[np.ndarray, "cams 3 4"],
+    refined_c2w: Float[np.ndarray, "cams 3 4"],
+    reference: ReferencePoses | None,
+    path: Path,
 ) -> None:
     """Write the plot of `camera_figure`."""
-    figure = camera_figure(given, refined, None if reference is None else reference.train_c2w)
+    figure = camera_figure(given_c2w, refined_c2w, None if reference is None else reference.train_c2w)
     write_atomically(path, lambda file: figure.savefig(file, format="png", dpi=80))
 
 
 def camera_figure(
-    given: Float[Tensor, "cams 3 4"],
-    refined: Float[Tensor, "cams 3 4"],
+    given_c2w: Float[np.ndarray, "cams 3 4"],
+    refined_c2w: Float[np.ndarray, "cams 3 4"],
     reference_c2w: Float[np.ndarray, "cams 3 4"] | None,
 ) -> "Figure":
     """Plot of the given and the refined cameras from above and from the side, the true ones in grey where known."""
     from matplotlib.figure import Figure
 
+    given, refined = (torch.from_numpy(poses).double() for poses in (given_c2w, refined_c2w))
     truth = None if reference_c2w is None else torch.from_numpy(reference_c2w).double()
-    target = refined.double() if truth is None else truth
+    target = refined if truth is None else truth
     figure = Figure(figsize=(11, 10), layout="constrained")
     for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
-        aligned = align_poses(poses.double(), target).poses(poses.double())
+        aligned = align_poses(poses, target).poses(poses)
         for row, (axes, view) in enumerate((((0, 1), "from above"), ((0, 2), "from the side"))):
             plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
             if truth is not None:

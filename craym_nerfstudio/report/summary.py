@@ -32,7 +32,8 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
         results = pipeline.pose_metrics()
     write_json(run_dir / "metrics.json", {"step": step, "results": results})
     record_run(pipeline).save(run_dir / RECORD_NAME)
-    draw_cameras(pipeline.given_c2w(), pipeline.refined_c2w(), pipeline.datamanager.reference, run_dir / "cameras.png")
+    given, refined = pipeline.given_c2w().numpy(), pipeline.refined_c2w().numpy()
+    draw_cameras(given, refined, pipeline.datamanager.reference, run_dir / "cameras.png")
     table = Table(title="CRAYM run", show_header=False)
     for name, label in _LABELS.items():
         if name in results:

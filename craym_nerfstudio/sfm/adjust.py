@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
@@ -47,7 +48,35 @@ def adjust_rays(
     """
     if list(matches.names) != list(views.names):
         raise InputError("Matches and views are of different images", None, "Match these images again.")
-    rough = torch.from_numpy(np.array(views.c2w, dtype=np.float64))
+    given = np.array(views.c2w, dtype=np.float64)
+    centred = _centred(given)
+    exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
+    stage = _adjusted(views, centred.poses(given), matches, exact, refine_intrinsics, seed).moved(centred.inverse())
+    kept = np.array([state == "kept" for state in stage.state])
+    stage.c2w[kept] = given[kept]
+    return stage
+
+
+def _centred(c2w: Float[np.ndarray, "cams 3 4"]) -> Similarity:
+    """The map to a frame in which the cameras surround the origin at about unit distance.
+
+    Map coordinates of six digits would cost the normal equations as many.
+    """
+    middle = c2w[:, :, 3].mean(0)
+    extent = float(np.linalg.norm(c2w[:, :, 3] - middle, axis=-1).mean())
+    scale = 1.0 / extent if extent > 0 else 1.0
+    return Similarity.of(scale, translation=-scale * middle)
+
+
+def _adjusted(
+    views: Views,
+    rough_c2w: Float[np.ndarray, "cams 3 4"],
+    matches: Matches,
+    exact: Bool[np.ndarray, " cams"],
+    refine_intrinsics: bool,
+    seed: int,
+) -> StageZero:
+    rough = torch.from_numpy(rough_c2w)
     graph = ray_graph(matches, views.focal_px)
     motions = PairMotions(
         pairs=matches.pairs.astype(np.int64),
@@ -55,7 +84,6 @@ def adjust_rays(
         translation=matches.translation.astype(np.float64),
         pair_of_match=matches.pair_of_match.astype(np.int64),
     )
-    exact = np.zeros(len(rough), dtype=bool) if fixed is None else fixed
     believed = _believed_pairs(rough, motions)[motions.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
     try:

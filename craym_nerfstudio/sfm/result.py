@@ -1,17 +1,23 @@
 """What matched-ray bundle adjustment hands on: poses, points, tracks, how certain they are, and what was decided."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal, get_args
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float, Int
 
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.sfm.triangulate import triangulate
 from craym_nerfstudio.storage import read_npz, write_npz
 
 CameraState = Literal["adjusted", "predicted", "kept"]
 """Adjusted to its rays; without enough rays, predicted from its neighbours; left as it was given."""
+
+STAGE_ZERO_NAME = "stage0.npz"
+"""File in the folder of a run."""
 
 Chosen = Literal["solution", "input"]
 
@@ -99,6 +105,21 @@ class StageZero:
     def median_epipolar_px(self) -> tuple[float, float]:
         """Median over cameras of the epipolar distance under the input and the final poses; NaN without matches."""
         return float(np.nanmedian(self.epipolar_before_px)), float(np.nanmedian(self.epipolar_after_px))
+
+    def moved(self, similarity: Similarity) -> "StageZero":
+        """The same in another frame."""
+        return replace(
+            self,
+            c2w=similarity.poses(self.c2w),
+            translation_sigma=similarity.lengths(self.translation_sigma),
+            points=similarity.points(self.points),
+            point_sigma=similarity.lengths(self.point_sigma),
+        )
+
+    def under(self, c2w: Float[np.ndarray, "cams 3 4"]) -> "StageZero":
+        """The same tracks under other poses of the cameras, triangulated anew."""
+        _, points, _ = triangulate(torch.from_numpy(c2w), self.ray_image, self.ray_bearing, self.ray_point)
+        return replace(self, c2w=c2w, points=points.numpy())
 
     def save(self, path: Path) -> None:
         """Write atomically as npz; raises InputError when the disk is full."""

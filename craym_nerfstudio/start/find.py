@@ -47,14 +47,9 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
             without matches.
     """
     fixed = select_cameras(config.fixed_cameras, views.names)
-    if config.matcher == "none":
+    if config.matcher == "none" and config.matches is None:
         return Start(views.c2w, fixed)
-    if config.matches is not None:
-        matches = matches_of(config.matches, views)
-    else:
-        from craym_nerfstudio.matching.find import find_matches
-
-        matches = find_matches(views, config.matcher, config.cache_dir)
+    matches = found_matches(views, config)
     if config.pose_init == "input":
         return Start(views.c2w, fixed, matches)
     stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
@@ -68,15 +63,21 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     return Start(stage.c2w, fixed, matches, find_region(stage, has_alpha), stage, stage.intrinsics)
 
 
-def matches_of(path: Path, views: Views) -> Matches:
-    """Matches from a file.
+def found_matches(views: Views, config: StartConfig) -> Matches:
+    """Matches from the file that was given, or found by the chosen matcher.
 
     Raises:
-        InputError: it cannot be read, or its images are others than those of the views.
+        InputError: the images cannot be matched, or the file cannot be read or is of other images.
     """
-    matches = Matches.load(path)
+    if config.matches is None:
+        from craym_nerfstudio.matching.find import find_matches
+
+        assert config.matcher != "none"
+        return find_matches(views, config.matcher, config.cache_dir)
+    matches = Matches.load(config.matches)
     if matches.names != views.names:
-        raise InputError("The matches are of other images", path, "Match the training images of this data again.")
+        remedy = "Match the training images of this data again."
+        raise InputError("The matches are of other images", config.matches, remedy)
     return matches
 
 

@@ -7,7 +7,7 @@ import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 from nerfstudio.cameras.rays import RayBundle
 
-from craym_nerfstudio.cameras.motions import MotionName
+from craym_nerfstudio.cameras import MotionName
 from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.cameras.optimizer import (
     CraymCameraOptimizer,

@@ -1,4 +1,4 @@
-"""The dataparser: layouts, split, sizes, the map to the field's frame, noise, reference poses, bearings."""
+"""The dataparser: layouts, split, sizes, the map to the world frame, noise, reference poses, bearings."""
 
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,12 @@ from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
 from craym_nerfstudio.cameras.noise import perturb_poses
-from craym_nerfstudio.data.dataparser import CraymDataParserConfig, ReferencePoses, detect_and_read
-from craym_nerfstudio.data.views import views_from_outputs
+from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.data.dataparser import CraymDataParserConfig
+from craym_nerfstudio.data.reference import ReferencePoses
+from craym_nerfstudio.data.scene import detect_and_read, read_scene
 from craym_nerfstudio.data.world import find_target, upright_rotation
+from craym_nerfstudio.matching.views import Views
 from tests.data.tiny_data import (
     FOCAL_PX,
     SIZE_PX,
@@ -30,6 +33,10 @@ from tests.data.tiny_data import (
 
 def parse(data: Path, split: str = "train", **options: Any) -> DataparserOutputs:
     return CraymDataParserConfig(data=data, **options).setup().get_dataparser_outputs(split)
+
+
+def views_in(data: Path, **options: Any) -> Views:
+    return read_scene(SceneConfig(data, **options)).views
 
 
 def user_poses(outputs: DataparserOutputs) -> np.ndarray:
@@ -187,8 +194,9 @@ def test_downscaling_scales_the_intrinsics(tmp_path: Path) -> None:
     actual = [x[0].item() for x in (cameras.fx, cameras.fy, cameras.cx, cameras.cy)]
     assert actual == pytest.approx([FOCAL_PX / 2, (FOCAL_PX + 1) / 2, 4.25 / 2, 2.75 / 2])
     assert parse(folder, max_image_size_px=4).metadata["image_size_px"][0].tolist() == [4, 3]
-    full = views_from_outputs(parse(folder)).bearings(0, np.array([[3.0, 5.0]]))
-    np.testing.assert_allclose(views_from_outputs(half).bearings(0, np.array([[1.5, 2.5]])), full, atol=1e-6)
+    full = views_in(folder).bearings(0, np.array([[3.0, 5.0]]))
+    halved = views_in(folder, downscale_factor=2.0).bearings(0, np.array([[1.5, 2.5]]))
+    np.testing.assert_allclose(halved, full, atol=1e-6)
 
 
 def test_noise_moves_training_poses_alone_and_repeats(tmp_path: Path) -> None:
@@ -266,7 +274,7 @@ def test_bearings_undistort_as_opencv_does(tmp_path: Path, model: str) -> None:
     plane = undistort(keypoints[:, None], intrinsics, np.array(distortion))[:, 0]
     expected = np.concatenate([plane * [1, -1], -np.ones((50, 1))], axis=1)
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
-    views = views_from_outputs(parse(folder))
+    views = views_in(folder)
     np.testing.assert_allclose(views.bearings(1, keypoints), expected, atol=2e-5)
     assert views.focal_px.tolist() == [345.0, 345.0] and views.size_px.tolist() == [[400, 300]] * 2
     assert views.c2w.dtype == np.float64 and views.names == ["images/000.png", "images/001.png"]
@@ -306,3 +314,12 @@ def test_host_function_inverts_our_transform(tmp_path: Path) -> None:
         outputs.cameras.camera_to_worlds, outputs.dataparser_transform, outputs.dataparser_scale, "opengl"
     )
     np.testing.assert_allclose(back, ring_poses(9)[1:8], atol=1e-5)
+
+
+def test_a_file_names_test_images_unless_all_are_wanted(tmp_path: Path) -> None:
+    folder = write_nerfstudio(tmp_path, 9)
+    edit_json(folder / "transforms.json", test_filenames=["images/002.png", "images/005.png"])
+    assert len(parse(folder).image_filenames) == 7
+    assert len(parse(folder, eval_interval=0).image_filenames) == 9
+    blender = write_blender(tmp_path / "blender", train=5, test=3)
+    assert len(parse(blender, eval_interval=0).image_filenames) == 5

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from craym_nerfstudio.data.dataparser import CraymDataParserConfig, detect_and_read
+from craym_nerfstudio.data.dataparser import CraymDataParserConfig
+from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import load_image, load_mask
 from tests.data.tiny_data import (

@@ -6,16 +6,22 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
 
-from craym_nerfstudio.data.dataparser import CraymDataParserConfig, detect_and_read
+from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_poses
+from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.cameras import RefinedCameras, write_colmap, write_corrections, write_transforms
+from craym_nerfstudio.export.cameras import write_cameras, write_table
+from craym_nerfstudio.export.refined import RefinedCameras
+from craym_nerfstudio.export.transforms import write_transforms
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, se3_exp
+from craym_nerfstudio.geometry.pinhole import Pinhole
+from craym_nerfstudio.sfm.result import Decision, StageZero
 from tests.data.tiny_data import ring_poses, write_blender, write_nerfstudio
 from tests.data.tiny_data import write_colmap as write_colmap_data
 
@@ -107,38 +113,112 @@ def test_test_images_keep_their_poses_and_their_part(tmp_path: Path) -> None:
     np.testing.assert_allclose(again.subset(again.test).c2w, test.c2w, atol=1e-12)
 
 
+def stage_of(cameras: RefinedCameras, points: np.ndarray, size_px: tuple[int, int]) -> StageZero:
+    """What stage 0 would say of points that every camera sees, with keypoints in images of another size."""
+    frames = cameras.frames
+    count = len(frames)
+    pixels = []
+    for number, c2w in enumerate(frames.c2w):
+        focal, center = np.split(frames.intrinsics_px[number], 2)
+        camera = Pinhole(c2w, focal, center, tuple(frames.size_px[number].tolist()))
+        pixels.append(camera.project(points)[0] * size_px / frames.size_px[number])
+    bearings = [(points - c2w[:, 3]) @ c2w[:, :3] for c2w in frames.c2w]
+    nothing = np.zeros(count)
+    return StageZero(
+        names=frames.names,
+        c2w=frames.c2w,
+        state=["adjusted"] * (count - 1) + ["predicted"],
+        component=np.zeros(count, dtype=int),
+        rotation_sigma_deg=np.array([0.0] + [0.02] * (count - 2) + [np.nan]),
+        translation_sigma=nothing,
+        num_rays=np.full(count, len(points)),
+        epipolar_before_px=nothing + 2,
+        epipolar_after_px=nothing + 0.5,
+        points=points,
+        point_sigma=np.zeros(len(points)),
+        point_error_px=np.zeros(len(points)),
+        track_length=np.full(len(points), count),
+        ray_point=np.tile(np.arange(len(points)), count),
+        ray_image=np.repeat(np.arange(count), len(points)),
+        ray_keypoint_px=np.concatenate(pixels),
+        ray_bearing=np.concatenate([rays / np.linalg.norm(rays, axis=-1, keepdims=True) for rays in bearings]),
+        match_weight=np.zeros(0),
+        keypoint_sigma_px=0.3,
+        decision=Decision("solution", "", 0, 1.0, 1.0),
+    )
+
+
+def with_points(frames: Frames) -> RefinedCameras:
+    """Cameras with five points around the origin, seen in images of half the size."""
+    cameras = cameras_of(frames)
+    points = np.array([[0.0, 0, 0], [0.1, 0, 0], [0, 0.1, 0], [0, 0, 0.1], [0.05, -0.1, 0.05]])
+    half = frames.size_px // 2
+    return replace(cameras, stage=stage_of(cameras, points, tuple(half[0].tolist())), size_px=half)
+
+
 @pytest.mark.parametrize(
     ("model", "expected"), [("OPENCV", "OPENCV"), ("SIMPLE_RADIAL", "OPENCV"), ("OPENCV_FISHEYE", "OPENCV_FISHEYE")]
 )
 def test_colmap_model_is_read_back(tmp_path: Path, model: str, expected: str) -> None:
     frames = detect_and_read(write_colmap_data(tmp_path / "data", model=model))
     cameras = cameras_of(frames)
-    write_colmap(cameras, tmp_path / "out" / "sparse" / "0")
-    names, c2w = read_poses(tmp_path / "out" / "sparse" / "0")
+    write_cameras(cameras, tmp_path / "out")
+    sparse = tmp_path / "out" / "colmap" / "sparse" / "0"
+    names, c2w = read_poses(sparse)
     assert names == frames.names
     np.testing.assert_allclose(c2w, cameras.frames.c2w, atol=1e-12)
-    lines = (tmp_path / "out" / "sparse" / "0" / "cameras.txt").read_text().splitlines()
-    assert len(lines) == 2 and lines[1].split()[1] == expected
+    (camera,) = pycolmap.Reconstruction(str(sparse)).cameras.values()
+    assert camera.model_name == expected
     (tmp_path / "out" / "images").symlink_to(tmp_path / "data" / "images")
+    (tmp_path / "out" / "transforms.json").unlink()
     again = detect_and_read(tmp_path / "out")
     np.testing.assert_allclose(again.intrinsics_px, frames.intrinsics_px)
     np.testing.assert_allclose(again.distortion, frames.distortion)
 
 
+def test_colmap_model_has_points_that_project_to_their_keypoints(tmp_path: Path) -> None:
+    cameras = with_points(detect_and_read(write_nerfstudio(tmp_path / "data")))
+    figures = write_cameras(cameras, tmp_path / "out")
+    read = pycolmap.Reconstruction(str(tmp_path / "out" / "colmap" / "sparse" / "0"))
+    assert read.num_points3D() == figures["points"] == 5
+    assert read.compute_mean_track_length() == len(cameras.frames)
+    # The file keeps the errors of the points, too.
+    assert read.compute_mean_reprojection_error() == pytest.approx(figures["mean_reprojection_px"])
+    assert figures["mean_reprojection_px"] < 1e-6
+
+
+def test_points_start_splatting_in_nerfstudios_own_parser(tmp_path: Path) -> None:
+    pytest.importorskip("open3d")
+    from nerfstudio.data.dataparsers.nerfstudio_dataparser import NerfstudioDataParserConfig
+
+    cameras = with_points(detect_and_read(write_nerfstudio(tmp_path / "data")))
+    write_cameras(cameras, tmp_path / "out")
+    config = NerfstudioDataParserConfig(
+        data=tmp_path / "out", eval_mode="all", center_method="none", orientation_method="none",
+        auto_scale_poses=False, load_3D_points=True,
+    )  # fmt: skip
+    metadata = config.setup().get_dataparser_outputs("train").metadata
+    assert cameras.stage is not None
+    np.testing.assert_allclose(metadata["points3D_xyz"], cameras.stage.points, atol=1e-6)
+    assert metadata["points3D_rgb"].shape == (5, 3)
+
+
 def test_a_lens_that_colmap_does_not_know_is_named(tmp_path: Path) -> None:
     frames = detect_and_read(write_nerfstudio(tmp_path / "data", k4=0.1))
     with pytest.raises(InputError, match="k4"):
-        write_colmap(cameras_of(frames), tmp_path / "out")
+        write_cameras(cameras_of(frames), tmp_path / "out")
 
 
-def test_corrections_by_hand(tmp_path: Path) -> None:
-    write_corrections(cameras_of(detect_and_read(write_nerfstudio(tmp_path / "data"))), tmp_path / "corrections.csv")
-    with (tmp_path / "corrections.csv").open() as file:
+def test_table_by_hand(tmp_path: Path) -> None:
+    write_table(with_points(detect_and_read(write_nerfstudio(tmp_path / "data"))), tmp_path / "cameras.csv")
+    with (tmp_path / "cameras.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["fixed"] for row in rows[:2]] == ["1", "0"]
+    assert [row["state"] for row in rows] == ["fixed", *["adjusted"] * (len(rows) - 2), "predicted"]
     assert float(rows[0]["rotation_deg"]) == 0 and float(rows[0]["translation"]) == 0
     assert float(rows[1]["rotation_deg"]) == pytest.approx(2.0, abs=1e-5)
     # exp() bends the translation a little: its length is that of the chord.
     assert float(rows[1]["translation"]) == pytest.approx(0.05, rel=1e-3)
+    assert [rows[1]["rotation_sigma_deg"], rows[-1]["rotation_sigma_deg"]] == ["0.02", ""]
+    assert [rows[1][f"epipolar_{when}_px"] for when in ("before", "after")] == ["2", "0.5"]
     before, after = ([float(rows[1][f"{axis}{suffix}"]) for axis in "xyz"] for suffix in ("_before", ""))
     assert np.linalg.norm(np.subtract(after, before)) == pytest.approx(float(rows[1]["translation"]), rel=1e-6)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from craym_nerfstudio.sfm.result import Intrinsics
-from craym_nerfstudio.start import Start
+from craym_nerfstudio.start.find import Start
 from tests.host.tiny_run import TinyData, tiny_config
 
 FOUND = Intrinsics(1.25, (0.01, 0.0), 0.02, 0.0)

@@ -11,7 +11,7 @@ import trimesh
 from PIL import Image
 
 from craym_nerfstudio.cli.main import main
-from craym_nerfstudio.data.dataparser import detect_and_read
+from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.export.run import Run, load_run
 from craym_nerfstudio.geometry.alignment import pose_errors
 from tests.host.conftest import TrainedRun
@@ -30,7 +30,7 @@ def test_a_run_is_found_from_anywhere(trained: TrainedRun, tmp_path: Path, monke
 
 
 def test_the_frame_of_the_data_is_that_of_the_files(run: Run) -> None:
-    given = run.pipeline.world_from_data.inverse().poses(run.pipeline.given_c2w().double())
+    given = run.scene.world_from_data.inverse().poses(run.pipeline.given_c2w().double())
     errors = pose_errors(given, torch.from_numpy(run.pipeline.datamanager.reference.train_c2w))
     # Barely any similarity is left between the noisy poses and the true ones of the files.
     assert float(errors.similarity.scale) == pytest.approx(1.0, abs=0.2)
@@ -39,14 +39,14 @@ def test_the_frame_of_the_data_is_that_of_the_files(run: Run) -> None:
 
 def test_from_data_to_world_to_unit_and_back(run: Run) -> None:
     """The three frames: the region's sphere holds what the cameras look at, and the circle ends where it began."""
-    world_from_data, world_from_unit = run.pipeline.world_from_data, run.pipeline.craym_model.world_from_unit
+    world_from_data, world_from_unit = run.scene.world_from_data, run.pipeline.craym_model.world_from_unit
     unit_from_data = world_from_unit.inverse() @ world_from_data
     points = np.random.default_rng(0).normal(size=(50, 3))
     world = world_from_data.points(points)
     unit = world_from_unit.inverse().points(world)
     np.testing.assert_allclose(unit_from_data.points(points), unit, atol=1e-12)
     np.testing.assert_allclose(world_from_data.inverse().points(world_from_unit.points(unit)), points, atol=1e-12)
-    c2w = run.dataparser.scene.rough_c2w
+    c2w = run.scene.rough_c2w
     assert np.linalg.norm(unit_from_data.points(np.zeros((1, 3)))) < 0.3
     np.testing.assert_allclose(world_from_data.poses(c2w), run.pipeline.datamanager.views().c2w, atol=1e-12)
     np.testing.assert_allclose(world_from_data.poses(c2w), run.pipeline.given_c2w(), atol=1e-6)
@@ -83,7 +83,7 @@ def test_mesh_in_the_world_of_what_cameras_see(trained: TrainedRun, run: Run, tm
 
 
 def test_cameras_for_other_programs(trained: TrainedRun, run: Run, tmp_path: Path) -> None:
-    main(["export-cameras", "--load-config", str(trained.folder), "--output-dir", str(tmp_path)])
+    main(["export-cameras", "--load-config", str(trained.folder), "--output", str(tmp_path)])
     frames = detect_and_read(tmp_path)
     assert len(frames) == TRAIN and all(path.is_file() for path in frames.paths)
     order = [frames.paths.index(path.resolve()) for path in run.pipeline.datamanager.train_dataset.image_filenames]
@@ -93,8 +93,8 @@ def test_cameras_for_other_programs(trained: TrainedRun, run: Run, tmp_path: Pat
     assert errors.rotation_deg_mean == pytest.approx(reported["pose_rotation_deg"], abs=1e-3)
     assert errors.translation_x100_mean == pytest.approx(reported["pose_translation_x100"], abs=0.05)
     np.testing.assert_allclose(frames.intrinsics_px[0, 0], trained.data.cameras.focal_px, rtol=1e-9)
-    assert (tmp_path / "colmap" / "sparse" / "0" / "images.txt").is_file()
-    assert len((tmp_path / "corrections.csv").read_text().splitlines()) == TRAIN + 1
+    assert (tmp_path / "colmap" / "sparse" / "0" / "images.bin").is_file()
+    assert len((tmp_path / "cameras.csv").read_text().splitlines()) == TRAIN + 1
 
 
 def test_no_run_is_one_clear_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

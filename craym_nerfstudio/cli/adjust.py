@@ -1,0 +1,117 @@
+"""The command `craym adjust`; what it needs is imported when it runs."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from rich.table import Table
+from tyro.conf import arg
+
+from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.start.config import StartConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Bool
+
+    from craym_nerfstudio.data.scene import Scene
+    from craym_nerfstudio.sfm.result import StageZero
+
+_KEEP_ALL = SceneConfig(eval_interval=0)
+"""Whoever wants better poses wants those of all images."""
+
+
+@dataclass
+class AdjustCommand:
+    """Adjust rough poses to the matches between the images (stage 0), without training.
+
+    Writes, in the frame and units of the data: transforms.json with sparse_pc.ply (for nerfstudio), a COLMAP model with
+    points and tracks, cameras.csv (how far each camera moved, how certain it is), cameras.png and summary.json.
+    """
+
+    output: Path
+    """Folder to write to."""
+    scene: Annotated[SceneConfig, arg(name="")] = field(default_factory=lambda: _KEEP_ALL)
+    start: Annotated[StartConfig, arg(name="")] = field(default_factory=StartConfig)
+    paths: Literal["absolute", "relative"] = "absolute"
+    """How transforms.json names the images: by absolute paths, or by paths relative to itself."""
+
+    def main(self) -> None:
+        """Match, adjust, write, report."""
+        from craym_nerfstudio.cameras.selection import select_cameras
+        from craym_nerfstudio.cli.export import describe
+        from craym_nerfstudio.console import console
+        from craym_nerfstudio.data.scene import read_scene
+        from craym_nerfstudio.errors import InputError
+        from craym_nerfstudio.export.cameras import write_cameras
+        from craym_nerfstudio.export.refined import cameras_of_stage_zero
+        from craym_nerfstudio.report.pictures import draw_cameras
+        from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero
+        from craym_nerfstudio.storage import write_json
+
+        if self.start.pose_init == "input" or (self.start.matcher == "none" and self.start.matches is None):
+            raise InputError("Without matches nothing is adjusted", remedy="Drop --pose-init input and --matcher none.")
+        scene = read_scene(self.scene)
+        views = scene.views
+        fixed = select_cameras(self.start.fixed_cameras, views.names)
+        matches = found_matches(views, self.start)
+        stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)
+        report_stage_zero(stage)
+        cameras = cameras_of_stage_zero(scene, stage, fixed)
+        written = write_cameras(cameras, self.output, self.paths, include_test=True)
+        draw_cameras(cameras.given_c2w, cameras.frames.c2w, scene.reference, self.output / "cameras.png")
+        summary = {**written, "matches": len(matches), **_figures(scene, stage, fixed)}
+        write_json(self.output / "summary.json", summary)
+        console.print(_table(summary))
+        console.print(describe(self.output, written))
+        for line in _next_steps(self.output):
+            console.print(f"  {line}", markup=False)
+
+
+def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams']") -> dict[str, object]:
+    """What stage 0 decided and found, and pose errors where the truth is known."""
+    import torch
+
+    from craym_nerfstudio.geometry.alignment import pose_errors
+
+    before, after = stage.median_epipolar_px
+    states = {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
+    figures: dict[str, object] = {
+        **{name: count for name, count in states.items() if count},
+        "fixed": int(fixed.sum()),
+        "epipolar_px_before": before,
+        "epipolar_px": after,
+        "decision": stage.decision.reason,
+        "notes": stage.notes,
+    }
+    if scene.reference is not None:
+        truth = torch.from_numpy(scene.reference.train_c2w)
+        for suffix, c2w in (("_before", scene.rough_c2w), ("", stage.c2w)):
+            errors = pose_errors(torch.from_numpy(c2w), truth)
+            figures[f"pose_rotation_deg{suffix}"] = errors.rotation_deg_mean
+            figures[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
+    return figures
+
+
+def _table(summary: dict) -> Table:
+    table = Table(title="Adjusted poses", show_header=False)
+    states = [f"{summary[name]} {name}" for name in ("adjusted", "predicted", "kept") if name in summary]
+    table.add_row("cameras", ", ".join(states))
+    table.add_row("matches", str(summary["matches"]))
+    table.add_row("epipolar distance", f"{summary['epipolar_px_before']:.2f} -> {summary['epipolar_px']:.2f} px")
+    if "pose_rotation_deg" in summary:
+        for name, label, unit in (
+            ("pose_rotation_deg", "rotation error", "deg"),
+            ("pose_translation_x100", "translation error x100", ""),
+        ):
+            table.add_row(label, f"{summary[f'{name}_before']:.3f} -> {summary[name]:.3f} {unit}".rstrip())
+    return table
+
+
+def _next_steps(folder: Path) -> list[str]:
+    """Commands that go on from here."""
+    return [
+        f"ns-train craym-lite --data {folder}    # surface and novel views, poses refined further",
+        f"ns-train splatfacto --data {folder}    # splats, on a CUDA device",
+        f"craym preflight --data {folder} --output {folder / 'preflight'}    # the new poses against the images",
+    ]

@@ -1,0 +1,145 @@
+"""A dataset as it was read: images, rough poses and split, and where its world lies."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+
+from craym_nerfstudio.cameras.noise import perturb_poses
+from craym_nerfstudio.console import console
+from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.read_colmap import find_model, read_colmap
+from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
+from craym_nerfstudio.data.reference import ReferencePoses, read_reference
+from craym_nerfstudio.data.views import views_of
+from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.images import alpha_use
+from craym_nerfstudio.matching.views import Views
+
+_ACCEPTED = (
+    "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
+    "transforms_train.json (Blender), or a folder with images/ and sparse/0 (COLMAP)."
+)
+_FEWEST_TO_SPLIT = 8
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What all splits of a dataset share; poses are in the data's frame."""
+
+    original: Frames
+    """All images as the files describe them."""
+    frames: Frames
+    """The same at the size they are trained at."""
+    train: Int[np.ndarray, " train"]
+    test: Int[np.ndarray, " test"]
+    rough_c2w: Float[np.ndarray, "train 3 4"]
+    """Training poses, with noise where it was asked for."""
+    world_from_data: Similarity
+    has_alpha: bool
+    reference: ReferencePoses | None
+    """True poses, for metrics alone."""
+
+    @property
+    def views(self) -> Views:
+        """The training images as matching sees them, in the data's frame."""
+        return views_of(self.frames.subset(self.train), self.rough_c2w)
+
+
+def detect_and_read(data: Path) -> Frames:
+    """All images of a dataset, whichever layout it has.
+
+    Raises:
+        InputError: nothing that is accepted lies there, or what lies there cannot be used.
+    """
+    if data.is_file() and data.suffix.lower() == ".json":
+        return read_blender(data.parent) if data.name == BLENDER_TRAIN else read_nerfstudio(data)
+    if (data / "transforms.json").is_file():
+        return read_nerfstudio(data / "transforms.json")
+    if (data / BLENDER_TRAIN).is_file():
+        return read_blender(data)
+    model = find_model(data)
+    if model is not None:
+        return read_colmap(data, model)
+    raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED)
+
+
+def read_scene(config: SceneConfig) -> Scene:
+    """Read a dataset, choose its split and find its world frame.
+
+    Raises:
+        InputError: anything in it that cannot be used.
+    """
+    original = detect_and_read(config.data)
+    frames = original.scaled_to(_target_sizes(original.size_px, config))
+    train, test = _split(frames, config.eval_interval)
+    alpha = alpha_use([frames.paths[index] for index in train])
+    rough = _with_noise(frames.c2w[train], frames.layout, config)
+    # From here on only the poses that training starts from decide: the true ones must not leak through the frame.
+    # Blender scenes are upright by construction.
+    orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
+    world = find_world(frames.subset(train), rough, alpha.is_isolated, orientation, config.auto_scale)
+    reference = _reference(config, frames, train, test)
+    return Scene(original, frames, train, test, rough, world, alpha.has_alpha, reference)
+
+
+def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:
+    factor = config.downscale_factor
+    if factor is None:
+        factor = max(1.0, size_px.max() / config.max_image_size_px)
+    if not (math.isfinite(factor) and factor >= 1):
+        raise InputError(f"downscale-factor is {factor}", None, "Give 1 or more; 2 halves width and height.")
+    return np.maximum(np.round(size_px / factor).astype(np.int64), 1)
+
+
+def _split(frames: Frames, interval: int) -> tuple[Int[np.ndarray, " train"], Int[np.ndarray, " test"]]:
+    """The files' own split, else every n-th image for testing; too few images serve for both.
+
+    An interval of 0 trains on all images, but for the test file of Blender scenes, whose poses are exact.
+    """
+    everything = np.arange(len(frames))
+    train, test = frames.train, frames.test
+    if train is None or test is None or (interval == 0 and frames.layout != "blender"):
+        is_split = interval > 1 and len(frames) >= _FEWEST_TO_SPLIT
+        train = everything[everything % interval != 0] if is_split else everything
+        test = everything[everything % interval == 0] if is_split else everything[:0]
+    if len(train) < 2:
+        raise InputError(
+            f"{len(train)} training image{'' if len(train) == 1 else 's'}; at least 2 are needed",
+            frames.source,
+            "Add images of the same scene.",
+        )
+    if len(test) == 0:
+        if interval > 0:
+            console.print(f"[yellow]No test images: evaluation uses the {len(train)} training images.")
+        test = train
+    return train, test
+
+
+def _with_noise(c2w: np.ndarray, layout: str, config: SceneConfig) -> Float[np.ndarray, "cams 3 4"]:
+    if config.pose_noise == "none":
+        return c2w
+    pivot, unit = np.zeros(3), 1.0
+    if layout != "blender":
+        target = find_target(c2w)
+        pivot, unit = target.center, target.distance / BLENDER_CAMERA_DISTANCE
+    poses = torch.from_numpy(c2w)
+    return perturb_poses(poses, config.pose_noise, config.pose_noise_seed, pivot=pivot.tolist(), unit=unit).numpy()
+
+
+def _reference(
+    config: SceneConfig, frames: Frames, train: Int[np.ndarray, " train"], test: Int[np.ndarray, " test"]
+) -> ReferencePoses | None:
+    """True poses: those of a file, or the data's own where noise was added or a scene is rendered."""
+    if config.reference_poses is not None:
+        names = [[frames.names[index] for index in indices] for indices in (train, test)]
+        return read_reference(config.reference_poses, *names)
+    if config.pose_noise != "none" or frames.layout == "blender":
+        return ReferencePoses(frames.c2w[train], frames.c2w[test], str(frames.source))
+    return None

@@ -1,0 +1,68 @@
+"""The refined cameras of a data set, in the data's frame and units, with what stage 0 found."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from craym_nerfstudio.data.calibration import calibrated_lens
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.scene import Scene
+from craym_nerfstudio.export.run import Run
+from craym_nerfstudio.sfm.result import Intrinsics, StageZero
+
+
+@dataclass(frozen=True)
+class RefinedCameras:
+    """Training images with the (refined) intrinsics of their original size; poses in the data's frame, OpenGL axes."""
+
+    frames: Frames
+    """``c2w`` holds the refined poses."""
+    given_c2w: Float[np.ndarray, "cams 3 4"]
+    fixed: Bool[np.ndarray, " cams"]
+    test: Frames
+    """The test images, whose poses are as they were given."""
+    stage: StageZero | None = None
+    """Under the refined poses, in the data's frame; None where it did not run."""
+    size_px: Int[np.ndarray, "cams 2"] | None = None
+    """Width and height that its keypoints refer to."""
+
+
+def cameras_of_run(run: Run) -> RefinedCameras:
+    """The cameras of a trained run, aligned to the data's frame as a whole; fixed ones exactly as they were given."""
+    pipeline = run.pipeline
+    fixed = pipeline.craym_model.camera_optimizer.fixed.cpu().numpy()
+    data_from_model, stage = pipeline.data_from_model(), run.stage_zero()
+    refined = pipeline.refined_c2w().double().numpy()
+    if stage is not None:
+        stage = stage.under(refined).moved(data_from_model)
+    return _refined(run.scene, data_from_model.poses(refined), fixed, stage, pipeline.datamanager.intrinsics)
+
+
+def cameras_of_stage_zero(scene: Scene, stage: StageZero, fixed: Bool[np.ndarray, " cams"]) -> RefinedCameras:
+    """The cameras as stage 0, run in the data's frame, leaves them."""
+    return _refined(scene, stage.c2w.copy(), fixed, stage, stage.intrinsics or Intrinsics())
+
+
+def _refined(
+    scene: Scene,
+    c2w: Float[np.ndarray, "cams 3 4"],
+    fixed: Bool[np.ndarray, " cams"],
+    stage: StageZero | None,
+    intrinsics: Intrinsics,
+) -> RefinedCameras:
+    c2w[fixed] = scene.rough_c2w[fixed]
+    train = _calibrated(scene.original.subset(scene.train), intrinsics)
+    test = _calibrated(scene.original.subset(np.setdiff1d(scene.test, scene.train)), intrinsics)
+    size_px = scene.frames.size_px[scene.train]
+    return RefinedCameras(replace(train, c2w=c2w), scene.rough_c2w, fixed, test, stage, size_px)
+
+
+def _calibrated(frames: Frames, intrinsics: Intrinsics) -> Frames:
+    """Frames with the intrinsics that stage 0 found."""
+    if intrinsics == Intrinsics() or len(frames) == 0:
+        return frames
+    rows = zip(frames.intrinsics_px, frames.distortion, frames.size_px, strict=True)
+    lenses = [calibrated_lens(*row, intrinsics) for row in rows]
+    pinhole, distortion = (np.stack(part) for part in zip(*lenses, strict=True))
+    return replace(frames, intrinsics_px=pinhole, distortion=distortion)
