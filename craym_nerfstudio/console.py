@@ -1,5 +1,6 @@
-"""The one console of the package, and its progress bars."""
+"""The one console of the package, its progress bars, and what may not write on it."""
 
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -22,3 +23,11 @@ def track(items: Sequence[Item], description: str) -> Iterable[Item]:
     """The items one after the other, under a progress bar."""
     with progress() as bars:
         yield from bars.track(items, description=description)
+
+
+def silence_others() -> None:
+    """From now on warnings of the host and of torch about themselves stay out of the terminal: they bury ours."""
+    warnings.filterwarnings("ignore", module=r"(nerfstudio|torch|torchvision|torchmetrics|pytorch_msssim)(\.|$)")
+    # Raised in C++, and laid at the door of whoever called.
+    warnings.filterwarnings("ignore", message="Using a non-tuple sequence for multidimensional indexing")
+    warnings.filterwarnings("ignore", message="Converting a tensor with requires_grad=True to a scalar")

@@ -7,7 +7,6 @@ import torch
 from nerfstudio.configs.base_config import MachineConfig, ViewerConfig
 from nerfstudio.engine.optimizers import AdamOptimizerConfig, OptimizerConfig
 from nerfstudio.engine.schedulers import Scheduler, SchedulerConfig
-from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.plugins.types import MethodSpecification
 from torch.optim import Optimizer, lr_scheduler
 
@@ -17,7 +16,7 @@ from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.fields.sdf_field import SDFFieldConfig
 from craym_nerfstudio.model import CraymModelConfig
 from craym_nerfstudio.pipeline import CraymPipelineConfig
-from craym_nerfstudio.trainer import CraymTrainer
+from craym_nerfstudio.trainer import CraymTrainerConfig
 
 
 @dataclass
@@ -84,10 +83,11 @@ def _optimizers(steps: int, warmup: int) -> dict:
     }
 
 
-def _trainer(name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, steps_per_save: int) -> TrainerConfig:
+def _trainer(
+    name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, steps_per_save: int
+) -> CraymTrainerConfig:
     """What both methods share: the trainer, the device, and how rarely the host evaluates."""
-    return TrainerConfig(
-        _target=CraymTrainer,
+    return CraymTrainerConfig(
         method_name=name,
         steps_per_eval_batch=1_000_000,
         steps_per_eval_image=2000,
@@ -98,7 +98,8 @@ def _trainer(name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, 
         mixed_precision=_device() == "cuda",
         pipeline=pipeline,
         optimizers=_optimizers(steps, warmup),
-        viewer=ViewerConfig(num_rays_per_chunk=8192),
+        # The host's default is every interface; --viewer.websocket-host 0.0.0.0 brings that back.
+        viewer=ViewerConfig(num_rays_per_chunk=8192, websocket_host="127.0.0.1"),
         vis="viewer+tensorboard",
     )
 

@@ -1,6 +1,7 @@
 """The pipeline: data, then where to start, then the model; and how test views and poses are judged."""
 
 import statistics
+import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 from torchvision.utils import save_image
 
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
-from craym_nerfstudio.console import track
+from craym_nerfstudio.console import silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
@@ -63,11 +64,13 @@ class CraymPipeline(VanillaPipeline):
     ) -> None:
         """Build data and model; about to train, find where to start, or take `start` instead."""
         show_input_errors()
+        silence_others()
         super().__init__(config, device, test_mode, *args, **kwargs)
+        began = time.perf_counter()
         if start is None and test_mode == "val":
             has_alpha = bool(self.datamanager.train_dataset.metadata["has_alpha"])
             start = find_start(self.datamanager.views(), config.start, has_alpha)
-        self.start = start
+        self.start, self.start_seconds = start, time.perf_counter() - began
         self._begin(start)
         found = torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64)
         self.register_buffer("intrinsics", found)

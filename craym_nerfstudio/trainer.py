@@ -2,20 +2,32 @@
 
 import errno
 import os
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
-from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer
+from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
-from craym_nerfstudio.report.summary import report_training
+from craym_nerfstudio.report.summary import announce_training, report_training
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
 
 _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+
+
+@dataclass
+class CraymTrainerConfig(TrainerConfig):
+    """nerfstudio's settings, which are not printed page by page: they stand in the run's config.yml."""
+
+    _target: type = field(default_factory=lambda: CraymTrainer)
+
+    def print_to_terminal(self) -> None:
+        """One line."""
+        console.print(f"{self.method_name}: settings and results in {self.get_base_dir()}")
 
 
 class CraymTrainer(Trainer):
@@ -37,6 +49,8 @@ class CraymTrainer(Trainer):
         if self.pipeline.stage_zero is not None and self.local_rank == 0:
             # Its points and tracks are part of what a run hands over.
             self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+        if self.local_rank == 0:
+            announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
 
     def train(self) -> None:
         """Train; an interrupt keeps what was learned."""

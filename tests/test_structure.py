@@ -21,7 +21,7 @@ ORDER = [
     *("errors", "console", "storage", "images", "schedules", "layout", "geometry", "kernels"),
     *("matching", "sfm", "cameras", "data", "start"),
     *("fields", "rendering", "evaluation", "objective", "model", "pipeline"),
-    *("export", "report", "preflight", "trainer", "methods", "entry_points", "cli"),
+    *("export", "report", "preflight", "api", "trainer", "methods", "entry_points", "cli"),
 ]
 """A room imports only from itself and from rooms before it."""
 
@@ -163,7 +163,7 @@ def test_file_is_short_and_silent(path: Path) -> None:
 
 
 def test_package_docstring_states_the_conventions() -> None:
-    for word in ("OpenGL", "c2w_start @ exp(xi)", "unit length", "positive outside", "0.5", "[0, 1]", "bearing"):
+    for word in ("OpenGL", "c2w_start @ motion", "unit length", "positive outside", "0.5", "[0, 1]", "bearing"):
         assert word in (craym_nerfstudio.__doc__ or "")
 
 

@@ -12,6 +12,7 @@ from craym_nerfstudio.cli.export import ExportCamerasCommand, ExportMeshCommand
 from craym_nerfstudio.cli.match import MatchCommand
 from craym_nerfstudio.cli.preflight import PreflightCommand
 from craym_nerfstudio.cli.report import ReportCommand
+from craym_nerfstudio.console import silence_others
 from craym_nerfstudio.errors import InputError, print_error
 
 # The modules of the commands import little until their command runs.
@@ -29,6 +30,7 @@ Command = (
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; input errors end it with one line and exit status 2."""
     command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
+    silence_others()
     try:
         command.main()
     except InputError as error:

@@ -14,6 +14,9 @@ from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 
 
+_OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of 0.1 do not load in 0.2)."
+
+
 @dataclass(frozen=True)
 class Run:
     """A trained pipeline, ready for inference."""
@@ -56,7 +59,10 @@ def load_run(path: Path, data: Path | None = None) -> Run:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError("Damaged checkpoint", checkpoint, "Delete it and go on with an older one.") from error
-    pipeline.load_pipeline(state["pipeline"], state["step"])
+    try:
+        pipeline.load_pipeline(state["pipeline"], state["step"])
+    except RuntimeError as error:
+        raise InputError("The checkpoint fits another version of this package", checkpoint, _OTHER_VERSION) from error
     return Run(path.parent, pipeline, state["step"])
 
 
@@ -72,6 +78,9 @@ def load_config(path: Path) -> TrainerConfig:
     try:
         # The host's format: it names the classes of this package and of others.
         config = yaml.load(path.read_text(), Loader=yaml.Loader)
+    except yaml.constructor.ConstructorError as error:
+        # It names classes that have moved since.
+        raise InputError(f"Written by another version ({error.problem})", path, _OTHER_VERSION) from error
     except yaml.YAMLError as error:
         raise InputError("Not a config of ns-train", path, remedy) from error
     if not isinstance(config, TrainerConfig):

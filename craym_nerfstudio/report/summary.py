@@ -1,10 +1,11 @@
-"""What a finished run tells its user: a table, a JSON file and pictures."""
+"""What a run tells its user before it trains, and when it has finished: tables, a JSON file and pictures."""
 
 from pathlib import Path
 
 from rich.table import Table
 
 from craym_nerfstudio.console import console
+from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.report.pictures import draw_cameras
 from craym_nerfstudio.report.record import RECORD_NAME, record_run
@@ -21,6 +22,39 @@ _LABELS = {
 }
 
 
+def announce_training(pipeline: CraymPipeline, start_step: int, steps: int) -> None:
+    """Print what was found before the first step: images, matches, poses, and what runs where."""
+    manager, start = pipeline.datamanager, pipeline.start
+    table = Table(title="About to train", show_header=False)
+    sizes = manager.train_dataset.metadata["image_size_px"]
+    images = f"{len(manager.train_dataset)} to train on, {len(manager.eval_dataset)} to test"
+    table.add_row("images", f"{images}; up to {int(sizes[:, 0].max())} x {int(sizes[:, 1].max())} px")
+    if start is not None and start.matches is not None:
+        pairs = len(start.matches.pairs)
+        table.add_row("matches", f"{len(start.matches)} in {pairs} pairs of images ({start.matches.detector})")
+    table.add_row("poses", _start_of_poses(pipeline))
+    backend, reason = choose_backend(pipeline.device, pipeline.craym_model.config.sdf_field.encoding)
+    table.add_row("runs on", f"{pipeline.device}, hash grid by {backend} ({reason})")
+    table.add_row("finding poses", f"took {pipeline.start_seconds:.0f} s")
+    table.add_row("training", f"steps {start_step} to {start_step + steps}; the table below tells the time left")
+    table.add_row("viewer", "on this machine alone; --viewer.websocket-host 0.0.0.0 lets others in")
+    console.print(table)
+
+
+def _start_of_poses(pipeline: CraymPipeline) -> str:
+    stage = pipeline.stage_zero
+    if stage is None:
+        return "as given; stage 0 has not run"
+    before, after = stage.median_epipolar_px
+    states = [f"{stage.state.count(state)} {state}" for state in ("adjusted", "predicted", "kept")]
+    shown = ", ".join(state for state in states if not state.startswith("0 "))
+    text = f"cameras {shown}; epipolar distance {before:.2f} -> {after:.2f} px"
+    metrics = pipeline.pose_metrics()
+    if metrics:
+        text += f"; rotation error {metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"
+    return text
+
+
 def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
     """Evaluate a finished run, print its figures and leave ``metrics.json``, pictures and a record in its folder."""
     if pipeline.datamanager.local_rank != 0:
@@ -34,7 +68,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
     record_run(pipeline).save(run_dir / RECORD_NAME)
     given, refined = pipeline.given_c2w().numpy(), pipeline.refined_c2w().numpy()
     draw_cameras(given, refined, pipeline.datamanager.reference, run_dir / "cameras.png")
-    table = Table(title="CRAYM run", show_header=False)
+    table = Table(title="Finished", show_header=False)
     for name, label in _LABELS.items():
         if name in results:
             table.add_row(label, f"{results[name]:.3f}")
@@ -43,3 +77,15 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
     table.add_row("run", str(run_dir))
     table.add_row("pictures", "test_views/, cameras.png")
     console.print(table)
+    console.print("What to do next:")
+    for command in _next_steps(run_dir):
+        console.print(f"  {command}", markup=False)
+
+
+def _next_steps(run_dir: Path) -> list[str]:
+    """Commands that go on from a finished run."""
+    return [
+        f"craym export-mesh --load-config {run_dir}       # the surface, in the frame and units of the data",
+        f"craym export-cameras --load-config {run_dir}    # the refined poses, for nerfstudio and COLMAP",
+        f"ns-viewer --load-config {run_dir / 'config.yml'}",
+    ]
