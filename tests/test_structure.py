@@ -162,11 +162,6 @@ def test_file_is_short_and_silent(path: Path) -> None:
     assert [call.lineno for call in calls if isinstance(call.func, ast.Name) and call.func.id == "print"] == []
 
 
-def test_package_docstring_states_the_conventions() -> None:
-    for word in ("OpenGL", "c2w_start @ motion", "unit length", "positive outside", "0.5", "[0, 1]", "bearing"):
-        assert word in (craym_nerfstudio.__doc__ or "")
-
-
 @pytest.fixture(scope="module")
 def start_up() -> dict:
     """A fresh interpreter, in which some packages are broken, imports the config and asks for help."""

@@ -13,7 +13,6 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 
-
 _OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of 0.1 do not load in 0.2)."
 
 

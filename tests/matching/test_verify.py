@@ -66,8 +66,6 @@ def test_ransac_declines_without_enough_points() -> None:
     assert ransac_motion(few, few, 1e-3) is None
     behind = np.tile([0.0, 0.0, 1.0], (50, 1))
     assert ransac_motion(behind, behind, 1e-3) is None
-    found = ransac_motion(np.tile([0.0, 0.0, -1.0], (50, 1)), np.tile([0.0, 0.0, -1.0], (50, 1)), 1e-3)
-    assert found is None or np.isfinite(found).all()
 
 
 def test_refinement_is_exact_without_noise_and_never_raises_the_cost() -> None:
