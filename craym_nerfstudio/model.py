@@ -1,7 +1,7 @@
 """The CRAYM model: wires camera optimizer, renderer, key-ray modules and losses to nerfstudio's model contract."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -23,7 +23,6 @@ from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
-from craym_nerfstudio.rendering.precision import autocast_dtype, full_precision
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
 
@@ -169,7 +168,7 @@ class CraymModel(Model):
         parts = self.config.grid_refresh_steps
         self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
-    def _state(self, jitter: bool, color_dtype: torch.dtype | None = None) -> RenderState:
+    def _state(self, jitter: bool) -> RenderState:
         config = self.config
         weights = level_weights(self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level)
         generator = None
@@ -177,33 +176,40 @@ class CraymModel(Model):
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
         cosine_anneal = ramp(self.step, 0, config.cosine_anneal_steps)
         interval = exponential_decay(self.step, *config.surface_interval, config.surface_interval_steps)
-        return RenderState(weights, cosine_anneal, generator, interval, color_dtype, config.enrichment)
+        return RenderState(weights, cosine_anneal, generator, interval, config.enrichment)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
-        color_dtype = autocast_dtype(self.device)
-        with full_precision(self.device):
-            return self._render(ray_bundle, color_dtype)
+        with self._full_precision():
+            return self._render(ray_bundle)
 
-    def _render(self, ray_bundle: RayBundle, color_dtype: torch.dtype | None) -> dict[str, Tensor]:
+    def _full_precision(self) -> AbstractContextManager:
+        """Float32 inside, whatever the caller has switched on.
+
+        Half precision has three digits; distances, their derivatives (normals, eikonal loss, pose gradients), poses and
+        rendering weights need more, and networks of this size gain nothing by it.
+        """
+        return torch.autocast(self.device.type, enabled=False)
+
+    def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
         layout = _layout_of(ray_bundle)
         if not self.training:
-            return self._host_outputs(self._rendered(ray_bundle, layout, color_dtype)[0])
+            return self._host_outputs(self._rendered(ray_bundle, layout)[0])
         train_c2w = self.camera_optimizer.optimised_c2w()
         self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
-        rendered, background, points = self._rendered(ray_bundle, layout, color_dtype)
+        rendered, background, points = self._rendered(ray_bundle, layout)
         outputs = self._host_outputs(rendered)
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
         return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
-        self, rays: RayBundle, layout: RayLayout, color_dtype: torch.dtype | None
+        self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
         unit = self.world_from_unit.inverse()
         origins = unit.points(rays.origins)
         directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
-        state = self._state(self.training, color_dtype)
+        state = self._state(self.training)
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
         return rendered, background, origins + directions * rendered.depth[:, None]
@@ -240,15 +246,15 @@ class CraymModel(Model):
             "key_accumulation": rendered.accumulation[layout.heads].unflatten(0, (-1, 2)),
         }
 
-    def _render_free(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
+    def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""
         nothing = torch.zeros_like(origins[:, :1])
         rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
-        return self._host_outputs(self._rendered(rays, RayLayout(len(origins)), None)[0])
+        return self._host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log."""
-        with torch.no_grad(), full_precision(self.device):
+        with torch.no_grad(), self._full_precision():
             target = self._target(batch, outputs)
             squared = (outputs["rgb"] - target).square()
             metrics = {"psnr": -10.0 * torch.log10(squared.mean().clamp_min(1e-10))}
@@ -270,7 +276,7 @@ class CraymModel(Model):
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
         config = self.config
-        with full_precision(self.device):
+        with self._full_precision():
             target, visible = self._target(batch, outputs), batch["visible"].to(self.device).float()
             if not self.training:
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)
@@ -285,7 +291,7 @@ class CraymModel(Model):
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 settled=self.camera_optimizer.all_settled,
                 unit_from_world=self.world_from_unit.inverse(),
-                render=self._render_free,
+                render=self.render_rays,
             )
             result = training_losses(config, step)
             self.camera_optimizer.get_loss_dict(result)

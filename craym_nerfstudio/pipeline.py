@@ -124,7 +124,7 @@ class CraymPipeline(VanillaPipeline):
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
         refined = optimizer.optimised_c2w().detach()
         dataset.cameras.camera_to_worlds = refined.to(dataset.cameras.camera_to_worlds)
-        self.datamanager.train_cameras = dataset.cameras.to(self.device)
+        self.datamanager.take_cameras()
         optimizer.input_c2w.copy_(refined)
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:

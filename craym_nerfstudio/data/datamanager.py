@@ -15,6 +15,7 @@ from craym_nerfstudio.data.dataparser import CraymDataParser, CraymDataParserCon
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
+from craym_nerfstudio.data.rays import PinholeRays
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError
@@ -75,7 +76,13 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def setup_train(self) -> None:
         """The sampler that the host's exporters look for; images are loaded when they are first drawn from."""
         self.train_pixel_sampler = self._get_pixel_sampler(self.train_dataset, self.config.train_num_rays_per_batch)
-        self.train_cameras = self.train_dataset.cameras.to(self.device)
+        self.take_cameras()
+
+    def take_cameras(self) -> None:
+        """Generate rays from the data set's cameras as they are now."""
+        cameras = self.train_dataset.cameras
+        self.train_cameras = cameras.to(self.device)
+        self.pinhole_rays = PinholeRays(self.train_cameras) if PinholeRays.fit(cameras) else None
 
     @property
     def scene(self) -> Scene:
@@ -103,7 +110,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.intrinsics = intrinsics
         for dataset in (self.train_dataset, self.eval_dataset):
             dataset.cameras = calibrated_cameras(dataset.cameras, intrinsics)
-        self.train_cameras = self.train_dataset.cameras.to(self.device)
+        self.take_cameras()
         self.setup_eval()
 
     def setup_eval(self) -> None:
@@ -116,8 +123,10 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.eval_dataloader = RandIndicesEvalDataloader(input_dataset=self.eval_dataset, **options)
 
     def _generator(self, step: int) -> torch.Generator:
-        # A function of the step alone: a resumed run draws what an uninterrupted one would have drawn.
-        return torch.Generator(device=self.device).manual_seed((self.config.seed << 32) + step * 2654435761 % (1 << 32))
+        # A function of the step alone: a resumed run draws what an uninterrupted one would have drawn. Processes of a
+        # distributed run differ, or each would draw the others' rays again.
+        number = (step * self.world_size + self.local_rank) * 2654435761 % (1 << 32)
+        return torch.Generator(device=self.device).manual_seed((self.config.seed << 32) + number)
 
     def next_train(self, step: int) -> tuple[RayBundle, dict]:
         """Rays of one step: random ones, patches, then key rays with their auxiliaries; RGBA of all of them."""
@@ -144,7 +153,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
             groups = 2 * config.num_key_pairs
             matches = {"pairs": keys.pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
         image, xy = (torch.cat(part) for part in zip(*parts, strict=True))
-        rays = self._rays(self.train_cameras, image, xy)
+        pinhole = self.pinhole_rays
+        rays = self._rays(self.train_cameras, image, xy) if pinhole is None else pinhole(image, xy)
         layout = RayLayout(plain, config.num_patches, config.patch_side_px, groups, config.num_aux_rays)
         # The model is handed rays alone by the host.
         rays.metadata["layout"] = layout  # type: ignore[assignment]

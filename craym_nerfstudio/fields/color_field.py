@@ -54,7 +54,7 @@ class ColorField(nn.Module):
     ) -> Float[Tensor, "n 3"]:
         """Colours in [0, 1]."""
         inputs = torch.cat([feature, harmonics, normal], dim=-1)
-        if inputs.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
+        if inputs.device.type != "cpu":
             return self.net(inputs)
         return _ChunkedNetwork.apply(inputs, *self.net.parameters())
 

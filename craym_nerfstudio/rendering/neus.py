@@ -41,7 +41,8 @@ def iter_cos(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
 
 def render_weights(alpha: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b samples"]:
     """Contribution T_j alpha_j of each sample, front to back."""
-    transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
+    # By logarithms: the derivative of a cumulative product asks the device whether a factor is 0.
+    transmittance = (1.0 - alpha + 1e-7).log().cumsum(-1).exp()
     ahead = torch.cat([torch.ones_like(alpha[..., :1]), transmittance[..., :-1]], dim=-1)
     return ahead * alpha
 

@@ -13,7 +13,6 @@ from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
-from craym_nerfstudio.rendering.precision import reduced_precision
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
     RaySamples,
@@ -40,8 +39,6 @@ class RenderState:
     """Source of the sampling jitter; None renders without jitter."""
     interval: float = 0.1
     """Distance from the cached surface within which rays are sampled, in units of the field."""
-    color_dtype: torch.dtype | None = None
-    """Reduced precision of the colour nets; None computes everything in float32."""
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
 
@@ -150,8 +147,7 @@ class SceneRenderer(nn.Module):
         slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
-        with reduced_precision(origins.device, state.color_dtype):
-            color = self.color(surface.feature, harmonics, normal).to(normal.dtype)
+        color = self.color(surface.feature, harmonics, normal)
         return _Evaluated(surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1))
 
     @staticmethod
@@ -178,7 +174,8 @@ class SceneRenderer(nn.Module):
     def _samples(self, origins: Tensor, directions: Tensor, layout: RayLayout, state: RenderState) -> RaySamples:
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
         plain, size = layout.plain, layout.group_size
-        own = torch.cat([torch.arange(plain), torch.arange(plain, origins.shape[0], size)]).to(origins.device)
+        numbers = torch.arange(origins.shape[0], device=origins.device)
+        own = torch.cat([numbers[:plain], numbers[layout.heads]])
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
@@ -242,8 +239,7 @@ class SceneRenderer(nn.Module):
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((origins.shape[0], 1), generator=state.generator, device=origins.device)
-        with reduced_precision(origins.device, state.color_dtype):
-            return self.background(origins, directions, start, jitter).to(origins.dtype)
+        return self.background(origins, directions, start, jitter)
 
 
 def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:

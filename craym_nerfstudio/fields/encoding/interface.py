@@ -1,7 +1,10 @@
 """The hash encoding module and the choice of what computes it."""
 
 import os
+import shutil
+import sysconfig
 from functools import lru_cache
+from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
@@ -49,11 +52,12 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
             )
         return requested, "as requested"
     if kind == "cuda":
-        if importable("triton"):
+        lacking = _triton_lacks()
+        if lacking is None:
             return "triton", "fused CUDA kernel: exact derivatives in one pass, masked levels cost nothing"
         if importable("tinycudann"):
-            return "tcnn", "tinycudann is installed and triton is not"
-        return "torch", "neither triton nor tinycudann is installed: plain torch operations, slow"
+            return "tcnn", f"tinycudann is installed, and Triton lacks {lacking}"
+        return "torch", f"plain torch operations, twenty times slower: Triton lacks {lacking}"
     if kind == "cpu":
         if importable("numba"):
             return "cpu", "the model is on the CPU" if torch.cuda.is_available() else "no CUDA device"
@@ -66,6 +70,17 @@ def _announce(name: BackendName, reason: str) -> None:
     """Say, once per process, what ``auto`` took."""
     kernel = {"cpu": "cpu (numba kernel)", "triton": "triton (CUDA kernel)"}.get(name, name)
     console.print(f"Hash grid: {kernel} - {reason}")
+
+
+def _triton_lacks() -> str | None:
+    """What Triton misses to build its launcher at the first launch, with the remedy; None when nothing."""
+    if not importable("triton"):
+        return "itself (pip install triton)"
+    if not (os.environ.get("CC") or any(shutil.which(name) for name in ("cc", "gcc", "clang"))):
+        return "a C compiler (on Debian: apt-get install gcc)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return "Python's headers (on Debian: apt-get install python3-dev)"
+    return None
 
 
 def _triton_interpreted() -> bool:

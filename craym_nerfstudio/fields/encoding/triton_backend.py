@@ -18,14 +18,19 @@ from craym_nerfstudio.fields.encoding.grid import GridSpec
 
 
 @lru_cache(maxsize=64)
-def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, (level, offset, size, dense resolution or 0) and weight of the unmasked levels, on the device."""
-    active = [level for level, weight in enumerate(weights) if weight != 0]
+def _places(spec: GridSpec, active: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scale and (level, offset, size, dense resolution or 0) of levels, on the device."""
     rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
     scales = torch.tensor([spec.scales[k] for k in active], dtype=torch.float32)
-    integers = torch.tensor(rows, dtype=torch.int32).reshape(-1, 4)
+    return scales.to(device), torch.tensor(rows, dtype=torch.int32).reshape(-1, 4).to(device)
+
+
+@lru_cache(maxsize=4)
+def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """`_places` of the unmasked levels, and their weights, which change at every step: copied without waiting."""
+    active = tuple(level for level, weight in enumerate(weights) if weight != 0)
     values = torch.tensor([weights[k] for k in active], dtype=torch.float32)
-    return scales.to(device), integers.to(device), values.to(device)
+    return *_places(spec, active, device), values.to(device, non_blocking=True)
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager:
