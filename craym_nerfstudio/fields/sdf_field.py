@@ -47,7 +47,7 @@ class SurfacePoint:
 
 
 class SDFField(nn.Module):
-    """Signed distance, its gradient and a geometric feature at points of the field frame (unit sphere)."""
+    """Signed distance, its gradient and a geometric feature at points of the unit frame."""
 
     def __init__(self, config: SDFFieldConfig) -> None:
         super().__init__()
