@@ -12,7 +12,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from nerfstudio.viewer.viewer_elements import ViewerText
-from torch import Tensor
+from torch import Tensor, distributed
 from torchvision.utils import save_image
 
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
@@ -68,14 +68,23 @@ class CraymPipeline(VanillaPipeline):
         super().__init__(config, device, test_mode, *args, **kwargs)
         began = time.perf_counter()
         if start is None and test_mode == "val":
-            has_alpha = bool(self.datamanager.train_dataset.metadata["has_alpha"])
-            start = find_start(self.datamanager.views(), config.start, has_alpha)
+            start = self._find_start()
         self.start, self.start_seconds = start, time.perf_counter() - began
         self._begin(start)
         found = torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64)
         self.register_buffer("intrinsics", found)
         self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
         self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
+
+    def _find_start(self) -> Start:
+        """Where to start; of several processes the first looks for it, and the others read what it has cached."""
+        manager, together = self.datamanager, self.world_size > 1
+        if together and manager.local_rank > 0:
+            distributed.barrier()
+        start = find_start(manager.views(), self.config.start, bool(manager.train_dataset.metadata["has_alpha"]))
+        if together and manager.local_rank == 0:
+            distributed.barrier()
+        return start
 
     def _begin(self, start: Start | None) -> None:
         """Hand the start to data and model; without one a checkpoint will say more."""
