@@ -1,87 +1,59 @@
-"""Fills one cell in a process of its own: ``python -m benchmarks.cells '{"table": ...}' OUTPUT ...``.
+"""Fills one cell in a process of its own, which `benchmarks.run` starts and whose end it records."""
 
-Started by `benchmarks.run`, which records what becomes of the process. Exit status 75: out of time, to be continued;
-76: the scene is not on this machine.
-"""
-
-import argparse
 import json
+import resource
 import sys
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy  # noqa: F401  pycolmap's wheel aborts unless it comes first
 import torch
 
 from benchmarks.harness import machine
-from benchmarks.peers import input_cell, nerfacto_cell, pycolmap_cell, stage0_cell
-from benchmarks.probes import outlier_cell, speed_cell
-from benchmarks.scenes import Scene, SceneMissing, fingerprint, prepare
-from benchmarks.tables import METHODS, SIZES, SPEED, Cell
-from benchmarks.train import OutOfTime, Place, craym_cell
-from craym_nerfstudio.storage import write_atomically
+from benchmarks.peers import nerfacto_cell, pycolmap_cell
+from benchmarks.scenes import prepare
+from benchmarks.suite import METHODS, SIZES, Cell, NoResult
+from benchmarks.train import Place, craym_cell, input_cell, stage0_cell
+from craym_nerfstudio.storage import write_json
 
-PAUSED, MISSING = 75, 76
-
-KINDS: dict[str, Callable[[Cell, Scene, Place], dict]] = {
-    "input": input_cell,
-    "stage0": stage0_cell,
-    "pycolmap": pycolmap_cell,
-    "craym": craym_cell,
-    "nerfacto": nerfacto_cell,
-}
+KINDS = {"input": input_cell, "stage0": stage0_cell, "craym": craym_cell}
+KINDS |= {"pycolmap": pycolmap_cell, "nerfacto": nerfacto_cell}
 
 
 def fill(cell: Cell, data_root: Path, place: Place) -> dict:
     """What a cell measures.
 
     Raises:
-        OutOfTime: to be continued.
-        SceneMissing: the scene is not on this machine.
+        NoResult: to be continued, or the scene is not on this machine.
     """
-    share = SPEED[cell.method].image_share if cell.table == "speed" else 0.0
-    views = SPEED[cell.method].views if cell.table == "speed" else cell.views
-    scene = prepare(cell.scene, SIZES[cell.size], data_root, place.work, 0 if cell.table == "speed" else views, share)
-    work = {"outliers": outlier_cell, "speed": speed_cell}.get(cell.table)
-    work = work or KINDS[METHODS[cell.method].kind]
-    return {"images_key": fingerprint(scene), **work(cell, scene, place)}
+    scene = prepare(cell.scene, SIZES[cell.size], data_root, place.work, cell.views)
+    result = KINDS[METHODS[cell.method].kind](cell, scene, place)
+    if place.device.type == "cuda":
+        result["device_memory_mb"] = torch.cuda.max_memory_allocated(place.device) >> 20
+    return {"images_key": scene.fingerprint(), **result}
 
 
 def main() -> int:
-    """Command line, for `benchmarks.run`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cell", type=lambda text: Cell(**json.loads(text)))
-    parser.add_argument("output", type=Path)
-    parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--state", type=Path, required=True, help="checkpoints of unfinished cells")
-    parser.add_argument("--device", required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    args = parser.parse_args()
-    device = torch.device(args.device)
-    state = args.state / args.cell.table / f"{args.cell.name}.ckpt"
-    place = Place(args.work, device, time.monotonic() + args.seconds, state)
-    # The commit is recorded by the runner: this process may outlast the moment at which the code was loaded.
-    told = {name: value for name, value in machine(device).items() if name != "commit"}
+    """Do what the runner has written as the one argument; exit status."""
+    task = json.loads(sys.argv[1])
+    data_root, work, state, output = (Path(task[name]) for name in ("data_root", "work", "state", "output"))
+    device = torch.device(task["device"] or ("cuda" if torch.cuda.is_available() else "cpu"))
+    place = Place(work, state, device, time.monotonic() + task["seconds"])
     try:
-        result = fill(args.cell, args.data_root, place)
-    except OutOfTime as error:
-        print(f"paused: {error}", file=sys.stderr)
-        return PAUSED
-    except SceneMissing as error:
-        print(error, file=sys.stderr)
-        return MISSING
+        content = {"status": "finished", "result": fill(Cell(**task["cell"]), data_root, place)}
+    except NoResult as error:
+        status, reason = error.args
+        print(reason, file=sys.stderr)
+        return status
     except Exception as error:
         traceback.print_exc()
-        content = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500], "machine": told}
-        write_atomically(args.output, lambda file: file.write(json.dumps(content).encode()))
-        return 1
-    content = {"status": "finished", "machine": told, "result": result}
-    write_atomically(args.output, lambda file: file.write(json.dumps(content).encode()))
-    for path in state.parent.glob(f"{state.stem}.*"):
-        path.unlink()
+        content = {"status": "failed", "reason": f"{type(error).__name__}: {error}"[:500]}
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    spent = {"cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1), "peak_memory_mb": usage.ru_maxrss >> 10}
+    write_json(output, {**spent, "machine": machine(device), **content})
+    if content["status"] == "finished":
+        state.unlink(missing_ok=True)
     return 0
 
 

@@ -9,76 +9,58 @@ matches are shared between mistakes where pictures, intrinsics and pairs are the
 
 import argparse
 import json
-import platform
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
-from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from benchmarks.harness import command, keep, machine
+from benchmarks.suite import RESULTS
 from craym_nerfstudio.cli.preflight import load_views
 from craym_nerfstudio.preflight.check import check
 
-ROOT = Path(__file__).resolve().parent.parent
 CLOCKWISE = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
-Plant = Callable[[dict, Path], None]
+OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
 
 
-def change_poses(change: Callable[[np.ndarray], np.ndarray]) -> Plant:
+def change_poses(change: Callable[[np.ndarray], np.ndarray], content: dict, _: Path) -> None:
     """Plants what `change` makes of all c2w [cams,4,4]."""
-
-    def plant(content: dict, folder: Path) -> None:
-        del folder
-        c2w = np.array([frame["transform_matrix"] for frame in content["frames"]])
-        for frame, matrix in zip(content["frames"], change(c2w), strict=True):
-            frame["transform_matrix"] = matrix.tolist()
-
-    return plant
+    c2w = np.array([frame["transform_matrix"] for frame in content["frames"]])
+    for frame, matrix in zip(content["frames"], change(c2w), strict=True):
+        frame["transform_matrix"] = matrix.tolist()
 
 
-def scale_focal(factor: float) -> Plant:
+def scale_focal(factor: float, content: dict, _: Path) -> None:
     """Plants a focal length that is `factor` times the true one."""
-
-    def plant(content: dict, folder: Path) -> None:
-        del folder
-        for table in (content, *content["frames"]):
-            for key in ("fl_x", "fl_y"):
-                if key in table:
-                    table[key] *= factor
-            for key in ("camera_angle_x", "camera_angle_y"):
-                if key in table:
-                    table[key] = 2 * np.arctan(np.tan(table[key] / 2) / factor)
-
-    return plant
+    for table in (content, *content["frames"]):
+        table.update({key: factor * table[key] for key in ("fl_x", "fl_y") if key in table})
+        angles = [key for key in ("camera_angle_x", "camera_angle_y") if key in table]
+        table.update({key: 2 * np.arctan(np.tan(table[key] / 2) / factor) for key in angles})
 
 
-def rotate_files(degrees: int, only: tuple[int, ...] | None = None) -> Plant:
+def rotate_files(degrees: int, only: tuple[int, ...], content: dict, folder: Path) -> None:
     """Plants image files turned clockwise; where that exchanges width and height, so it does in the JSON file."""
-
-    def plant(content: dict, folder: Path) -> None:
-        for number, frame in enumerate(content["frames"]):
-            if only is None or number in only:
-                path = folder / f"{number:04d}.png"
-                with Image.open(frame["file_path"]) as image:
-                    image.transpose(CLOCKWISE[degrees]).save(path, compress_level=1)
-                frame["file_path"] = str(path)
-        if only is None and degrees != 180:
-            content["w"], content["h"] = content["h"], content["w"]
-
-    return plant
+    for number, frame in enumerate(content["frames"]):
+        if number in only or not only:
+            path = folder / f"{number:04d}.png"
+            with Image.open(frame["file_path"]) as image:
+                image.transpose(CLOCKWISE[degrees]).save(path, compress_level=1)
+            frame["file_path"] = str(path)
+    if not only and degrees != 180:
+        content["w"], content["h"] = content["h"], content["w"]
 
 
 def exchange_two(c2w: np.ndarray) -> np.ndarray:
     """Poses of two images exchanged."""
-    changed = c2w.copy()
-    changed[[3, len(c2w) // 2]] = changed[[len(c2w) // 2, 3]]
-    return changed
+    order = np.arange(len(c2w))
+    order[[3, len(c2w) // 2]] = len(c2w) // 2, 3
+    return c2w[order]
 
 
 def random_poses(c2w: np.ndarray) -> np.ndarray:
@@ -90,34 +72,31 @@ def random_poses(c2w: np.ndarray) -> np.ndarray:
     return changed
 
 
-OPENCV = np.diag([1.0, -1.0, -1.0, 1.0])
-MISTAKES: dict[str, tuple[str, Plant]] = {
-    "none": ("", lambda content, folder: None),
-    "OpenCV axes": ("opencv-axes", change_poses(lambda c2w: c2w @ OPENCV)),
-    "w2c": ("w2c", change_poses(np.linalg.inv)),
-    "w2c in OpenCV axes": ("w2c-opencv-axes", change_poses(lambda c2w: np.linalg.inv(c2w @ OPENCV))),
-    "shifted by one": ("out-of-order", change_poses(lambda c2w: np.roll(c2w, 1, axis=0))),
-    "reversed": ("out-of-order", change_poses(lambda c2w: c2w[::-1])),
-    "shuffled": ("out-of-order", change_poses(lambda c2w: c2w[np.random.RandomState(0).permutation(len(c2w))])),
-    "two exchanged": ("out-of-order", change_poses(exchange_two)),
-    "random poses": ("", change_poses(random_poses)),
-    "focal length x 0.5": ("wrong-focal-length", scale_focal(0.5)),
-    "focal length x 0.7": ("wrong-focal-length", scale_focal(0.7)),
-    "focal length x 1.5": ("wrong-focal-length", scale_focal(1.5)),
-    "focal length x 2": ("wrong-focal-length", scale_focal(2.0)),
-    "files rotated by 90": ("rotated-images", rotate_files(90)),
-    "files rotated by 180": ("rotated-images", rotate_files(180)),
-    "files rotated by 270": ("rotated-images", rotate_files(270)),
-    "two files rotated by 180": ("rotated-images", rotate_files(180, (4, 17))),
+_POSES: dict[str, tuple[str, Callable[[np.ndarray], np.ndarray]]] = {
+    "none": ("", lambda c2w: c2w),
+    "OpenCV axes": ("opencv-axes", lambda c2w: c2w @ OPENCV),
+    "w2c": ("w2c", np.linalg.inv),
+    "w2c in OpenCV axes": ("w2c-opencv-axes", lambda c2w: np.linalg.inv(c2w @ OPENCV)),
+    "shifted by one": ("out-of-order", lambda c2w: np.roll(c2w, 1, axis=0)),
+    "reversed": ("out-of-order", lambda c2w: c2w[::-1]),
+    "shuffled": ("out-of-order", lambda c2w: c2w[np.random.RandomState(0).permutation(len(c2w))]),
+    "two exchanged": ("out-of-order", exchange_two),
+    "random poses": ("", random_poses),
+}
+MISTAKES: dict[str, tuple[str, Callable[[dict, Path], None]]] = {
+    **{name: (kind, partial(change_poses, change)) for name, (kind, change) in _POSES.items()},
+    **{f"focal length x {x:g}": ("wrong-focal-length", partial(scale_focal, x)) for x in (0.5, 0.7, 1.5, 2.0)},
+    **{f"files rotated by {x}": ("rotated-images", partial(rotate_files, x, ())) for x in CLOCKWISE},
+    "two files rotated by 180": ("rotated-images", partial(rotate_files, 180, (4, 17))),
 }
 """What is planted: the kind of finding that names it, and how."""
 
 
-def run(name: str, data: Path, every: int, matcher: str, max_image_size_px: int, cache_dir: Path) -> dict:
+def run(name: str, args: argparse.Namespace, cache_dir: Path) -> dict:
     """Plant one mistake and check the dataset."""
-    expected, plant = MISTAKES[name]
-    content = deepcopy(json.loads((data / "transforms.json").read_text()))
-    content["frames"] = sorted(content["frames"], key=lambda frame: frame["file_path"])[::every]
+    (expected, plant), data = MISTAKES[name], args.data
+    content = json.loads((data / "transforms.json").read_text())
+    content["frames"] = sorted(content["frames"], key=lambda frame: frame["file_path"])[:: args.every]
     for frame in content["frames"]:
         frame["file_path"] = str((data / frame["file_path"]).resolve())
     with tempfile.TemporaryDirectory() as folder:
@@ -125,29 +104,18 @@ def run(name: str, data: Path, every: int, matcher: str, max_image_size_px: int,
         path = Path(folder) / "transforms.json"
         path.write_text(json.dumps(content))
         clock = time.perf_counter()
-        checked = check(load_views(path, max_image_size_px), matcher, cache_dir)  # type: ignore[arg-type]
+        checked = check(load_views(path, 1000), args.matcher, cache_dir)
         seconds = time.perf_counter() - clock
-    kinds = [finding.kind for finding in checked.diagnosis.findings]
-    result = {
+    findings = checked.diagnosis.findings
+    kinds = [finding.kind for finding in findings]
+    return {
         "mistake": name,
         "found": kinds,
         "right": kinds == ([expected] if expected else []),
         "grade": checked.verdict.grade,
-        "exit_status": checked.verdict.exit_status,
-        "findings": [finding.problem.replace(str(data.resolve()), data.name) for finding in checked.diagnosis.findings],
-        "images": len(checked.views.names),
-        "relative_rotation_deg": [checked.diagnosis.given.rotation_deg, checked.diagnosis.remaining.rotation_deg],
-        "epipolar_px": [_median(checked.given_px), _median(checked.adjusted_px)],
-        "suspicious": len(checked.suspicious),
+        "findings": [finding.problem.replace(str(data.resolve()), data.name) for finding in findings],
         "seconds": seconds,
     }
-    print(f"{name}: {kinds or 'nothing'} ({'right' if result['right'] else 'WRONG'}), {result['grade']}, "
-          f"{seconds:.0f} s", flush=True)
-    return result
-
-
-def _median(values: np.ndarray) -> float | None:
-    return float(np.nanmedian(values)) if np.isfinite(values).any() else None
 
 
 def main() -> None:
@@ -157,32 +125,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", choices=list(MISTAKES), default=list(MISTAKES))
     parser.add_argument("--every", type=int, default=1, help="take every n-th image")
     parser.add_argument("--matcher", default="sift")
-    parser.add_argument("--max-image-size-px", type=int, default=1000)
-    parser.add_argument("--cache-dir", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "preflight.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "preflight.json")
     args = parser.parse_args()
-    results = json.loads(args.output.read_text())["runs"] if args.output.exists() else []
+    known = json.loads(args.output.read_text())["runs"] if args.output.exists() else []
+    results = {result["mistake"]: result for result in known}
     with tempfile.TemporaryDirectory() as empty:
-        cache_dir = args.cache_dir or Path(empty)
         for name in args.only:
-            found = run(name, args.data, args.every, args.matcher, args.max_image_size_px, cache_dir)
+            found = results[name] = run(name, args, Path(empty))
+            told = f"{found['found'] or 'nothing'} ({'right' if found['right'] else 'WRONG'}), {found['grade']}"
+            print(f"{name}: {told}, {found['seconds']:.0f} s", flush=True)
             # Runs of only some mistakes replace those, and one that is stopped has written what it finished.
-            results = [result for result in results if result["mistake"] != name] + [found]
-            results.sort(key=lambda result: list(MISTAKES).index(result["mistake"]))
-            write(results, args.output)
-    print(f"{sum(result['right'] for result in results)} of {len(results)} right, written to {args.output}")
-
-
-def write(results: list[dict], path: Path) -> None:
-    """All runs so far, and what they ran on."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    content = {
-        "command": " ".join(["python -m benchmarks.preflight", *sys.argv[1:]]),
-        "commit": commit.stdout.strip(),
-        "machine": platform.machine(),
-        "runs": results,
-    }
-    path.write_text(json.dumps(content, indent=1) + "\n")
+            runs = [results[each] for each in MISTAKES if each in results]
+            keep(args.output, {"command": command(), "machine": machine(torch.device("cpu")), "runs": runs})
 
 
 if __name__ == "__main__":

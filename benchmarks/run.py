@@ -4,13 +4,13 @@
     python -m benchmarks.run poses --size cpu --data-root ../shared/data
     python -m benchmarks.run ablation --only '*lego*' --minutes 30
 
-Tables: poses, views and surfaces (the same cells, other figures), ablation, outliers, sparse, speed. The most
-informative cells come first. A cell that fails is recorded with its reason and left alone until ``--retry-failed``.
-When ``--minutes`` are over, or on Ctrl-C, the running cell is not recorded; a training that ran out of minutes keeps
-its state and goes on the next time. Two of these may run side by side: they do not take the same cell.
+The most informative cells come first. A cell that fails is recorded with its reason and left alone until
+``--retry-failed``. When ``--minutes`` are over, or on Ctrl-C, the running cell is not recorded; a training that ran out
+of minutes keeps its state and goes on the next time. Two of these may run side by side: they do not take the same cell.
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -24,13 +24,13 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from resource import struct_rusage
 
-from benchmarks.tables import RESULTS, ROOT, SIZES, TABLES, Cell, cells
+from benchmarks.suite import DATA, MISSING, PAUSED, RESULTS, ROOT, SIZES, TABLES, Cell, cells, running_commit
+from craym_nerfstudio.storage import write_json
 
-PAUSED, MISSING = 75, 76
 GRACE_S = 100.0
 """A cell that does not stop by itself so long after its time is stopped."""
+SHOWN = ("pose_rotation_deg", "pose_translation_x100", "psnr")
 Launch = Callable[[Cell, Path, float], list[str]]
 
 
@@ -38,37 +38,32 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--size", choices=list(SIZES), default="cpu")
-    parser.add_argument("--device", default="", help="cuda where there is one")
+    parser.add_argument("--size", choices=SIZES, default="cpu")
+    parser.add_argument("--device", default="", help="by default cuda where there is one")
     parser.add_argument("--only", default="*", help="cells whose name matches; several patterns with commas")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")
-    parser.add_argument("--data-root", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--data-root", type=Path, default=DATA)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--work", type=Path, default=ROOT / "outputs" / "benchmarks", help="scenes, caches, states")
     parser.add_argument("--retry-failed", action="store_true")
     parser.add_argument("--list", action="store_true", help="tell which cells are there, run none")
     args = parser.parse_args()
-    chosen = [cell for cell in cells(args.table, args.size) if matches(cell, args.only)]
+    patterns = args.only.split(",")
+    chosen = [cell for cell in cells(args.table, args.size) if any(fnmatch(cell.name, each) for each in patterns)]
     if args.list:
         for cell in chosen:
             print(f"{status(args.results / cell.path):9} {cell.name}")
         return
-    device = args.device or _best_device()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def launch(cell: Cell, output: Path, seconds: float) -> list[str]:
-        options = ["--data-root", args.data_root, "--work", args.work, "--device", device, "--seconds", seconds]
         # What one commit has trained, another must not go on with.
-        options += ["--state", args.work / "state" / running_commit()]
-        module = [sys.executable, "-m", "benchmarks.cells", json.dumps(asdict(cell)), output]
-        return [str(part) for part in (*module, *options)]
+        state = args.work / "state" / running_commit() / cell.path.with_suffix(".ckpt")
+        task = {"cell": asdict(cell), "data_root": args.data_root, "work": args.work, "state": state}
+        task |= {"output": output, "device": args.device, "seconds": seconds}
+        return [sys.executable, "-m", "benchmarks.cells", json.dumps(task, default=str)]
 
     run_all(chosen, args.results, args.work, launch, time.monotonic() + 60 * args.minutes, args.retry_failed)
-
-
-def matches(cell: Cell, patterns: str) -> bool:
-    """Whether the name of a cell matches one of some patterns."""
-    return any(fnmatch(cell.name, pattern) for pattern in patterns.split(","))
 
 
 def status(path: Path) -> str:
@@ -80,9 +75,9 @@ def run_all(
     chosen: list[Cell], results: Path, work: Path, launch: Launch, deadline: float, retry_failed: bool = False
 ) -> None:
     """Fill the cells that are not filled yet, until the deadline."""
+    done = ("finished",) if retry_failed else ("finished", "failed")
     for number, cell in enumerate(chosen, 1):
         path = results / cell.path
-        done = ("finished",) if retry_failed else ("finished", "failed")
         with claimed(work / "locks" / f"{cell.table}-{cell.name}") as mine:
             if not mine or status(path) in done:
                 continue
@@ -108,55 +103,40 @@ def claimed(path: Path) -> Iterator[bool]:
 
 def fill(cell: Cell, path: Path, work: Path, launch: Launch, deadline: float) -> str:
     """Run one cell in a process of its own and record what became of it; one line for the log."""
-    output, log = (work / folder / cell.path for folder in ("output", "logs"))
-    log = log.with_suffix(".log")
-    for place in (output, log, path):
+    output, log = work / "output" / cell.path, (work / "logs" / cell.path).with_suffix(".log")
+    for place in (output, log):
         place.parent.mkdir(parents=True, exist_ok=True)
     output.unlink(missing_ok=True)
     command = launch(cell, output, deadline - time.monotonic())
     start, started, commit = time.monotonic(), datetime.now(UTC), running_commit()
     with log.open("a") as stream:
         process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True)
-        code, usage, stopped = _wait(process, deadline + GRACE_S)
+        code = _wait(process, deadline + GRACE_S)
     if code == MISSING:
         return "skipped: the scene is not on this machine"
-    if code == PAUSED or stopped:
+    if code in (PAUSED, None):
         return "not finished in time, goes on the next time"
     content = _outcome(output, code, log)
-    record = {
-        **asdict(cell),
-        "command": cell.command(),
-        "commit": commit,
-        "started": started.isoformat(timespec="seconds"),
-        "seconds": round(time.monotonic() - start, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_memory_mb": usage.ru_maxrss >> 10,
-        **content,
-    }
-    write(path, record)
     output.unlink(missing_ok=True)
-    told = content.get("reason") or summary(content["result"])
-    return f"{content['status']} in {record['seconds']:.0f} s: {told}"
+    seconds = round(time.monotonic() - start, 1)
+    repeat = f"python -m benchmarks.run {cell.table} --size {cell.size} --only {cell.name}"
+    told = {"command": repeat, "commit": commit, "started": started.isoformat(timespec="seconds")}
+    write_json(path, {**asdict(cell), **told, "seconds": seconds, **content})
+    figures = {name: value for name, value in content.get("result", {}).items() if name in SHOWN}
+    return f"{content['status']} in {seconds:.0f} s: {content.get('reason') or figures}"
 
 
-def _wait(process: subprocess.Popen, limit: float) -> tuple[int, struct_rusage, bool]:
-    """Exit code, what it used, and whether the process had to be stopped."""
-    stopped = False
+def _wait(process: subprocess.Popen, limit: float) -> int | None:
+    """Exit code; None for a process that had to be stopped."""
     try:
-        while True:
-            pid, code, usage = os.wait4(process.pid, os.WNOHANG)
-            if pid:
-                break
-            if time.monotonic() > limit and not stopped:
-                os.killpg(process.pid, signal.SIGKILL)
-                stopped = True
-            time.sleep(0.05)
-    except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        os.wait4(process.pid, 0)
-        raise
-    process.returncode = os.waitstatus_to_exitcode(code)
-    return process.returncode, usage, stopped
+        return process.wait(None if limit == float("inf") else max(0.0, limit - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return None
+    finally:
+        # Nothing that it has started may outlast it, or this process.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _outcome(output: Path, code: int, log: Path) -> dict:
@@ -165,43 +145,6 @@ def _outcome(output: Path, code: int, log: Path) -> dict:
     last = (log.read_text(errors="replace").strip().splitlines() or [""])[-1][:300]
     how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
     return {"status": "failed", "reason": f"{how}; last output: {last}"}
-
-
-def write(path: Path, record: dict) -> None:
-    """Write a result so that it is whole or absent."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n")
-    partial.replace(path)
-
-
-def summary(result: dict) -> str:
-    """The figures that one wants to see first."""
-    names = {
-        "pose_rotation_deg": "deg",
-        "pose_translation_x100": "translation x100",
-        "psnr": "dB",
-        "ms_per_step": "ms per step",
-    }
-    told = [f"{result[name]:.3f} {unit}" for name, unit in names.items() if name in result]
-    if result.get("surface"):
-        told.append(f"Chamfer {result['surface'].get('chamfer', result['surface']['completeness']):.4f}")
-    return ", ".join(told)
-
-
-def running_commit() -> str:
-    """The commit that runs, marked where files differ from it; CRAYM_COMMIT tells it where there is no repository."""
-    told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    if not told:
-        return os.environ.get("CRAYM_COMMIT", "unknown")
-    code = ["craym_nerfstudio", "benchmarks/*.py"]
-    changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", *code], cwd=ROOT, capture_output=True)
-    return told + ("-changed" if changed.returncode == 1 else "")
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 if __name__ == "__main__":

@@ -1,236 +1,176 @@
-"""What the tables consist of: one cell per scene, noise, method and seed, the most informative ones first."""
+"""The sections of docs/results.md: those of cells, then those of benchmarks that have a script of their own."""
 
-import shlex
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import re
+import statistics
+from collections.abc import Callable
 
-from benchmarks.recipes import flags
+from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
+from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+POSE_ERRORS: Figures = (("pose_rotation_deg", 3), ("pose_translation_x100", 2))
+_POSES = """Mean rotation / translation error. pycolmap runs its own SIFT and exhaustive matching with the true \
+intrinsics held, from the same images, and never sees the given poses; its errors are those of the images it \
+registered. nerfacto runs its torch implementation with the SO3xR3 camera optimizer."""
+_VIEWS = """## Novel views
 
-TABLES = ("poses", "views", "surfaces", "ablation", "outliers", "sparse", "speed")
-SHARED = {"views": "poses", "surfaces": "poses"}
-"""Tables that show other figures of the same cells."""
-SCENES = ("lego_400", "still_life", "chair_400", "dtu_scan24", "temple_ring", "spot")
-NOISES = ("barf", "l2g", "colmap", "real", "none")
-"""Noise protocols; `colmap`, for dtu_scan24 alone, are the poses that COLMAP found for it."""
-ANY = "any"
-"""Noise of methods that never see the given poses."""
-SEEDS = (0, 1, 2)
-ABLATION = ("base", "kre", "kre_mrc", "epipolar", "epipolar_alignment", "all")
-WRONG = (0.0, 0.2, 0.4, 0.6)
-SPARSE_VIEWS = (3, 6, 9)
+PSNR in dB / SSIM of test views, of the same cells."""
+_SURFACES = """## Surfaces
 
+Chamfer distance / F at 0.02 of the same cells, in units of the data, aligned by the cameras alone; only craym and its \
+variant have a surface. `dtu_scan24` has sparse points: its figure is the one-way distance (completeness)."""
+_ABLATION = """## Ablation
 
-@dataclass(frozen=True)
-class Method:
-    """How a cell is filled: by which kind of work, and with what changed in the method's config."""
-
-    kind: str
-    label: str
-    changes: tuple[tuple[str, Any], ...] = ()
-
-    @property
-    def trains(self) -> bool:
-        """Whether a field is trained."""
-        return self.kind in ("craym", "nerfacto")
+Rotation in degrees / translation x100 / PSNR in dB from `l2g` noise, without and with stage 0; the rows are the \
+paper's."""
 
 
-@dataclass(frozen=True)
-class Size:
-    """How large the work is."""
-
-    method: str
-    steps: int
-    nerfacto_steps: int
-    image_share: float
-    """Images are shown at this share of their size."""
-    least_image_px: int
-    """But not below this longest side."""
-    test_views: int
-    """Test views that are judged, equally spaced; 0 judges all."""
-    mesh_resolution: int
-    complete: bool = False
-    """Every seed, and nerfacto on every scene; else only where it matters most."""
+def pose_cells(size: str, noise: str) -> list[Cell]:
+    """Cells from one noise; those of methods that never see the given poses belong to every noise."""
+    chosen = [c for c in cells("poses", size) if c.noise in (noise, ANY) and noise in noises(c.scene)]
+    return sorted(chosen, key=lambda cell: POSE_METHODS.index(cell.method))
 
 
-SIZES = {
-    "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
-    "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
-    "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
-}
-"""`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200
-steps and the refinement of its test poses are ten minutes of one core.
-"""
+def by_method(chosen: list[Cell]) -> Groups:
+    """A row per method, a column per scene."""
+    return grouped(chosen, lambda cell: METHODS[cell.method].label, lambda cell: f"`{cell.scene}`")
 
 
-@dataclass(frozen=True)
-class Cell:
-    """One measurement."""
-
-    table: str
-    scene: str
-    noise: str
-    method: str
-    seed: int = 0
-    size: str = "cpu"
-    views: int = 0
-    """Training views; 0 takes all."""
-    wrong: float = 0.0
-    """Share of matches that are replaced by wrong ones."""
-
-    @property
-    def name(self) -> str:
-        """Name of its result, unique in its table."""
-        views = f"-views{self.views}" if self.views else ""
-        wrong = f"-wrong{round(100 * self.wrong)}" if self.table == "outliers" else ""
-        return f"{self.size}-{self.scene}-{self.noise}-{self.method}{views}{wrong}-seed{self.seed}"
-
-    @property
-    def path(self) -> Path:
-        """Its result, relative to the folder of results."""
-        return Path(self.table) / f"{self.name}.json"
-
-    @property
-    def shows_surface(self) -> bool:
-        """Whether its table has figures of the surface."""
-        return self.table != "ablation"
-
-    def command(self) -> str:
-        """How to repeat it."""
-        return f"python -m benchmarks.run {self.table} --size {self.size} --only {shlex.quote(self.name)}"
-
-
-MANAGER, MODEL = "pipeline.datamanager.", "pipeline.model."
-
-
-def ablation_method(row: str, stage_zero: bool) -> Method:
-    """A row of the paper's ablation, from its recipe; `stage_zero` lets matched rays move the poses first."""
-    changes: dict[str, Any] = flags(ROOT / "configs" / "ablation" / f"{row}.args")
-    if stage_zero:
-        changes[f"{MANAGER}pose_init"] = "matched-rays"
-    return Method("craym", ABLATION_LABELS[row], tuple(changes.items()))
-
-
-ABLATION_LABELS = {
-    "base": "base",
-    "kre": "+KRE",
-    "kre_mrc": "+KRE +MRC",
-    "epipolar": "+L_e",
-    "epipolar_alignment": "+L_e +L_a",
-    "all": "all",
-}
-_PHOTOMETRIC = flags(ROOT / "configs" / "ablation" / "base.args") | {f"{MANAGER}matcher": "none"}
-_FROM_INPUT = ((f"{MANAGER}pose_init", "input"),)
-METHODS: dict[str, Method] = {
-    "input": Method("input", "poses as given"),
-    "pycolmap_incremental": Method("pycolmap", "pycolmap, incremental, without the poses"),
-    "pycolmap_global": Method("pycolmap", "pycolmap, global, without the poses"),
-    "stage0": Method("stage0", "stage 0 alone"),
-    "craym": Method("craym", "craym"),
-    "photometric": Method("craym", "photometric only (BARF-style)", tuple(_PHOTOMETRIC.items())),
-    "nerfacto": Method("nerfacto", "nerfacto + its camera optimizer"),
-    "mrc": Method("craym", "with MRC", _FROM_INPUT),
-    "no_mrc": Method("craym", "without MRC", (*_FROM_INPUT, (f"{MODEL}coherency", False))),
-    "stage0_mrc": Method("craym", "stage 0, with MRC"),
-    **{f"{row}": ablation_method(row, False) for row in ABLATION},
-    **{f"{row}+stage0": ablation_method(row, True) for row in ABLATION},
-}
-POSE_METHODS = tuple(METHODS)[:7]
-SPARSE_METHODS = ("input", "stage0", "craym", "photometric", "nerfacto")
-OUTLIER_METHODS = ("mrc", "no_mrc", "stage0_mrc")
-
-
-@dataclass(frozen=True)
-class SpeedCase:
-    """A measurement of seconds per step, or of the way to a PSNR."""
-
-    method: str
-    what: str
-    image_share: float = 0.0
-    """0 takes the images of the size."""
-    views: int = 0
-    rays: int = 0
-    levels: int = 0
-
-
-SPEED: dict[str, SpeedCase] = {
-    "psnr": SpeedCase("craym", "psnr"),
-    "nerfacto_psnr": SpeedCase("nerfacto", "psnr"),
-    "step": SpeedCase("craym", "step"),
-    "nerfacto_step": SpeedCase("nerfacto", "step"),
-    **{f"images{n}": SpeedCase("craym", "step", views=n) for n in (25, 50)},
-    **{f"pixels{round(400 * share)}": SpeedCase("craym", "step", image_share=share) for share in (0.25, 1.0)},
-    **{f"rays{n}": SpeedCase("craym", "step", rays=n) for n in (160, 320, 1280, 2560)},
-    **{f"levels{n}": SpeedCase("craym", "step", levels=n) for n in (2, 4, 6)},
-}
-
-
-def cells(table: str, size: str) -> list[Cell]:
-    """All cells of a table, in the order in which they are filled."""
-    makers = {"poses": _poses, "ablation": _ablation, "outliers": _outliers, "sparse": _sparse, "speed": _speed}
-    return list(makers[SHARED.get(table, table)](size))
-
-
-def noises(scene: str) -> tuple[str, ...]:
-    """The noises that a scene is measured with."""
-    return tuple(noise for noise in NOISES if noise != "colmap" or scene == "dtu_scan24")
-
-
-def scenes(method: str, size: str) -> tuple[str, ...]:
-    """Scenes of a row of cells: on a CPU nerfacto is too slow for more than one of them."""
-    return SCENES[:1] if method == "nerfacto" and not SIZES[size].complete else SCENES
-
-
-def seeds(noise: str, method: str, size: str) -> tuple[int, ...]:
-    """Seeds of a row of cells: several where they draw the noise; on a CPU only where it matters most, or none."""
-    drawn = SEEDS if noise in ("barf", "l2g", "real") else SEEDS[:1]
-    if SIZES[size].complete:
-        return drawn
-    if (noise, method) == ("none", "photometric"):
-        return ()
-    return drawn if noise == "barf" and method in ("input", "stage0", "craym") else SEEDS[:1]
-
-
-def _poses(size: str) -> Iterator[Cell]:
-    for seed in SEEDS:
+def by_noise(
+    results: Results, text: str, figures: Figures, sign: int, shows: Callable[[Cell], bool] = lambda _: True
+) -> str:
+    """A section with a table per noise, then where craym loses; `sign` is +1 where more is better."""
+    parts = [text]
+    for size in results.sizes("poses"):
+        lost: list[str] = []
         for noise in NOISES:
-            for method in POSE_METHODS:
-                blind = METHODS[method].kind == "pycolmap"
-                once = blind or (method == "nerfacto" and not SIZES[size].complete)
-                if seed not in seeds(noise, method, size) or (once and (noise, seed) != (NOISES[0], 0)):
-                    continue
-                for scene in (each for each in scenes(method, size) if noise in noises(each)):
-                    yield Cell("poses", scene, ANY if blind else noise, method, seed, size)
+            chosen = [cell for cell in pose_cells(size, noise) if shows(cell)]
+            parts += [f"### Noise `{noise}`, size `{size}`", grid(results, (by_method(chosen), figures))]
+            for scene, column in grouped(chosen, lambda c: f"`{c.scene}`", lambda c: METHODS[c.method].label).items():
+                lost += losses(results, f"{scene}, `{noise}`", column, figures[0][0], sign)
+        if lost:
+            where = f"Where another method is better than craym ({figures[0][0]}, size `{size}`):"
+            parts += [where, "\n".join(lost)]
+    return "\n\n".join(parts)
 
 
-def _ablation(size: str) -> Iterator[Cell]:
-    for seed in SEEDS:
-        for suffix in ("", "+stage0"):
-            for scene in ("lego_400", "chair_400"):
-                for row in ABLATION:
-                    yield Cell("ablation", scene, "l2g", f"{row}{suffix}", seed, size)
+def of_cells(results: Results) -> list[str]:
+    """Poses, views and surfaces of the same cells, then the ablation."""
+    ran = "\n\n".join(provenance(results, "poses", size) for size in results.sizes("poses"))
+    poses = f"## Poses\n\n{_POSES}\n\n{ran}"
+    # Sparse points have no distance from the mesh to them.
+    distance = ("surface.chamfer|surface.completeness", 4)
+    return [
+        by_noise(results, poses, POSE_ERRORS, -1),
+        by_noise(results, _VIEWS, (("psnr", 2), ("ssim", 3)), 1, lambda c: METHODS[c.method].trains),
+        by_noise(results, _SURFACES, (distance, ("surface.f_score_0.02", 3)), -1, _has_surface),
+        *(ablation(results, size) for size in results.sizes("ablation")),
+    ]
 
 
-def _outliers(size: str) -> Iterator[Cell]:
-    for seed in SEEDS:
-        for scene in ("lego_400", "still_life"):
-            for method in OUTLIER_METHODS:
-                for wrong in WRONG:
-                    yield Cell("outliers", scene, "barf", method, seed, size, wrong=wrong)
+def _has_surface(cell: Cell) -> bool:
+    return METHODS[cell.method].kind == "craym" and cell.scene != "temple_ring"
 
 
-def _sparse(size: str) -> Iterator[Cell]:
-    for seed in SEEDS:
-        for method in SPARSE_METHODS:
-            for scene in ("lego_400", "dtu_scan24"):
-                for views in SPARSE_VIEWS:
-                    yield Cell("sparse", scene, "barf", method, seed, size, views=views)
+def ablation(results: Results, size: str) -> str:
+    """The paper's rows."""
+    chosen = cells("ablation", size)
+
+    def column(cell: Cell) -> str:
+        return f"`{cell.scene}`{', stage 0' if cell.method.endswith('+stage0') else ''}"
+
+    base = [cell for cell in chosen if cell.method in ("base", "base+stage0")]
+    before = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
+    given = grouped(base, lambda _: METHODS["input"].label, column)
+    rows = grouped(chosen, lambda cell: METHODS[cell.method].label, column)
+    table = grid(results, (given, before), (rows, (*POSE_ERRORS, ("psnr", 2))))
+    return "\n\n".join([_ABLATION, provenance(results, "ablation", size), table])
 
 
-def _speed(size: str) -> Iterator[Cell]:
-    for case in SPEED:
-        yield Cell("speed", "lego_400", "none", case, 0, size)
+def stage_zero(results: Results) -> list[str]:
+    """Matched-ray bundle adjustment alone, at full image size: medians over seeds."""
+    groups: dict[tuple, list[dict]] = {}
+    for run in results.files("stage0/*.json"):
+        groups.setdefault((run["scene"], run["noise"], run["every"], run["wrong"], run["matcher"]), []).append(run)
+    rows = []
+    for (scene, noise, every, wrong, matcher), members in sorted(groups.items()):
+        extra = [f"every {every}"] * (every > 1) + [f"{round(100 * wrong)} % wrong"] * (wrong > 0)
+        row = [f"`{scene}`", noise, ", ".join([*extra, matcher])]
+        for key in ("rotation_deg", "translation_x100", "center_x100"):
+            found = [[m[when][key] for m in members if m[when]] for when in ("before", "after")]
+            row.append("{:.2f} -> {:.3f}".format(*map(statistics.median, found)) if all(found) else "unknown")
+        moved = statistics.median(m["moved"]["deg_median"] for m in members)
+        cpu = statistics.median(sum(m["cpu_s"].values()) for m in members)
+        rows.append([*row, f"{moved:.2f}", f"{cpu:.0f}", str(len(members))])
+    head = ["scene", "start", "", "rotation deg", "translation x100", "centre x100", "moved deg", "CPU s", "runs"]
+    return ["Medians over seeds, given -> adjusted.", markdown_table(head, rows)] if rows else []
+
+
+def encoding(results: Results) -> list[str]:
+    """The hash grid beside nerfstudio's."""
+    parts = ["Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points."]
+    for content in results.files("encoding*.json"):
+        names = list(dict.fromkeys(name for row in content["rows"] for name in row if name.endswith("_ms")))
+        head = ["levels, table, points", "work", *(name.removesuffix("_ms").replace("_", " ") for name in names)]
+        rows = []
+        for row in content["rows"]:
+            case = f"{row['levels']}, 2^{row['log2_table_size']}, {row['points']}"
+            times = [f"{row[name]:.2f}" if row.get(name) is not None else NOTHING for name in names]
+            rows.append([case, f"`{row['work']}`", *times])
+        parts += [_told(content), markdown_table(head, rows)]
+    return parts if parts[1:] else []
+
+
+def train_step(results: Results) -> list[str]:
+    """Whole training steps."""
+    parts = []
+    for content in results.files("train_step*.json"):
+        times = ", ".join(f"{name.replace('_', ' ')} {ms}" for name, ms in content["ms_per_step"].items())
+        parts += [
+            _told(content),
+            f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
+            f"step: {times}. Peak memory {content['peak_memory_mb']} MiB.",
+        ]
+    return parts
+
+
+def preflight(results: Results) -> list[str]:
+    """Planted mistakes and what `craym preflight` says of them."""
+    parts = []
+    for content in results.files("preflight*.json"):
+        runs = content["runs"]
+        rows = [[r["mistake"], ", ".join(r["found"]) or "nothing", r["grade"], f"{r['seconds']:.0f}"] for r in runs]
+        right = f"{sum(r['right'] for r in runs)} of {len(runs)} named exactly."
+        parts += [f"`{content['command']}`: {right}", markdown_table(["planted", "found", "grade", "seconds"], rows)]
+    return ["Mistakes planted into a dataset, and what was found.", *parts] if parts else []
+
+
+def _told(content: dict) -> str:
+    """How a script was started, and on what it ran."""
+    # Scripts were once started by their paths.
+    command = re.sub(r"benchmarks/(\w+)\.py", r"-m benchmarks.\1", content["command"])
+    machine = content["machine"]
+    names = [str(machine[name]) for name in ("device", "cpu") if machine.get(name)]
+    commit = machine["commit"][:7]
+    return f"`{command}` at {commit}, {', '.join(names)}, torch {machine['torch']}, {machine['threads']} threads"
+
+
+def earlier(section: dict) -> str:
+    """Last figures of a benchmark whose script is gone; the text says at which commit it is to be found."""
+    tables = [markdown_table(table["head"], table["rows"]) for table in section["tables"]]
+    return "\n\n".join([f"## {section['title']}", section["text"], *tables])
+
+
+SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
+    "Stage 0 at full image size": ("benchmarks.stage0", stage_zero),
+    "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
+    "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
+    "Preflight": ("benchmarks.preflight --data DATA", preflight),
+}
+
+
+def sections(results: Results) -> list[str]:
+    """All of them."""
+    parts = of_cells(results)
+    for title, (command, section) in SCRIPTS.items():
+        parts.append("\n\n".join([f"## {title}", *(section(results) or [f"not run: `python -m {command}`"])]))
+    return [*parts, *(earlier(section) for content in results.files("earlier.json") for section in content)]

@@ -1,13 +1,14 @@
-"""Tables from results: means and spreads, gaps that show, and a page that is never typed."""
+"""Tables from results: means and spreads, gaps that show, and figures that are never typed."""
 
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.report import Results, entry, generate, losses, mean_and_spread, staged, with_results
-from benchmarks.report_tables import scene_cells
-from benchmarks.tables import ROOT, Cell
+from benchmarks.report import draw, page, plots, with_results
+from benchmarks.results import Results, entries, entry, losses, mean_and_spread
+from benchmarks.suite import RESULTS, ROOT, Cell, cells
+from benchmarks.tables import by_method, pose_cells
 
 FIGURES = {"pose_rotation_deg": 0.1, "pose_translation_x100": 1.0, "psnr": 30.0, "ssim": 0.9}
 
@@ -26,13 +27,18 @@ def craym(seed: int) -> Cell:
     return Cell("poses", "lego_400", "barf", "craym", seed)
 
 
+def row(method: str, noise: str = "barf") -> list[Cell]:
+    """Cells of one method on the first scene."""
+    return by_method(pose_cells("cpu", noise))[method]["`lego_400`"]
+
+
 def test_mean_and_spread_are_those_of_a_sample() -> None:
     assert mean_and_spread([1.0, 2.0, 6.0]) == pytest.approx((3.0, 7.0**0.5))
     assert mean_and_spread([4.0]) == (4.0, None)
 
 
 def test_entries_tell_what_lacks(tmp_path: Path) -> None:
-    chosen = scene_cells("cpu", "lego_400", "barf", "craym")
+    chosen = row("craym")
     assert entry(Results.read(tmp_path).of(chosen), "psnr") == "not run"
     store(tmp_path, craym(0), status="failed", reason="killed by SIGKILL")
     assert entry(Results.read(tmp_path).of(chosen), "psnr") == "failed"
@@ -44,11 +50,19 @@ def test_entries_tell_what_lacks(tmp_path: Path) -> None:
     assert entry([*records[:2], None], "psnr") == "29.50 ± 0.71 (2 of 3)"
     assert entry(records, "surface.chamfer") == "-"
     store(tmp_path, craym(0), result={"surface": {"f_score_0.02": 0.5}})
-    assert entry(Results.read(tmp_path).of(chosen[:1]), "surface.f_score_0.02") == "0.50"
+    records = Results.read(tmp_path).of(chosen[:1])
+    assert entry(records, "surface.f_score_0.02") == entry(records, "psnr|surface.f_score_0.02") == "0.50"
+    assert entries(records, (("surface.f_score_0.02", 1), ("psnr", 2))) == "0.5"
+
+
+def test_images_that_lack_are_counted(tmp_path: Path) -> None:
+    chosen = row("pycolmap, global, without the poses")
+    store(tmp_path, chosen[0], result=FIGURES | {"registered": 2, "images": 3})
+    assert entries(Results.read(tmp_path).of(chosen), (("psnr", 1), ("ssim", 1))) == "30.0 / 0.9 (2 of 3 images)"
 
 
 def test_methods_that_ignore_the_poses_count_for_every_noise() -> None:
-    found = [scene_cells("cpu", "lego_400", noise, "pycolmap_global") for noise in ("barf", "real")]
+    found = [row("pycolmap, global, without the poses", noise) for noise in ("barf", "real")]
     assert found[0] == found[1] and len(found[0]) == 1
 
 
@@ -58,30 +72,39 @@ def test_losses_are_told_and_ties_are_not(tmp_path: Path) -> None:
         stage = Cell("poses", "lego_400", "barf", "stage0", seed)
         store(tmp_path, stage, result={"pose_rotation_deg": 0.05})
         store(tmp_path, Cell("poses", "lego_400", "barf", "photometric", seed), result={"pose_rotation_deg": 0.105})
-    results = Results.read(tmp_path)
-    methods = [(m, scene_cells("cpu", "lego_400", "barf", m)) for m in ("craym", "stage0", "photometric", "nerfacto")]
-    assert losses(results, [("lego", methods)], "pose_rotation_deg", -1) == "- lego: stage 0 alone 0.050, craym 0.110"
+    column = {method: row(method) for method in ("craym", "stage 0 alone", "photometric only (BARF-style)")}
+    found = losses(Results.read(tmp_path), "lego", column, "pose_rotation_deg", -1)
+    assert found == ["- lego: stage 0 alone 0.050, craym 0.110"]
 
 
 def test_page_holds_figures_gaps_failures_and_notes(tmp_path: Path) -> None:
     for seed in range(3):
         store(tmp_path, craym(seed), result=FIGURES | {"pose_rotation_deg": 0.1 * (seed + 1)})
     store(tmp_path, Cell("ablation", "lego_400", "l2g", "kre", 0), status="failed", reason="ValueError: no surface")
-    (tmp_path / "notes.md").write_text("We lose where it is dark.\n")
-    page = generate(tmp_path, tmp_path / "notes.md")
-    assert "0.200 ± 0.100 / 1.00 ± 0.00" in page
-    assert "We lose where it is dark." in page
-    assert "- `cpu-lego_400-l2g-kre-seed0`: ValueError: no surface" in page
-    assert page.count("not run") > 10 and "abacus" in page
-    assert "![poses_barf_cpu](images/results_poses_barf_cpu.png)" in page
+    results = Results.read(tmp_path)
+    found = page(results, "We lose where it is dark.\n")
+    assert "0.200 ± 0.100 / 1.00 ± 0.00" in found
+    assert "We lose where it is dark." in found
+    assert "- `cpu-lego_400-l2g-kre-seed0`: ValueError: no surface" in found
+    assert found.count("not run") > 10 and "abacus" in found
+    assert "![poses_barf_cpu](images/results_poses_barf_cpu.png)" in found
+    assert list(plots(results)) == ["poses_barf_cpu", "views_barf_cpu"]
 
 
-def test_the_page_of_the_repository_is_the_generated_one(tmp_path: Path) -> None:
-    if not (ROOT / ".git").exists():
-        pytest.skip("needs the repository")
-    root = staged(tmp_path)
-    fresh = generate(root / "benchmarks" / "results", root / "benchmarks" / "notes.md")
-    page = (root / "docs" / "results.md").read_text()
-    readme = (ROOT / "README.md").read_text()
-    assert with_results(readme, Results.read(root / "benchmarks" / "results")) == readme
-    assert page == fresh, "git add benchmarks/results && python -m benchmarks.report --staged, then add docs"
+def test_a_plot_is_drawn(tmp_path: Path) -> None:
+    store(tmp_path, craym(0), result=FIGURES)
+    draw(*plots(Results.read(tmp_path))["views_barf_cpu"], tmp_path / "images" / "views.png")
+    assert (tmp_path / "images" / "views.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_documents_are_made_of_the_committed_results() -> None:
+    results = Results.read(RESULTS)
+    craym_row = next(line for line in page(results, "").splitlines() if line.startswith("| craym |"))
+    first = results.of(cell for cell in cells("poses", "cpu") if cell.name.startswith("cpu-lego_400-barf-craym-"))
+    assert len(first) == 3 and entry(first, "pose_rotation_deg", 3) in craym_row
+    assert craym_row in with_results((ROOT / "README.md").read_text(), results)
+    content = json.loads((RESULTS / "train_step.json").read_text())
+    assert f"cpu {content['ms_per_step']['cpu']}" in page(results, "")
+    for title in ("Stage 0 at full image size", "Hash grid", "Preflight", "The epipolar loss alone", "Memory"):
+        section = page(results, "").split(f"\n## {title}\n")[1].split("\n## ")[0]
+        assert section.count("\n|") > 3 and "not run" not in section

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.run import MISSING, PAUSED, claimed, run_all, status
-from benchmarks.tables import METHODS, NOISES, SCENES, TABLES, Cell, cells
+from benchmarks.run import claimed, run_all, status
+from benchmarks.suite import METHODS, MISSING, NOISES, PAUSED, SCENES, TABLES, Cell, cells
 
 CELLS = [Cell("poses", "lego_400", "barf", method) for method in ("input", "stage0", "craym")]
 FINISH = "import json,sys; json.dump({'status': 'finished', 'result': {'psnr': 30.0}}, open(sys.argv[1], 'w'))"
@@ -49,7 +49,7 @@ def test_finished_cells_are_not_repeated(tmp_path: Path) -> None:
     found = record(tmp_path, 0)
     assert found["command"] == "python -m benchmarks.run poses --size cpu --only cpu-lego_400-barf-input-seed0"
     assert found["status"] == "finished" and found["result"] == {"psnr": 30.0} and found["seed"] == 0
-    assert found["peak_memory_mb"] > 0 and found["seconds"] > 0 and len(found["commit"]) >= 40
+    assert found["seconds"] >= 0 and len(found["commit"]) >= 40
 
 
 def test_a_failed_cell_is_recorded_and_repeated_only_on_request(tmp_path: Path) -> None:
