@@ -1,6 +1,6 @@
 """Time the hash encoding beside nerfstudio's torch ``HashEncoding`` in one process.
 
-    OMP_WAIT_POLICY=PASSIVE python benchmarks/encoding.py --output benchmarks/results/encoding.json
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.encoding --output benchmarks/results/encoding.json
 
 Four amounts of work per implementation, points in ray order, gradients down to the table: ``forward`` (features, no
 gradient), ``backward`` (features and their gradient), ``second_order`` (features, their pullback ``J^T g``, an
@@ -19,10 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from harness import command, keep, machine
 from nerfstudio.field_components.encodings import HashEncoding as NerfstudioHashEncoding
 from torch import Tensor, nn
 
+from benchmarks.harness import command, keep, machine
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding, choose_backend
 
 STOCK = "nerfstudio_torch"

@@ -5,8 +5,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,18 @@ def imports_of(path: Path) -> list[Import]:
     return found
 
 
+def modules_used(path: Path, modules: Container[str]) -> set[str]:
+    """Which of some modules a file imports, or imports something from."""
+    used: set[str] = set()
+    for node, _ in _walk(ast.parse(path.read_text()), True):
+        if isinstance(node, ast.Import):
+            used |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            members = {f"{node.module}.{alias.name}" for alias in node.names}
+            used |= {member if member in modules else node.module for member in members}
+    return {name for name in used if name in modules}
+
+
 def room(place: str) -> str:
     """The room of a file or of a module inside the package."""
     return place.replace("/", ".").split(".")[0]
@@ -138,6 +151,15 @@ def test_every_room_has_its_place_in_the_order() -> None:
 def test_imports_point_one_way() -> None:
     against = [each for user, used, each in OWN_IMPORTS if ORDER.index(used) > ORDER.index(user)]
     assert against == []
+
+
+def test_no_two_modules_import_each_other_in_a_circle() -> None:
+    """Of the package and of the benchmarks, imports inside functions included."""
+    files = [*FILES, *sorted((PACKAGE.parent / "benchmarks").glob("*.py"))]
+    names = {".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): path for path in files}
+    names = {name.removesuffix(".__init__"): path for name, path in names.items()}
+    graph = TopologicalSorter({name: modules_used(path, names) - {name} for name, path in names.items()})
+    graph.prepare()
 
 
 def test_the_field_knows_nothing_of_the_data() -> None:
