@@ -18,8 +18,8 @@ class MatchCommand:
     """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
     output: Path
     """Folder to write to; also keeps what an interrupted run has finished."""
-    matcher: Literal["auto", "aliked-lightglue", "sift"] = "auto"
-    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
+    matcher: Literal["auto", "aliked-lightglue", "xfeat-lighterglue", "sift"] = "auto"
+    """How keypoints are found and matched; auto takes what the images need and this machine runs in reasonable time."""
     prior_angle_deg: float = 60.0
     """Largest disagreement with the rough relative rotations, in degrees; 180 accepts every pair."""
     neighbours: int = 20

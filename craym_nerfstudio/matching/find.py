@@ -1,53 +1,23 @@
 """Verified matches of all image pairs, from the cache where it has them."""
 
-import os
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
-import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.choose import GraphQuality, Matcher, first_choice, make_detector, second_choice
 from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache, one_torch_thread
-from craym_nerfstudio.matching.detectors import Detector, Sift
+from craym_nerfstudio.matching.detectors import Detector
 from craym_nerfstudio.matching.images import picture_key
-from craym_nerfstudio.matching.learned import AlikedLightGlue, lightglue_package
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import content_key
 
-Matcher = Literal["auto", "aliked-lightglue", "sift"]
-
 _VERSION = 1
-_PATIENCE_S = 240.0
-"""What `auto` lets ALIKED + LightGlue take on a machine without CUDA. Enough for 25 images on two cores: with so few
-views RootSIFT leaves gaps (20 views of a Lego model: 12 degrees, against 0.2)."""
-_ALIKED_S, _LIGHTGLUE_S = 5.0, 1.0
-"""Core seconds per image and per pair, measured on a server CPU of 2024."""
-
-
-def choose_matcher(images: int, pairs: int) -> tuple[Literal["aliked-lightglue", "sift"], str]:
-    """What `auto` stands for on this machine, and why. A function of the machine and the counts, never of timing."""
-    if lightglue_package() is None:
-        return "sift", "LightGlue is not installed"
-    if torch.cuda.is_available():
-        return "aliked-lightglue", "a CUDA device is there"
-    seconds = (images * _ALIKED_S + pairs * _LIGHTGLUE_S) / max(1, os.cpu_count() or 1)
-    estimate = f"ALIKED + LightGlue would take about {seconds:.0f} s on this CPU"
-    return ("aliked-lightglue", estimate) if seconds <= _PATIENCE_S else ("sift", estimate)
-
-
-def make_detector(name: Literal["aliked-lightglue", "sift"]) -> Detector:
-    """Detector of that name.
-
-    Raises:
-        InputError: it needs a package that is not installed.
-    """
-    return Sift() if name == "sift" else AlikedLightGlue()
 
 
 def find_matches(
@@ -64,8 +34,32 @@ def find_matches(
     _check(views)
     with one_torch_thread():
         pairs = candidate_pairs(views, neighbours)
-    detector = chosen_detector(matcher, len(views.names), len(pairs))
     pictures = [picture_key(views, index) for index in range(len(views.names))]
+    detector = chosen_detector(matcher, len(views.names), len(pairs))
+    matches, report = _matched(views, detector, pairs, pictures, cache_dir, prior_angle_deg)
+    lack = GraphQuality.of(matches).lack() if matcher == "auto" and detector.name == "sift" else None
+    if lack is not None:
+        features = all_features(views, detector, pictures, cache_dir)
+        keypoints = float(np.mean([len(each.keypoints) for each in features]))
+        second, reason = second_choice(len(views.names), len(pairs), keypoints)
+        name = "sift" if second is None else second.name
+        console.print(f"Matching: auto takes {name}: sift's graph is thin ({lack}), and {reason}")
+        if second is not None:
+            matches, report = _matched(views, second, pairs, pictures, cache_dir, prior_angle_deg)
+    if report is not None:
+        _require_matches(report, views)
+    return matches
+
+
+def _matched(
+    views: Views,
+    detector: Detector,
+    pairs: Int32[np.ndarray, "pairs 2"],
+    pictures: list[str],
+    cache_dir: Path,
+    prior_angle_deg: float | None,
+) -> tuple[Matches, VerifyReport | None]:
+    """Verified matches of one detector, and what verification said unless they were cached."""
     rough = np.asarray(views.c2w, dtype=np.float64)
     lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
@@ -73,7 +67,7 @@ def find_matches(
     cached = from_cache(path, Matches.load)
     if cached is not None:
         console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
-        return cached
+        return cached, None
     features = all_features(views, detector, pictures, cache_dir)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
     putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}")
@@ -81,9 +75,9 @@ def find_matches(
     with one_torch_thread():
         matches, report = verify(putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs))
     _say(report)
-    _require_matches(report, views)
-    matches.save(path)
-    return matches
+    if len(matches):
+        matches.save(path)
+    return matches, report
 
 
 def _check(views: Views) -> None:
@@ -98,18 +92,18 @@ def _check(views: Views) -> None:
 
 
 def chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
-    """Detector that `matcher` stands for; says what `auto` takes, and falls back to SIFT where that cannot be made.
+    """Detector that `matcher` stands for at first; says what `auto` takes, SIFT where the better cannot be made.
 
     Raises:
         InputError: the detector asked for by name needs a package that is not installed.
     """
     if matcher != "auto":
-        return make_detector(matcher)
-    name, reason = choose_matcher(images, pairs)
+        return make_detector(matcher, images)
+    name, reason = first_choice()
     try:
-        detector = make_detector(name)
+        detector = make_detector(name, images)
     except InputError as error:
-        name, reason, detector = "sift", error.problem, make_detector("sift")
+        name, reason, detector = "sift", error.problem, make_detector("sift", images)
     console.print(f"Matching: auto takes {name} ({reason}; {images} images, {pairs} pairs)")
     return detector
 

