@@ -21,8 +21,8 @@ class PreflightCommand:
     """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
     output: Path
     """Folder to write to; also keeps what an interrupted run has finished."""
-    matcher: Literal["auto", "aliked-lightglue", "sift"] = "auto"
-    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
+    matcher: Literal["auto", "aliked-lightglue", "xfeat-lighterglue", "sift"] = "auto"
+    """How keypoints are found and matched; auto takes what the images need and this machine runs in reasonable time."""
     max_image_size_px: int = 1000
     """Larger images are shrunk to this; figures in px refer to the shrunk images."""
     pictures: int = 2

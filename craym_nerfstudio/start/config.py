@@ -9,8 +9,8 @@ from typing import Literal
 class StartConfig:
     """Matching and stage 0: where the poses come from that training starts with."""
 
-    matcher: Literal["auto", "aliked-lightglue", "sift", "none"] = "auto"
-    """How keypoints are found and matched; auto takes the better one that this machine runs in reasonable time."""
+    matcher: Literal["auto", "aliked-lightglue", "xfeat-lighterglue", "sift", "none"] = "auto"
+    """How keypoints are found and matched; auto takes what the images need and this machine runs in reasonable time."""
     matches: Path | None = None
     """Matches to take instead, as `craym match` writes them (matches.npz)."""
     pose_init: Literal["matched-rays", "input"] = "matched-rays"
