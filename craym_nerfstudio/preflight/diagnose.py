@@ -65,7 +65,7 @@ class _Candidate:
 
 
 def diagnose(views: Views, observed: Observed) -> Diagnosis:
-    """Name the mistakes in the poses and intrinsics of `views` (in the user's frame: w2c is told by the origin)."""
+    """Name the mistakes in the poses and intrinsics of `views` (in the data's frame: w2c is told by the origin)."""
     samples = sample_pairs(observed, views)
     nothing = Disagreement(180.0, 180.0)
     if len(samples) < min(_FEWEST_SAMPLES, len(views.names) - 1):

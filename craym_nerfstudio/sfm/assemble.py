@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.sfm.absolute_pose import predict
@@ -39,22 +39,13 @@ def assemble(
     c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, predict(c2w, rough, solved))
     scale = (points - points.mean(0)).norm() / (structure.points - structure.points.mean(0)).norm().clamp_min(1e-300)
     sigmas = uncertainty(final.bundle, torch.from_numpy(frozen), camera_part)
-    error = reprojection_px(graph, c2w, points, node, structure.point)
-    error = np.minimum(error, 1e6)
+    error = np.minimum(reprojection_px(graph, c2w, points, node, structure.point), 1e6)
     length = np.bincount(structure.point, minlength=len(points))
-    mean_square = np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)
     before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
     believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
     state: list[CameraState] = [
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
-    predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
-    notes = []
-    if predicted:
-        listed = ", ".join(predicted)
-        notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")
-    if camera_part.max(initial=-1) > 0:
-        notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
     return StageZero(
         names=list(names),
         c2w=c2w.numpy(),
@@ -67,7 +58,7 @@ def assemble(
         epipolar_after_px=median_per_camera(graph, after, believable),
         points=points.numpy(),
         point_sigma=sigmas.point * float(scale),
-        point_error_px=np.sqrt(mean_square),
+        point_error_px=np.sqrt(np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)),
         track_length=length,
         ray_point=structure.point,
         ray_image=graph.image[node],
@@ -76,8 +67,19 @@ def assemble(
         match_weight=_match_weight(graph, after, final, error),
         keypoint_sigma_px=final.sigma_px,
         decision=decision,
-        notes=notes,
+        notes=_notes(names, state, camera_part),
     )
+
+
+def _notes(names: list[str], state: list[CameraState], camera_part: Int[np.ndarray, " cams"]) -> list[str]:
+    notes = []
+    predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
+    if predicted:
+        listed = ", ".join(predicted)
+        notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")
+    if camera_part.max(initial=-1) > 0:
+        notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
+    return notes
 
 
 def _match_weight(
