@@ -1,16 +1,12 @@
 """The recipes in configs/: each is understood by the live command line of both methods and changes something."""
 
-import operator
-import re
 from copy import deepcopy
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.cli import main as cli
 from craym_nerfstudio.methods import craym, craym_lite
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -76,23 +72,3 @@ def test_ablation_is_that_of_the_paper(name: str, parts: tuple[bool, ...]) -> No
     assert weights[0] in (0, default.epipolar_loss_mult)
     assert weights[1] in (0, default.point_alignment_loss_mult)
     assert pipeline.start.pose_init == "input"
-
-
-def test_readme_names_recipes_that_exist() -> None:
-    """Every file of configs/ that the README mentions."""
-    mentioned = re.findall(r"configs/([\w/]+)\.args", (CONFIGS.parent / "README.md").read_text())
-    assert mentioned
-    for name in mentioned:
-        assert (CONFIGS / f"{name}.args").is_file()
-
-
-def test_readme_names_flags_and_commands_that_exist() -> None:
-    """Every flag of the pipeline and every subcommand of `craym` that the README mentions."""
-    text = (CONFIGS.parent / "README.md").read_text()
-    flags = set(re.findall(r"--(pipeline\.[\w.-]+)", text))
-    assert len(flags) > 10
-    for flag in flags:
-        operator.attrgetter(flag.replace("-", "_"))(craym.config)
-    commands = set(re.findall(r"`craym ([\w-]+)", text))
-    assert commands
-    assert commands <= {kind.__metadata__[0].name for kind in get_args(cli.Command)}
