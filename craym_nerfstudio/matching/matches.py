@@ -1,6 +1,6 @@
 """Verified keypoint matches of all image pairs, and the file that keeps them."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.storage import read_npz, write_npz
 
-_FORMAT = "craym-matches-1"
+_FORMAT = "craym-matches-2"
 
 
 @dataclass
@@ -18,6 +18,8 @@ class Matches:
 
     names: list[str]
     """Names of all images; pairs count in this list."""
+    size_px: Int[np.ndarray, "images 2"]
+    """Width and height of the images that keypoints refer to."""
     pairs: Int32[np.ndarray, "pairs 2"]
     """Image numbers (i, j), i < j."""
     rotation: Float[np.ndarray, "pairs 3 3"]
@@ -55,6 +57,7 @@ class Matches:
         renumbered = (np.cumsum(kept_pair) - 1).astype(np.int32)
         return Matches(
             names=list(self.names),
+            size_px=self.size_px,
             pairs=self.pairs[kept_pair],
             rotation=self.rotation[kept_pair],
             translation=self.translation[kept_pair],
@@ -65,6 +68,31 @@ class Matches:
             confidence=self.confidence[keep],
             detector=self.detector,
         )
+
+    def between(self, names: list[str], size_px: Int[np.ndarray, "cams 2"]) -> "Matches":
+        """The matches between these images alone, keypoints scaled to `size_px`.
+
+        Raises:
+            ValueError: an image was not matched, or in another shape or order; the message says which.
+        """
+        missing = sorted(set(names) - set(self.names))
+        if missing:
+            raise ValueError(f"{missing[0]} is not among the images matched")
+        here = np.array([self.names.index(name) for name in names])
+        if (np.diff(here) <= 0).any():
+            raise ValueError("the images were matched in another order")
+        ratio = size_px / self.size_px[here]
+        # Sizes are rounded to whole pixels.
+        reshaped = np.abs(ratio[:, 0] / ratio[:, 1] - 1) > 2 / np.minimum(size_px, self.size_px[here]).min(1)
+        if reshaped.any():
+            first = int(np.argmax(reshaped))
+            was, now = ("x".join(map(str, sizes[first])) for sizes in (self.size_px[here], size_px))
+            raise ValueError(f"{names[first]} was matched at {was} pixels and has {now} now")
+        kept = self.subset(np.isin(self.images, here).all(1))
+        number = np.zeros(len(self.names), dtype=np.int32)
+        number[here] = np.arange(len(here))
+        keypoints = kept.keypoints * ratio[number[kept.images]].astype(np.float32)
+        return replace(kept, names=list(names), size_px=size_px, pairs=number[kept.pairs], keypoints=keypoints)
 
     def save(self, path: Path) -> None:
         """Write atomically as npz.

@@ -212,6 +212,7 @@ def _collect(
     rows = first[images] + ids
     return Matches(
         names=list(views.names),
+        size_px=views.size_px,
         pairs=putative.pairs,
         rotation=motion[..., :3].numpy(),
         translation=motion[..., 3].numpy(),

@@ -74,11 +74,11 @@ def found_matches(views: Views, config: StartConfig) -> Matches:
 
         assert config.matcher != "none"
         return find_matches(views, config.matcher, config.cache_dir)
-    matches = Matches.load(config.matches)
-    if matches.names != views.names:
-        remedy = "Match the training images of this data again."
-        raise InputError("The matches are of other images", config.matches, remedy)
-    return matches
+    try:
+        return Matches.load(config.matches).between(views.names, views.size_px)
+    except ValueError as reason:
+        remedy = "Match the images of this data again (craym match)."
+        raise InputError(f"The matches are of other images: {reason}", config.matches, remedy) from reason
 
 
 def adjusted(

@@ -20,6 +20,7 @@ def three_matches(width_px: int = 400) -> KeyRaySource:
     bearings = np.random.default_rng(0).normal(size=(3, 2, 3))
     matches = Matches(
         names=["a.png", "b.png", "c.png"],
+        size_px=np.full((3, 2), width_px),
         pairs=np.array([[0, 2], [1, 2]], dtype=np.int32),
         rotation=np.stack([np.eye(3)] * 2),
         translation=np.array([[1.0, 0.0, 0.0]] * 2),

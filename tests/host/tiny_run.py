@@ -84,6 +84,7 @@ def exact_matches(scene: Scene, cameras: WrittenScene, count: int = 150) -> Matc
     translation = ((first[..., 3] - second[..., 3])[:, None] @ second[..., :3])[:, 0]
     return Matches(
         names=[f"train/r_{number}.png" for number in range(TRAIN)],
+        size_px=np.full((TRAIN, 2), SIZE_PX),
         pairs=pairs,
         rotation=second[..., :3].transpose(0, 2, 1) @ first[..., :3],
         translation=translation / np.linalg.norm(translation, axis=-1, keepdims=True),

@@ -267,6 +267,7 @@ def test_a_graph_in_pieces_or_of_few_matches_is_thin(chain: int, matches: int, l
     count = len(pairs) * matches
     ring = Matches(
         names=[str(k) for k in range(10)],
+        size_px=np.full((10, 2), 100),
         pairs=pairs,
         rotation=np.tile(np.eye(3), (len(pairs), 1, 1)),
         translation=np.zeros((len(pairs), 3)),

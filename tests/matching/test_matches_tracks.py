@@ -20,6 +20,7 @@ def made(links: list[tuple[int, int, int, int, float]], images: int = 4) -> Matc
     rays = np.concatenate([keypoints, -np.ones_like(keypoints[..., :1])], axis=-1)
     return Matches(
         names=[f"{number}.png" for number in range(images)],
+        size_px=np.full((images, 2), 100),
         pairs=np.array(pairs, dtype=np.int32),
         rotation=np.tile(np.eye(3), (len(pairs), 1, 1)),
         translation=np.tile([1.0, 0, 0], (len(pairs), 1)),
@@ -112,3 +113,26 @@ def test_random_matches_give_conflict_free_tracks() -> None:
     for side in (0, 1):
         ends = np.stack([matches.images[used, side], matches.keypoint_ids[used, side]], axis=1).tolist()
         assert [track_of[tuple(end)] for end in ends] == tracks.track_of_match[used].tolist()
+
+
+def test_matches_of_some_images_at_another_size() -> None:
+    """Image 2 of four is left out, the others are half as large; bearings do not know of pixels."""
+    matches = made([(0, 1, 1, 2, 0.5), (0, 3, 2, 4, 0.6), (1, 5, 3, 6, 0.7)])
+    some = matches.between(["0.png", "1.png", "3.png"], np.full((3, 2), 50))
+    assert some.pairs.tolist() == [[0, 1], [1, 2]]
+    assert some.keypoints.tolist() == [[[0.5, 0.5], [6, 1]], [[7.5, 2.5], [18, 3]]]
+    assert some.confidence.tolist() == pytest.approx([0.5, 0.7])
+    np.testing.assert_array_equal(some.bearings, matches.bearings[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ("names", "size", "reason"),
+    [
+        (["0.png", "9.png"], (100, 100), "9.png is not among the images matched"),
+        (["1.png", "0.png"], (100, 100), "in another order"),
+        (["0.png", "1.png"], (100, 75), "0.png was matched at 100x100 pixels and has 100x75 now"),
+    ],
+)
+def test_matches_of_other_images(names: list[str], size: tuple[int, int], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        made([(0, 1, 1, 2, 0.5)]).between(names, np.array([size] * 2))

@@ -102,6 +102,7 @@ def make_scene(
     names = [f"{k:03d}.png" for k in range(len(poses))]
     matches = Matches(
         names=list(names),
+        size_px=np.full((len(poses), 2), SIZE_PX),
         pairs=np.asarray(pairs, dtype=np.int32),
         rotation=motion[:, :, :3],
         translation=motion[:, :, 3],
