@@ -13,19 +13,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.fields.encoding import triton_kernels as kernels
-from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
-from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.fused import Upstream
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, active_levels
 
 
 @lru_cache(maxsize=64)
 def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Scale, (level, offset, size, dense resolution or 0) and weight of the unmasked levels, on the device."""
-    active = [level for level, weight in enumerate(weights) if weight != 0]
-    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
-    scales = torch.tensor([spec.scales[k] for k in active], dtype=torch.float32)
-    integers = torch.tensor(rows, dtype=torch.int32).reshape(-1, 4)
-    values = torch.tensor([weights[k] for k in active], dtype=torch.float32)
-    return scales.to(device), integers.to(device), values.to(device)
+    """See `active_levels`, on the device."""
+    scales, rows, values = (torch.from_numpy(part).to(device) for part in active_levels(spec, weights))
+    return scales, rows.int(), values
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager:
@@ -45,47 +41,41 @@ class TritonKernels:
     """Forward and backward parallel over points and levels."""
 
     def forward(
-        self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+        self, x: Float[Tensor, "n 3"], grid: Grid, jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
         """See ``fused.Kernels``."""
-        levels, shape = _levels(spec, weights, x.device), (spec.levels, len(x))
+        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
+        shape = (spec.levels, len(x))
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
         features = allocate(*shape, spec.features_per_level, device=x.device)
         jacobians = allocate(*shape, 3, spec.features_per_level, device=x.device) if jacobian else None
-        grid = (_blocks(len(x)), len(levels[0]))
-        if min(grid) > 0:
+        programs = (_blocks(len(x)), len(levels[0]))
+        if min(programs) > 0:
             out = (features, features if jacobians is None else jacobians)
             flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
             with _on(x.device):
-                kernels.forward[grid](_float32(x), _float32(table), *levels, *out, len(x), **flags)
+                kernels.forward[programs](_float32(x), _float32(grid.table), *levels, *out, len(x), **flags)
         return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
 
     def backward(
-        self,
-        x: Float[Tensor, "n 3"],
-        table: Tensor,
-        spec: GridSpec,
-        weights: tuple[float, ...],
-        upstream: Upstream,
-        wants_x: bool,
-        wants_table: bool,
+        self, x: Float[Tensor, "n 3"], grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        levels = _levels(spec, weights, x.device)
+        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
         points = _float32(x)
         grad_x = torch.zeros_like(points) if wants_x else None
-        grad_table = torch.zeros(table.shape, device=x.device) if wants_table else None
+        grad_table = torch.zeros(grid.table.shape, device=x.device) if wants_table else None
         given = (upstream.features, upstream.direction, upstream.pulled)
         tensors = [points if t is None else _float32(t) for t in given]  # an absent one is never read
         out = [points if t is None else t for t in (grad_table, grad_x)]
         flags = {"FEATURES": upstream.features is not None, "PULLED": upstream.pulled is not None}
         flags |= {"TABLE": wants_table, "POINTS": wants_x, "SMOOTH": spec.smooth}
-        grid = (_blocks(len(x)), len(levels[0]))
-        if min(grid) > 0:
+        programs = (_blocks(len(x)), len(levels[0]))
+        if min(programs) > 0:
             sizes = (len(x), spec.n_features, spec.features_per_level)
             with _on(x.device):
-                kernels.backward[grid](
-                    points, _float32(table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
+                kernels.backward[programs](
+                    points, _float32(grid.table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
                 )
         return grad_x, grad_table
 
@@ -106,8 +96,3 @@ class TritonKernels:
             with _on(jacobian.device):
                 kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
         return pushed
-
-
-def backend() -> FusedBackend:
-    """The Triton backend."""
-    return FusedBackend(TritonKernels())
