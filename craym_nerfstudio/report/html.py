@@ -101,7 +101,7 @@ def joined(*parts: Fragment) -> Fragment:
 
 
 class Page:
-    """A page under construction: every ``add_*`` appends below what is there."""
+    """A page under construction: what is added appears below what is there."""
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
@@ -119,32 +119,6 @@ class Page:
             anchor = f' id="section-{len(self._sections)}"'
             self._sections.append(title)
         self._parts.append(f"<h{level}{anchor}>{escape(title)}</h{level}>")
-
-    def add_text(self, content: str, kind: str = "") -> None:
-        """Append a paragraph, see `text`."""
-        self.add(text(content, kind))
-
-    def add_table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> None:
-        """Append a table, see `table`."""
-        self.add(table(rows, header, caption))
-
-    def add_picture(
-        self,
-        source: Shaped[np.ndarray, "h w *channels"] | Path,
-        caption: str = "",
-        max_side_px: int = 1200,
-        lossy: bool = False,
-    ) -> None:
-        """Append an image, see `picture`."""
-        self.add(picture(source, caption, max_side_px, lossy))
-
-    def add_figure(self, plot: "Figure", caption: str = "", dpi: int = 100) -> None:
-        """Append a matplotlib figure, see `figure`."""
-        self.add(figure(plot, caption, dpi))
-
-    def add_columns(self, cells: Sequence[Fragment]) -> None:
-        """Append fragments side by side."""
-        self.add(columns(cells))
 
     def html(self) -> str:
         """The whole page."""

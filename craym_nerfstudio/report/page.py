@@ -36,7 +36,7 @@ def build_page(runs: Sequence[RunFolder]) -> Page:
         else:
             names = [html.text(run.name, "note") for run in runs]
             cells = [html.joined(name, cell(run)) for name, run in zip(names, runs, strict=True)]
-            page.add_columns(cells)
+            page.add(html.columns(cells))
     return page
 
 
