@@ -118,11 +118,6 @@ def sample_mesh(
     return SampledMesh(points, _unit_normals(corner), triangles, face)
 
 
-def everywhere(points: Points) -> Bool[np.ndarray, " n"]:
-    """Every point counts."""
-    return np.ones(len(points), dtype=bool)
-
-
 @dataclass(frozen=True)
 class SurfaceReference:
     """What a mesh is compared with, in a frame of its own."""
@@ -134,8 +129,8 @@ class SurfaceReference:
     """What points of the mesh should lie on; the unseen parts may be part of it."""
     left_out: str
     """One sentence for reports: what does not count."""
-    observed: Callable[[Points], Bool[np.ndarray, " n"]] = everywhere
-    """Which points of a mesh the cameras could judge."""
+    observed: Callable[[Points], Bool[np.ndarray, " n"]] | None = None
+    """Which points of a mesh the cameras could judge; None for all."""
     one_way: bool = False
     """The points cover the surface in places only: nothing can be said of what lies between them."""
 
@@ -193,7 +188,7 @@ def compare_surfaces(mesh: SampledMesh, reference: SurfaceReference) -> SurfaceC
     cosines = [] if reference.visible.normals is None else [_cosines(reference.visible.normals, normals)]
     if reference.one_way:
         return SurfaceComparison(None, to_mesh, np.concatenate(cosines) if cosines else None, 0.0)
-    kept = reference.observed(mesh.points)
+    kept = np.ones(len(mesh.points), dtype=bool) if reference.observed is None else reference.observed(mesh.points)
     if not kept.any():
         remedy = "Is the mesh in the frame of the reference? --load-config brings a mesh of craym export-mesh there."
         raise InputError("No part of the mesh lies where cameras see the reference", remedy=remedy)
