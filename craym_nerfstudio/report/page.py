@@ -74,14 +74,14 @@ def _cameras(run: RunFolder) -> Fragment:
 def _per_camera(run: RunFolder) -> Fragment:
     if run.record is None:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
-    columns = plots.per_camera(run.record)
+    columns = plots.per_camera(run.record, run.stage)
     ranked = columns.get("rotation error after [deg]", next(iter(columns.values())))
     worst = np.argsort(-ranked)[:_WORST]
     rows = [[str(run.record.names[k]), *(f"{values[k]:.3f}" for values in columns.values())] for k in worst]
     ordered = "error that is left" if run.record.reference_c2w is not None else "correction"
     listing = html.table(rows, ["camera", *columns], f"The {len(rows)} cameras with the largest {ordered}")
     parts = [html.figure(plots.camera_errors(columns)), listing]
-    if run.record.epipolar_before_px is None:
+    if run.stage is None:
         parts.append(html.text("Epipolar residuals of stage 0 are not recorded for this run.", "note"))
     return html.joined(*parts)
 

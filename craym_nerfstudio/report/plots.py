@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from craym_nerfstudio.geometry.alignment import align_poses, pose_errors
-from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.report.record import RunRecord
 from craym_nerfstudio.report.runs import Curve
+from craym_nerfstudio.sfm.result import StageZero
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ _SMOOTHED_OVER = 50
 """Parts of a curve that are averaged each."""
 
 
-def per_camera(record: RunRecord) -> dict[str, Float[np.ndarray, " cams"]]:
+def per_camera(record: RunRecord, stage: StageZero | None = None) -> dict[str, Float[np.ndarray, " cams"]]:
     """Figures of every training camera, by what they are.
 
     With true poses the errors before and after, otherwise how far each camera was moved; both after an alignment of
@@ -36,13 +36,13 @@ def per_camera(record: RunRecord) -> dict[str, Float[np.ndarray, " cams"]]:
         result["translation error before [x100]"] = before.translation_x100.numpy()
         result["translation error after [x100]"] = after.translation_x100.numpy()
     else:
-        aligned = align_poses(refined, given, robust=True).poses(refined)
-        turned = rotation_angle_deg(given[..., :3].transpose(-1, -2) @ aligned[..., :3])
-        result["turned by [deg]"] = turned.numpy()
-        result["moved by [x100, field units]"] = 100 * (aligned - given)[..., 3].norm(dim=-1).numpy()
-    if record.epipolar_before_px is not None and record.epipolar_after_px is not None:
-        result["epipolar residual given [px]"] = record.epipolar_before_px
-        result["epipolar residual stage 0 [px]"] = record.epipolar_after_px
+        change = pose_errors(refined, given, robust=True)
+        moved = (change.similarity.poses(refined) - given)[..., 3].norm(dim=-1)
+        result["turned by [deg]"] = change.rotation_deg.numpy()
+        result["moved by [x100, field units]"] = 100 * moved.numpy()
+    if stage is not None:
+        result["epipolar residual given [px]"] = stage.epipolar_before_px
+        result["epipolar residual stage 0 [px]"] = stage.epipolar_after_px
     return result
 
 
