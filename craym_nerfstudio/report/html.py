@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NewType
 import numpy as np
 from jaxtyping import Shaped
 
-from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import load_image
 from craym_nerfstudio.storage import write_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def picture(
     Raises:
         InputError: the file is no readable image.
     """
-    image = _opened(source) if isinstance(source, Path) else _from_array(source)
+    image = _from_array(load_image(source) if isinstance(source, Path) else source)
     image.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     if lossy:
@@ -135,17 +135,6 @@ class Page:
             InputError: the file cannot be written.
         """
         write_text(path, self.html())
-
-
-def _opened(path: Path) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError("Not a readable image", path, "Replace or remove the file.") from error
 
 
 def _from_array(values: np.ndarray) -> "Image":

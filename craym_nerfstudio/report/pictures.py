@@ -40,12 +40,12 @@ def camera_figure(
     figure = Figure(figsize=(11, 10), layout="constrained")
     for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
         aligned = align_poses(poses, target).poses(poses)
-        for row, (axes, view) in enumerate((((0, 1), "from above"), ((0, 2), "from the side"))):
+        for row, (axes, view) in enumerate((([0, 1], "from above"), ([0, 2], "from the side"))):
             plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
             if truth is not None:
                 _draw(plot, truth.numpy(), axes, "0.6", "true")
-                for a, b in zip(truth[:, :, 3].numpy(), aligned[:, :, 3].numpy(), strict=True):
-                    plot.plot([a[axes[0]], b[axes[0]]], [a[axes[1]], b[axes[1]]], color="tab:red", linewidth=0.6)
+                both = np.stack([truth[:, axes, 3].numpy(), aligned[:, axes, 3].numpy()])
+                plot.plot(*both.transpose(2, 0, 1), color="tab:red", linewidth=0.6)
             _draw(plot, aligned.numpy(), axes, "tab:blue" if column else "tab:orange", label)
             plot.set_title(f"{label}, {view}")
             plot.set_aspect("equal")
@@ -53,15 +53,9 @@ def camera_figure(
     return figure
 
 
-def _draw(plot, poses: np.ndarray, axes: tuple[int, int], color: str, label: str) -> None:
+def _draw(plot, poses: np.ndarray, axes: list[int], color: str, label: str) -> None:
     """Camera centres as dots with a short line in the viewing direction."""
-    center, forward = poses[:, :, 3], -poses[:, :, 2]
-    length = 0.08 * float(np.ptp(center, axis=0).max() or 1.0)
-    tip = center + length * forward
-    plot.scatter(center[:, axes[0]], center[:, axes[1]], s=8, color=color, label=label)
-    plot.plot(
-        np.stack([center[:, axes[0]], tip[:, axes[0]]]),
-        np.stack([center[:, axes[1]], tip[:, axes[1]]]),
-        color=color,
-        linewidth=0.8,
-    )
+    center, forward = poses[:, axes, 3], -poses[:, axes, 2]
+    tip = center + 0.08 * float(np.ptp(poses[:, :, 3], axis=0).max() or 1.0) * forward
+    plot.scatter(*center.T, s=8, color=color, label=label)
+    plot.plot(*np.stack([center, tip]).transpose(2, 0, 1), color=color, linewidth=0.8)
