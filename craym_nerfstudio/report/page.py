@@ -6,7 +6,6 @@ import numpy as np
 
 from craym_nerfstudio.report import html, plots
 from craym_nerfstudio.report.html import Fragment, Page
-from craym_nerfstudio.report.pictures import camera_figure
 from craym_nerfstudio.report.runs import RunFolder
 
 _VIEWS = 3
@@ -65,7 +64,7 @@ def _cameras(run: RunFolder) -> Fragment:
     record = run.record
     if record is None:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
-    figure = html.figure(camera_figure(record.given_c2w, record.refined_c2w, record.reference_c2w), dpi=75)
+    figure = html.figure(plots.camera_figure(record.given_c2w, record.refined_c2w, record.reference_c2w), dpi=75)
     if record.reference_c2w is not None:
         return figure
     return html.joined(figure, html.text("No true poses are known: the given cameras are aligned to the refined."))

@@ -54,7 +54,7 @@ def random_like(tensor: Tensor, seed: int) -> Tensor:
 
 def jacobian(encoding: HashEncoding, x: Tensor, mask: list[float] | None = None) -> Tensor:
     """Derivative of the features of points [n, 3] by the points, [n, features, 3]: unit vectors pulled back."""
-    features = encoding.n_features
+    features = encoding.spec.n_features
     _, pullback = encoding.encode_with_pullback(x[:, None].expand(-1, features, -1), mask)
     return pullback(torch.eye(features, dtype=x.dtype).expand(len(x), -1, -1))
 

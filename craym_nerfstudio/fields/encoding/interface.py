@@ -108,11 +108,6 @@ class HashEncoding(nn.Module):
             torch.empty(spec.n_entries, spec.features_per_level).uniform_(-TABLE_INIT, TABLE_INIT)
         )
 
-    @property
-    def n_features(self) -> int:
-        """Width of the encoding."""
-        return self.spec.n_features
-
     def backend_for(self, x: Tensor) -> Backend:
         """The backend that will encode points like x."""
         name, reason = choose_backend(x.device, self.requested)
@@ -127,7 +122,7 @@ class HashEncoding(nn.Module):
     def forward(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None) -> Float[Tensor, "*b feat"]:
         """Features of points."""
         features = self.backend_for(x).encode(*self._inputs(x, level_weights))
-        return features.view(*x.shape[:-1], self.n_features)
+        return features.view(*x.shape[:-1], self.spec.n_features)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None
@@ -141,6 +136,6 @@ class HashEncoding(nn.Module):
         features, pull = self.backend_for(x).encode_with_pullback(*self._inputs(x, level_weights))
 
         def pullback(gradient: Float[Tensor, "*b feat"]) -> Float[Tensor, "*b 3"]:
-            return pull(gradient.reshape(-1, self.n_features)).view(x.shape)
+            return pull(gradient.reshape(-1, self.spec.n_features)).view(x.shape)
 
-        return features.view(*x.shape[:-1], self.n_features), pullback
+        return features.view(*x.shape[:-1], self.spec.n_features), pullback
