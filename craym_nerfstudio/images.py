@@ -115,18 +115,10 @@ def load_mask(path: Path, size_px: tuple[int, int] | None = None) -> UInt8[np.nd
     return (np.array(mask) >= 128).astype(np.uint8) * 255
 
 
-@dataclass(frozen=True)
-class AlphaUse:
-    """What the alpha channels of a dataset are used for."""
+def alpha_use(paths: list[Path], samples: int = 8) -> tuple[bool, bool]:
+    """Whether some pixels of evenly spread images are transparent, and whether these show whole, isolated objects.
 
-    has_alpha: bool
-    """Some pixels are transparent."""
-    is_isolated: bool
-    """In addition, what is opaque touches no image border: whole objects before an empty background."""
-
-
-def alpha_use(paths: list[Path], samples: int = 8) -> AlphaUse:
-    """Looks at the alpha channels of evenly spread images.
+    Objects are isolated when what is opaque touches no image border.
 
     Raises:
         InputError: one of them cannot be read.
@@ -134,9 +126,9 @@ def alpha_use(paths: list[Path], samples: int = 8) -> AlphaUse:
     has_alpha, is_cut = False, False
     for index in np.unique(np.linspace(0, len(paths) - 1, samples).round().astype(int)):
         if not read_header(paths[index]).has_alpha:
-            return AlphaUse(False, False)
+            return False, False
         alpha = load_image(paths[index])[..., -1]
         has_alpha |= bool((alpha < 255).any())
         borders = np.concatenate([alpha[0], alpha[-1], alpha[:, 0], alpha[:, -1]])
         is_cut |= bool((borders > 127).any())
-    return AlphaUse(has_alpha, has_alpha and not is_cut)
+    return has_alpha, has_alpha and not is_cut

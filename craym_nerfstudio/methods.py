@@ -127,9 +127,7 @@ _lite = CraymPipelineConfig(
     ),
     model=CraymModelConfig(
         camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1500),
-        sdf_field=SDFFieldConfig(
-            num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1
-        ),
+        sdf_field=SDFFieldConfig(num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1),
         color_hidden_layers=2,
         point_alignment_steps=(2000, 3000),
         steps_per_level=200,

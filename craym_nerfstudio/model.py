@@ -232,9 +232,7 @@ class CraymModel(Model):
         unit = torch.nn.functional.normalize(rendered.normal, dim=-1)
         return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 
-    def _key_outputs(
-        self, rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout
-    ) -> dict[str, Tensor]:
+    def _key_outputs(self, rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout) -> dict[str, Tensor]:
         """Matchability, fused colours and surface points (of the unit frame) of the matched key rays."""
         assert rendered.ray_feature is not None
         feature, rgb = rendered.ray_feature.unflatten(0, (-1, 2)), rendered.rgb[layout.heads].unflatten(0, (-1, 2))

@@ -139,9 +139,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         chosen = _as_index(indices, self.device)
         return compose(inverse(self.input_c2w[chosen]), self.optimised_c2w(chosen))
 
-    def apply_to_raybundle(
-        self, raybundle: RayBundle, optimised: Float[Tensor, "cams 3 4"] | None = None
-    ) -> None:
+    def apply_to_raybundle(self, raybundle: RayBundle, optimised: Float[Tensor, "cams 3 4"] | None = None) -> None:
         """Turns rays generated from the dataset's poses into rays of the optimised poses, in place.
 
         Directions keep their length. A bundle without camera indices (a free viewpoint) is left alone. A caller that
@@ -215,9 +213,7 @@ def _as_index(indices: Tensor, device: torch.device) -> Int[Tensor, "*b"]:
     return indices.to(device=device, dtype=torch.long)
 
 
-def distances_ahead(
-    c2w: Float[Tensor, "cams 3 4"], point: Float[Tensor, "3"] | None = None
-) -> Float[Tensor, "cams"]:
+def distances_ahead(c2w: Float[Tensor, "cams 3 4"], point: Float[Tensor, "3"] | None = None) -> Float[Tensor, "cams"]:
     """How far ahead of each camera, along its viewing direction, a point (default: the origin) lies; > 0.
 
     A camera that has the point behind it, or much nearer than the others have, takes over the others' median; when no

@@ -45,7 +45,7 @@ class AdjustCommand:
         from craym_nerfstudio.errors import InputError
         from craym_nerfstudio.export.cameras import write_cameras
         from craym_nerfstudio.export.refined import cameras_of_stage_zero
-        from craym_nerfstudio.report.pictures import draw_cameras
+        from craym_nerfstudio.report.plots import draw_cameras
         from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero
         from craym_nerfstudio.storage import write_json
 

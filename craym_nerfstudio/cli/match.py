@@ -11,8 +11,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class MatchCommand:
-    """Match the images of a dataset and show what was found: matches.npz, summary.json, pictures of matched pairs."""
+class ImagesCommand:
+    """What commands that match images are told."""
 
     data: Path
     """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
@@ -20,6 +20,12 @@ class MatchCommand:
     """Folder to write to; also keeps what an interrupted run has finished."""
     matcher: Literal["auto", "aliked-lightglue", "xfeat-lighterglue", "sift"] = "auto"
     """How keypoints are found and matched; auto takes what the images need and this machine runs in reasonable time."""
+
+
+@dataclass
+class MatchCommand(ImagesCommand):
+    """Match the images of a dataset and show what was found: matches.npz, summary.json, pictures of matched pairs."""
+
     prior_angle_deg: float = 60.0
     """Largest disagreement with the rough relative rotations, in degrees; 180 accepts every pair."""
     neighbours: int = 20

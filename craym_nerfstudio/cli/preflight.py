@@ -3,26 +3,22 @@
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
+
+from craym_nerfstudio.cli.match import ImagesCommand
 
 if TYPE_CHECKING:
     from craym_nerfstudio.matching.views import Views
 
 
 @dataclass
-class PreflightCommand:
+class PreflightCommand(ImagesCommand):
     """Check given poses against the images before training: report.html, summary.json, and an exit status.
 
     Names the usual mistakes (OpenCV axes, w2c, focal length, rotated images, wrong order) and says what to change.
     Exit status: 0 good; 1 repairable, by stage 0 or by what the report says; 2 unusable input; 3 hopeless.
     """
 
-    data: Path
-    """Folder with transforms.json, transforms_train.json or sparse/0, or a path to a transforms JSON file."""
-    output: Path
-    """Folder to write to; also keeps what an interrupted run has finished."""
-    matcher: Literal["auto", "aliked-lightglue", "xfeat-lighterglue", "sift"] = "auto"
-    """How keypoints are found and matched; auto takes what the images need and this machine runs in reasonable time."""
     max_image_size_px: int = 1000
     """Larger images are shrunk to this; figures in px refer to the shrunk images."""
     pictures: int = 2

@@ -1,5 +1,7 @@
 """Camera models with the intrinsics that stage 0 found: the lens that sends corrected rays to the same pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -74,17 +76,6 @@ def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:
     distinct, which = np.unique(np.concatenate([given, lenses], axis=-1), axis=0, return_inverse=True)
     fitted = [calibrated_lens(row[:4], row[6:], row[4:6], intrinsics) for row in distinct]
     pinhole = torch.from_numpy(np.stack([lens[0] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)
+    fx, fy, cx, cy = pinhole.split(1, dim=-1)
     distortion = torch.from_numpy(np.stack([lens[1] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)
-    return Cameras(
-        camera_to_worlds=cameras.camera_to_worlds,
-        fx=pinhole[:, :1],
-        fy=pinhole[:, 1:2],
-        cx=pinhole[:, 2:3],
-        cy=pinhole[:, 3:],
-        width=cameras.width,
-        height=cameras.height,
-        distortion_params=distortion,
-        camera_type=cameras.camera_type,
-        times=cameras.times,
-        metadata=cameras.metadata,
-    )
+    return replace(cameras, fx=fx, fy=fy, cx=cx, cy=cy, distortion_params=distortion)

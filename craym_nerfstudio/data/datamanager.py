@@ -148,10 +148,10 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
             parts.append(images.random_patches(config.num_patches, config.patch_side_px, generator))
         plain, groups, matches = sum(len(part[0]) for part in parts), 0, {}
         if source is not None:
-            keys = source.key_pixels(config.num_key_pairs, config.num_aux_rays, generator)
-            parts.append((keys.image, keys.xy))
+            key_image, key_xy, pairs = source.key_pixels(config.num_key_pairs, config.num_aux_rays, generator)
+            parts.append((key_image, key_xy))
             groups = 2 * config.num_key_pairs
-            matches = {"pairs": keys.pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
+            matches = {"pairs": pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
         image, xy = (torch.cat(part) for part in zip(*parts, strict=True))
         pinhole = self.pinhole_rays
         rays = self._rays(self.train_cameras, image, xy) if pinhole is None else pinhole(image, xy)

@@ -57,9 +57,7 @@ class CraymDataParser(DataParser):
             mask_filenames=frames.mask_paths,
             metadata=metadata,
             # The host applies the scale last.
-            dataparser_transform=torch.cat(
-                [world.rotation, (world.translation / world.scale)[:, None]], dim=1
-            ).float(),
+            dataparser_transform=torch.cat([world.rotation, (world.translation / world.scale)[:, None]], dim=1).float(),
             dataparser_scale=float(world.scale),
         )
 

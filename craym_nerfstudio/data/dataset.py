@@ -41,6 +41,6 @@ def load_image_store(outputs: DataparserOutputs) -> ImageStore:
     shown = track(list(zip(paths, sizes, strict=True)), description="Loading images")
     images = (torch.from_numpy(load_image(path, size)) for path, size in shown)
     if masks is None:
-        return ImageStore(images, size_px=sizes)
+        return ImageStore(images, sizes)
     hidden = (torch.from_numpy(load_mask(path, size)) for path, size in zip(masks, sizes, strict=True))
-    return ImageStore(images, hidden, sizes)
+    return ImageStore(images, sizes, hidden)

@@ -17,13 +17,10 @@ class ImageStore:
     def __init__(
         self,
         images: Iterable[UInt8[Tensor, "h w c"]],
+        size_px: Sequence[tuple[int, int]],
         masks: Iterable[UInt8[Tensor, "h w"]] | None = None,
-        size_px: Sequence[tuple[int, int]] | None = None,
     ) -> None:
-        """Copy images and masks one by one; with `size_px` (widths, heights) given, they may be decoded on the way."""
-        if size_px is None:
-            images = list(images)
-            size_px = [(image.shape[1], image.shape[0]) for image in images]
+        """Copy images of known widths and heights, and masks, one by one: they may be decoded on the way."""
         self.size_px = torch.tensor(size_px)
         counts = self.size_px.prod(-1)
         self.offset = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
@@ -107,9 +104,7 @@ class ImageStore:
         column, row = low.long().unbind(-1)
         right = torch.minimum(column + 1, self.size_px[image, 0] - 1)
         below = torch.minimum(row + 1, self.size_px[image, 1] - 1)
-        corners = torch.stack(
-            [self._flat(image, c, r) for r in (row, below) for c in (column, right)], dim=-1
-        )
+        corners = torch.stack([self._flat(image, c, r) for r in (row, below) for c in (column, right)], dim=-1)
         rgba = self.pixels[corners].float() / 255.0
         fx, fy = fraction[:, :1], fraction[:, 1:]
         share = torch.cat([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)

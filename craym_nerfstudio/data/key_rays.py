@@ -1,7 +1,5 @@
 """Matched key rays and their auxiliary rays, drawn for a training step."""
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -9,15 +7,6 @@ from torch import Tensor
 
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.matching.matches import Matches
-
-
-@dataclass
-class KeyPixels:
-    """Positions of key rays and auxiliary rays: pair by pair, view by view, the key first, then its auxiliaries."""
-
-    image: Int[Tensor, " n"]
-    xy: Float[Tensor, "n 2"]
-    pairs: MatchedPairs
 
 
 class KeyRaySource:
@@ -56,8 +45,13 @@ class KeyRaySource:
         parts = (self.cameras, self.bearings, self.confidence, self.focal_px)
         return MatchedPairs(*(part.index_select(0, index) for part in parts))
 
-    def key_pixels(self, count: int, aux: int, generator: torch.Generator) -> KeyPixels:
-        """Pixels of `count` matched pairs of key rays, each with `aux` auxiliary rays scattered around it."""
+    def key_pixels(
+        self, count: int, aux: int, generator: torch.Generator
+    ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"], MatchedPairs]:
+        """Images and positions of key rays, each with `aux` auxiliary rays scattered around it, and their matches.
+
+        They come pair by pair, view by view, the key first, then its auxiliaries.
+        """
         index = self._draw(count, generator)
         keys = self.keypoints[index]
         offset = torch.randn((count, 2, aux, 2), generator=generator, device=keys.device) * self.jitter_px
@@ -65,4 +59,4 @@ class KeyRaySource:
         around = (keys[:, :, None] + offset).floor() + 0.5
         xy = torch.cat([keys[:, :, None], around], dim=2)
         image = self.cameras[index][:, :, None].expand(-1, -1, 1 + aux)
-        return KeyPixels(image.reshape(-1), xy.reshape(-1, 2), self._gather(index))
+        return image.reshape(-1), xy.reshape(-1, 2), self._gather(index)

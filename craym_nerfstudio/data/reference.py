@@ -31,8 +31,8 @@ def read_reference(path: Path, train_names: list[str], test_names: list[str]) ->
         InputError: the file cannot be read, or lacks a training image.
     """
     names, c2w = _read_any(path)
-    lookup = _Lookup(names)
-    missing = [name for name in train_names if lookup.find(name) is None]
+    train, test = _places(train_names, names), _places(test_names, names)
+    missing = [name for name, place in zip(train_names, train, strict=True) if place is None]
     if missing:
         raise InputError(
             f"The reference poses lack {len(missing)} of {len(train_names)} training images ({_some(missing)}); "
@@ -40,31 +40,25 @@ def read_reference(path: Path, train_names: list[str], test_names: list[str]) ->
             path,
             "Give the true poses of the same images under the same file names.",
         )
-    train, test = lookup.find_all(train_names), lookup.find_all(test_names)
-    return ReferencePoses(c2w[train], c2w[test] if len(test) == len(test_names) else None, str(path))
+    of_train, of_test = (None if None in part else c2w[np.array(part, np.int64)] for part in (train, test))
+    assert of_train is not None
+    return ReferencePoses(of_train, of_test, str(path))
 
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-class _Lookup:
-    """Finds images by relative path first, then by bare file name."""
-
-    def __init__(self, names: list[str]) -> None:
-        keys = [match_key(name) for name in names]
-        self.by_path = {key: index for index, key in enumerate(keys)}
-        self.by_name: dict[str, int | None] = {}
-        for index, key in enumerate(keys):
-            base = key.rsplit("/", 1)[-1]
-            self.by_name[base] = None if base in self.by_name else index
-
-    def find(self, name: str) -> int | None:
-        key = match_key(name)
-        return self.by_path[key] if key in self.by_path else self.by_name.get(key.rsplit("/", 1)[-1])
-
-    def find_all(self, names: list[str]) -> list[int]:
-        return [index for name in names if (index := self.find(name)) is not None]
+def _places(wanted: list[str], names: list[str]) -> list[int | None]:
+    """Where images stand among `names`, by relative path first, then by bare file name; None for those that do not."""
+    keys = [match_key(name) for name in names]
+    by_path = {key: index for index, key in enumerate(keys)}
+    by_name: dict[str, int | None] = {}
+    for index, key in enumerate(keys):
+        base = key.rsplit("/", 1)[-1]
+        by_name[base] = None if base in by_name else index
+    sought = [match_key(name) for name in wanted]
+    return [by_path[key] if key in by_path else by_name.get(key.rsplit("/", 1)[-1]) for key in sought]
 
 
 def _read_any(path: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:

@@ -79,14 +79,14 @@ def read_scene(config: SceneConfig) -> Scene:
     original = detect_and_read(config.data)
     frames = original.scaled_to(_target_sizes(original.size_px, config))
     train, test = _split(frames, config.eval_interval)
-    alpha = alpha_use([frames.paths[index] for index in train])
+    has_alpha, is_isolated = alpha_use([frames.paths[index] for index in train])
     rough = _with_noise(frames.c2w[train], frames.layout, config)
     # From here on only the poses that training starts from decide: the true ones must not leak through the frame.
     # Blender scenes are upright by construction.
     orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
-    world = find_world(frames.subset(train), rough, alpha.is_isolated, orientation, config.auto_scale)
+    world = find_world(frames.subset(train), rough, is_isolated, orientation, config.auto_scale)
     reference = _reference(config, frames, train, test)
-    return Scene(original, frames, train, test, rough, world, alpha.has_alpha, reference)
+    return Scene(original, frames, train, test, rough, world, has_alpha, reference)
 
 
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:

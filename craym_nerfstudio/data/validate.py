@@ -65,9 +65,7 @@ def read_headers(paths: list[Path], source: Path) -> list[ImageHeader]:
     return [read_header(path) for path in paths]
 
 
-def checked_size(
-    declared: tuple[int, int] | None, header: ImageHeader, path: Path, source: Path
-) -> tuple[int, int]:
+def checked_size(declared: tuple[int, int] | None, header: ImageHeader, path: Path, source: Path) -> tuple[int, int]:
     """Size in pixels of an image file, which must be the one declared beside its intrinsics."""
     if declared is None or declared == header.size_px:
         return header.size_px

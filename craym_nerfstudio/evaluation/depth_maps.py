@@ -1,6 +1,7 @@
 """A reference surface from depth maps: the points of all views, fused, and what the views could judge."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -48,36 +49,30 @@ class DepthView:
         return framed
 
 
-@dataclass(frozen=True)
-class DepthViews:
-    """Depth maps of a scene."""
+def _judged(views: list[DepthView], points: Points) -> Bool[np.ndarray, " n"]:
+    """Points that some view could see or sees through."""
+    seen = np.zeros(len(points), dtype=bool)
+    for view in views:
+        open_ = np.flatnonzero(~seen)
+        seen[open_] = view.judges(points[open_])
+    return seen
 
-    views: list[DepthView]
 
-    def judge(self, points: Points) -> Bool[np.ndarray, " n"]:
-        """Points that some view could see or sees through."""
-        seen = np.zeros(len(points), dtype=bool)
-        for view in self.views:
-            open_ = np.flatnonzero(~seen)
-            seen[open_] = view.judges(points[open_])
-        return seen
-
-    def fuse(self) -> Cloud:
-        """One point per cell, moved to the plane through the points of similar views around it; normals face them."""
-        parts = [view.points() for view in self.views]
-        points, rays = (np.concatenate([part[number] for part in parts]) for number in (0, 1))
-        if len(points) == 0:
-            raise InputError("The depth maps show nothing", remedy="Give depth maps with range = 8 (1 - v / 255).")
-        # Random order: the point that a cell keeps must not prefer one view.
-        order = np.random.default_rng(0).permutation(len(points))
-        kept = order[_one_per_cell(points[order], _CELL)]
-        points, rays = points[kept], rays[kept]
-        measured = points
-        for _ in range(2):
-            points, normals = _onto_planes(points, measured, rays)
-        kept = _one_per_cell(points, _CELL)
-        # Depths of 8 bits are not worth more, and the cloud is kept on disk.
-        return Cloud(points[kept].astype(np.float32), normals[kept].astype(np.float32))
+def _fused(views: list[DepthView]) -> Cloud:
+    """One point per cell, moved to the plane through the points of similar views around it; normals face them."""
+    points, rays = (np.concatenate(parts) for parts in zip(*(view.points() for view in views), strict=True))
+    if len(points) == 0:
+        raise InputError("The depth maps show nothing", remedy="Give depth maps with range = 8 (1 - v / 255).")
+    # Random order: the point that a cell keeps must not prefer one view.
+    order = np.random.default_rng(0).permutation(len(points))
+    kept = order[_one_per_cell(points[order], _CELL)]
+    points, rays = points[kept], rays[kept]
+    measured = points
+    for _ in range(2):
+        points, normals = _onto_planes(points, measured, rays)
+    kept = _one_per_cell(points, _CELL)
+    # Depths of 8 bits are not worth more, and the cloud is kept on disk.
+    return Cloud(points[kept].astype(np.float32), normals[kept].astype(np.float32))
 
 
 def _away_from_edges(depth: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
@@ -135,13 +130,12 @@ def read_depth_maps(folder: Path) -> SurfaceReference | None:
             views.append(_read_view(frames, number, found[0]))
     if not views:
         return None
-    together = DepthViews(views)
-    cloud = together.fuse()
+    cloud = _fused(views)
     left_out = (
         f"Fused from {len(views)} depth maps in steps of {_STEP:.3f}. Left out: surfaces that none of them shows, and "
         f"parts of the mesh more than {_MARGIN} behind the surface in all of them."
     )
-    return SurfaceReference("ray depths", cloud, cloud, left_out, together.judge)
+    return SurfaceReference("ray depths", cloud, cloud, left_out, partial(_judged, views))
 
 
 def _read_view(frames: Frames, number: int, path: Path) -> DepthView:

@@ -1,5 +1,6 @@
 """Reference surfaces, read by what lies in a file or folder, and meshes to compare with them."""
 
+from collections.abc import Callable
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -82,20 +83,15 @@ def _exact(mesh_path: Path, visible_path: Path | None) -> SurfaceReference:
         f"Left out: the parts of {mesh_path.name} that no camera sees ({visible_path.name} lists what they see), and "
         "parts of the mesh that lie nearest to one of those."
     )
-    return SurfaceReference("exact mesh", visible, surface, left_out, _NearestIsVisible(surface, visible))
+    return SurfaceReference("exact mesh", visible, surface, left_out, _nearest_is_visible(surface, visible))
 
 
-class _NearestIsVisible:
-    """Points whose nearest point of a surface is one that cameras see."""
-
-    def __init__(self, surface: SampledMesh, visible: Cloud) -> None:
-        self.surface = surface
-        spacing = np.median(visible.tree.query(visible.points[:20_000], k=2)[0][:, 1])
-        # Among points spread at random no gap is wider than five median spacings (odds 3e-8).
-        self.is_visible = visible.nearest(surface.points)[0] <= 5.0 * spacing
-
-    def __call__(self, points: Points) -> Bool[np.ndarray, " n"]:
-        return self.is_visible[self.surface.tree.query(points)[1]]
+def _nearest_is_visible(surface: SampledMesh, visible: Cloud) -> Callable[[Points], Bool[np.ndarray, " n"]]:
+    """Tells which points have as nearest point of a surface one that cameras see."""
+    spacing = np.median(visible.tree.query(visible.points[:20_000], k=2)[0][:, 1])
+    # Among points spread at random no gap is wider than five median spacings (odds 3e-8).
+    is_visible = visible.nearest(surface.points)[0] <= 5.0 * spacing
+    return lambda points: is_visible[surface.tree.query(points)[1]]
 
 
 def _from_points(path: Path) -> SurfaceReference:

@@ -94,9 +94,7 @@ def _unit_normals(triangles: Float[np.ndarray, "m 3 3"]) -> Float[np.ndarray, "m
     return crossed / np.maximum(np.linalg.norm(crossed, axis=-1, keepdims=True), 1e-300)
 
 
-def sample_mesh(
-    vertices: Points, faces: Int[np.ndarray, "m 3"], count: int = 200_000, seed: int = 0
-) -> SampledMesh:
+def sample_mesh(vertices: Points, faces: Int[np.ndarray, "m 3"], count: int = 200_000, seed: int = 0) -> SampledMesh:
     """A mesh with `count` points, uniform over its area: every triangle gets its share, rounded at random.
 
     Raises:
@@ -118,11 +116,6 @@ def sample_mesh(
     return SampledMesh(points, _unit_normals(corner), triangles, face)
 
 
-def everywhere(points: Points) -> Bool[np.ndarray, " n"]:
-    """Every point counts."""
-    return np.ones(len(points), dtype=bool)
-
-
 @dataclass(frozen=True)
 class SurfaceReference:
     """What a mesh is compared with, in a frame of its own."""
@@ -134,8 +127,8 @@ class SurfaceReference:
     """What points of the mesh should lie on; the unseen parts may be part of it."""
     left_out: str
     """One sentence for reports: what does not count."""
-    observed: Callable[[Points], Bool[np.ndarray, " n"]] = everywhere
-    """Which points of a mesh the cameras could judge."""
+    observed: Callable[[Points], Bool[np.ndarray, " n"]] | None = None
+    """Which points of a mesh the cameras could judge; None for all."""
     one_way: bool = False
     """The points cover the surface in places only: nothing can be said of what lies between them."""
 
@@ -193,7 +186,7 @@ def compare_surfaces(mesh: SampledMesh, reference: SurfaceReference) -> SurfaceC
     cosines = [] if reference.visible.normals is None else [_cosines(reference.visible.normals, normals)]
     if reference.one_way:
         return SurfaceComparison(None, to_mesh, np.concatenate(cosines) if cosines else None, 0.0)
-    kept = reference.observed(mesh.points)
+    kept = np.ones(len(mesh.points), dtype=bool) if reference.observed is None else reference.observed(mesh.points)
     if not kept.any():
         remedy = "Is the mesh in the frame of the reference? --load-config brings a mesh of craym export-mesh there."
         raise InputError("No part of the mesh lies where cameras see the reference", remedy=remedy)

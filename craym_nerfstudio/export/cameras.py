@@ -2,7 +2,6 @@
 
 import csv
 import io
-import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from jaxtyping import UInt8
 
 from craym_nerfstudio.console import track
-from craym_nerfstudio.data.colmap_camera import colmap_camera
+from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.export.transforms import PathStyle, write_transforms
@@ -51,21 +50,44 @@ def write_cameras(
 def reconstruction_of(cameras: RefinedCameras, colors: UInt8[np.ndarray, "points 3"] | None = None) -> Any:
     """The cameras, with stage 0's points and tracks where it ran, as a ``pycolmap.Reconstruction``."""
     frames = cameras.frames
-    lenses = [colmap_camera(frames, number) for number in range(len(frames))]
+    lenses = [_colmap_camera(frames, number) for number in range(len(frames))]
     return make_reconstruction(frames.names, frames.c2w, lenses, cameras.stage, cameras.size_px, colors)
 
 
+def _colmap_camera(frames: Frames, number: int) -> Any:
+    """One image's lens as a ``pycolmap.Camera``.
+
+    Raises:
+        InputError: a lens that no COLMAP model describes.
+    """
+    import pycolmap
+
+    pinhole, (width, height) = frames.intrinsics_px[number].tolist(), frames.size_px[number].tolist()
+    k1, k2, k3, k4, p1, p2 = frames.distortion[number].tolist()
+    if frames.camera_types[number] == "FISHEYE":
+        name, lens = "OPENCV_FISHEYE", [k1, k2, k3, k4]
+    elif k4:
+        raise InputError("COLMAP has no lens model with k4", frames.paths[number], "Use transforms.json instead.")
+    elif k3:
+        name, lens = "FULL_OPENCV", [k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
+    elif any((k1, k2, p1, p2)):
+        name, lens = "OPENCV", [k1, k2, p1, p2]
+    else:
+        name, lens = "PINHOLE", []
+    return pycolmap.Camera(model=name, width=width, height=height, params=pinhole + lens)
+
+
 def write_colmap(reconstruction: Any, folder: Path) -> None:
-    """Write a COLMAP model (binary); its files appear when all of them are complete."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as partial:
-            reconstruction.write_binary(partial)
-            for path in Path(partial).iterdir():
-                os.replace(path, folder / path.name)
-    except OSError as error:
-        remedy = "Free some space or choose another folder."
-        raise InputError(f"Cannot write ({error.strerror or error})", folder, remedy) from error
+    """Write a COLMAP model (binary); its files appear when all of them are complete.
+
+    Raises:
+        InputError: the folder cannot be written.
+    """
+    with tempfile.TemporaryDirectory() as partial:
+        reconstruction.write_binary(partial)
+        for path in Path(partial).iterdir():
+            content = path.read_bytes()
+            write_atomically(folder / path.name, lambda file, content=content: file.write(content))
 
 
 def point_colors(cameras: RefinedCameras) -> UInt8[np.ndarray, "points 3"]:

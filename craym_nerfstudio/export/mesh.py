@@ -70,26 +70,17 @@ def extract_surface(
 
 
 def keep_large_components(
-    vertex_count: int, faces: Int[np.ndarray, "m 3"], keep: int = 0
-) -> Int[np.ndarray, "kept 3"]:
-    """Faces of the `keep` connected pieces with most faces; 0 keeps all with more than 1 % of the faces."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
+    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], keep: int = 0
+) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, "k 3"]]:
+    """The `keep` connected pieces with most faces and their vertices; 0 keeps all with more than 1 % of the faces."""
+    from trimesh.graph import connected_component_labels
 
     edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    graph = coo_matrix((np.ones(len(edges), dtype=bool), (edges[:, 0], edges[:, 1])), shape=(vertex_count,) * 2)
-    piece = connected_components(graph, directed=False)[1][faces[:, 0]]
+    piece = connected_component_labels(edges, node_count=len(vertices))[faces[:, 0]]
     size = np.bincount(piece)
     order = np.argsort(-size, kind="stable")
     kept = order[:keep] if keep else order[: max(int((size > _SMALL_SHARE * len(faces)).sum()), 1)]
-    return faces[np.isin(piece, kept)]
-
-
-def without_unused(
-    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]
-) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, "m 3"]]:
-    """The vertices that some face uses, and the faces renumbered."""
-    used, renumbered = np.unique(faces, return_inverse=True)
+    used, renumbered = np.unique(faces[np.isin(piece, kept)], return_inverse=True)
     return vertices[used], renumbered.reshape(-1, 3)
 
 
@@ -141,8 +132,7 @@ def extract_mesh(
         faces = faces[seen_faces(vertices, faces, views, tolerance=4.0 / resolution)]
         if len(faces) == 0:
             raise InputError("No camera sees the surface", remedy="Export without --visible-only and look at it.")
-    faces = keep_large_components(len(vertices), faces, keep_components)
-    vertices, faces = without_unused(vertices, faces)
+    vertices, faces = keep_large_components(vertices, faces, keep_components)
     return SurfaceMesh(vertices, faces, *appearance(model, vertices))
 
 

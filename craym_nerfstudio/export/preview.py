@@ -48,7 +48,7 @@ def draw_mesh(mesh: SurfaceMesh, views: list[Pinhole], path: Path, tile_px: int 
         raster = rasterise(mesh.vertices, mesh.faces, view)
         filled = raster.face >= 0
         attributes = np.concatenate([mesh.colors, mesh.normals], axis=1)
-        values = interpolate(attributes, mesh.faces, raster, view, mesh.vertices)
+        values = interpolate(attributes, mesh.faces, raster)
         normal = values[:, 3:] / np.linalg.norm(values[:, 3:], axis=-1, keepdims=True)
         light = 0.25 + 0.7 * np.maximum(normal @ view.c2w[:, 2], 0.0)
         tiles = np.ones((2, *filled.shape, 3))

@@ -14,6 +14,8 @@ class Raster:
 
     face: Int[np.ndarray, "h w"]
     nearness: Float[np.ndarray, "h w"]
+    share: Float[np.ndarray, "h w 3"]
+    """What the corners of the face count at the pixel."""
 
 
 def rasterise(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], view: Pinhole) -> Raster:
@@ -24,27 +26,14 @@ def rasterise(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"],
     pixels, nearness = view.project(vertices)
     face = np.full((view.size_px[1], view.size_px[0]), -1, dtype=np.int64)
     buffer = np.zeros(face.shape)
-    fill(pixels, nearness, np.ascontiguousarray(faces), face, buffer)
-    return Raster(face, buffer)
+    share = np.zeros((*face.shape, 3))
+    fill(pixels, nearness, np.ascontiguousarray(faces), face, buffer, share)
+    return Raster(face, buffer, share)
 
 
 def interpolate(
-    values: Float[np.ndarray, "n feat"],
-    faces: Int[np.ndarray, "m 3"],
-    raster: Raster,
-    view: Pinhole,
-    vertices: Float[np.ndarray, "n 3"],
+    values: Float[np.ndarray, "n feat"], faces: Int[np.ndarray, "m 3"], raster: Raster
 ) -> Float[np.ndarray, "pixels feat"]:
     """Vertex values at the pixels that show a face, in row-major order (affine: faces are small)."""
-    pixels, _ = view.project(vertices)
-    row, column = np.nonzero(raster.face >= 0)
-    corners = faces[raster.face[row, column]]
-    here = np.stack([column + 0.5, row + 0.5], axis=-1)
-    a, b, c = (pixels[corners[:, k]] - here for k in range(3))
-    share = np.stack([_cross(b, c), _cross(c, a), _cross(a, b)], axis=-1)
-    share /= share.sum(-1, keepdims=True)
-    return (share[..., None] * values[corners]).sum(1)
-
-
-def _cross(a: Float[np.ndarray, "n 2"], b: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, " n"]:
-    return a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
+    shown = raster.face >= 0
+    return (raster.share[shown][..., None] * values[faces[raster.face[shown]]]).sum(1)

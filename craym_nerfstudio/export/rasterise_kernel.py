@@ -5,8 +5,8 @@ import numpy as np
 
 
 @numba.njit(nogil=True)
-def fill(pixels, nearness, faces, face, buffer):
-    """Enter every face that is nearer than what `buffer` [h,w] holds, its number into `face` [h,w]."""
+def fill(pixels, nearness, faces, face, buffer, share):
+    """Enter every face nearer than what `buffer` [h,w] holds: its number in `face`, its corners' shares in `share`."""
     height, width = face.shape
     for number in range(faces.shape[0]):
         a, b, c = faces[number, 0], faces[number, 1], faces[number, 2]
@@ -34,3 +34,4 @@ def fill(pixels, nearness, faces, face, buffer):
                 if near > buffer[row, column]:
                     buffer[row, column] = near
                     face[row, column] = number
+                    share[row, column] = u, v, w

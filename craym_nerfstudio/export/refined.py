@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from craym_nerfstudio.data.calibration import calibrated_lens
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.scene import Scene
-from craym_nerfstudio.export.run import Run
+from craym_nerfstudio.export.run import Run, stage_zero
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 
 
@@ -32,7 +32,7 @@ def cameras_of_run(run: Run) -> RefinedCameras:
     """The cameras of a trained run, aligned to the data's frame as a whole; fixed ones exactly as they were given."""
     pipeline = run.pipeline
     fixed = pipeline.craym_model.camera_optimizer.fixed.cpu().numpy()
-    data_from_model, stage = pipeline.data_from_model(), run.stage_zero()
+    data_from_model, stage = pipeline.data_from_model(), stage_zero(run.folder)
     refined = pipeline.refined_c2w().double().numpy()
     if stage is not None:
         stage = stage.under(refined).moved(data_from_model)

@@ -29,11 +29,6 @@ class Run:
         """The data of the run."""
         return self.pipeline.datamanager.scene
 
-    def stage_zero(self) -> StageZero | None:
-        """What stage 0 found, in the world frame; None where it did not run."""
-        path = self.folder / STAGE_ZERO_NAME
-        return StageZero.load(path) if path.is_file() else None
-
 
 def load_run(path: Path, data: Path | None = None) -> Run:
     """The run of a ``config.yml`` (or of the folder that holds it) at its last checkpoint.
@@ -63,6 +58,12 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     except RuntimeError as error:
         raise InputError("The checkpoint fits another version of this package", checkpoint, _OTHER_VERSION) from error
     return Run(path.parent, pipeline, state["step"])
+
+
+def stage_zero(folder: Path) -> StageZero | None:
+    """What stage 0 found in the run of a folder, in the world frame; None where it did not run."""
+    path = folder / STAGE_ZERO_NAME
+    return StageZero.load(path) if path.is_file() else None
 
 
 def load_config(path: Path) -> TrainerConfig:

@@ -38,9 +38,7 @@ def write_transforms(
     # nerfstudio looks for the camera model at the top level alone.
     content |= shared or {"camera_model": lenses[0]["camera_model"]}
     root = path.parent.resolve()
-    entries = [
-        _entry(everything, number, root, paths) | ({} if shared else lens) for number, lens in enumerate(lenses)
-    ]
+    entries = [_entry(everything, number, root, paths) | ({} if shared else lens) for number, lens in enumerate(lenses)]
     if len(everything) > len(frames):
         listed = [entry["file_path"] for entry in entries]
         held_out = listed[len(frames) :]

@@ -82,9 +82,7 @@ class Similarity:
 
     def __matmul__(self, first: "Similarity") -> "Similarity":
         """The map that applies `first`, then this one."""
-        return Similarity(
-            self.scale * first.scale, self.rotation @ first.rotation, self.points(first.translation)
-        )
+        return Similarity(self.scale * first.scale, self.rotation @ first.rotation, self.points(first.translation))
 
 
 @dataclass(frozen=True)
@@ -159,26 +157,23 @@ def _is_spread(points: Tensor, precision: float) -> tuple[bool, bool]:
     return distinct, distinct and planar
 
 
-def align_similarity(
-    source_centers: Float[Tensor, "cams 3"],
-    target_centers: Float[Tensor, "cams 3"],
-    rotations: Float[Tensor, "cams 3 3"] | None = None,
-    robust: bool = False,
+def align_poses(
+    source_c2w: Float[Tensor, "cams 3 4"], target_c2w: Float[Tensor, "cams 3 4"], robust: bool = False
 ) -> Similarity:
-    """Similarity (float64) that takes `source_centers` to `target_centers` in the least squares sense.
+    """Similarity (float64) that takes the centres of `source_c2w` to those of `target_c2w` in the least squares sense.
 
-    `rotations` are per-camera estimates of the frame rotation (target <- source), used when the centres cannot fix
-    it: two cameras or centres on a line take their chordal mean, with the ratio of the spreads as scale; one camera
-    or coinciding centres also keep scale 1. `robust` first drops cameras that disagree with the least-median-of-
-    squares fit (from 5 cameras on). Raises ValueError when the rotation is undetermined and `rotations` is None.
+    Where the centres cannot fix the rotation, the cameras' rotations do: two cameras or centres on a line take the
+    chordal mean of what each of them says, with the ratio of the spreads as scale; one camera or coinciding centres
+    also keep scale 1. `robust` first drops cameras that disagree with the least-median-of-squares fit (from 5 cameras
+    on). Raises ValueError for sets of different sizes, empty ones, and centres that are not finite.
     """
-    source, target = source_centers.detach().double(), target_centers.detach().double()
+    source, target = source_c2w[..., 3].detach().double(), target_c2w[..., 3].detach().double()
     if source.shape != target.shape or source.ndim != 2 or len(source) == 0:
         shapes = f"{tuple(source.shape)} and {tuple(target.shape)}"
         raise ValueError(f"alignment needs two sets of as many camera centres, got {shapes}")
     if not bool(torch.isfinite(source).all() & torch.isfinite(target).all()):
         raise ValueError("alignment needs finite camera centres")
-    precision = max(torch.finfo(source_centers.dtype).eps, torch.finfo(target_centers.dtype).eps)
+    precision = max(torch.finfo(source_c2w.dtype).eps, torch.finfo(target_c2w.dtype).eps)
     source_distinct, source_planar = _is_spread(source, precision)
     target_distinct, target_planar = _is_spread(target, precision)
     if source_planar and target_planar:
@@ -189,22 +184,13 @@ def align_similarity(
         scale, rotation, translation = _umeyama(source, target)
         if float(scale) > 0:
             return Similarity(scale, rotation, translation)
-    if rotations is None:
-        raise ValueError("camera centres on a line or in one place do not fix the rotation of the alignment")
-    rotation = mean_rotation(rotations.detach().double())
+    rotations = target_c2w[..., :3].detach().double() @ source_c2w[..., :3].detach().double().transpose(-1, -2)
+    rotation = mean_rotation(rotations)
     source_mean, target_mean = source.mean(0), target.mean(0)
     scale = torch.ones((), dtype=source.dtype, device=source.device)
     if source_distinct and target_distinct:
         scale = (target - target_mean).norm() / (source - source_mean).norm()
     return Similarity(scale, rotation, target_mean - scale * rotation @ source_mean)
-
-
-def align_poses(
-    source_c2w: Float[Tensor, "cams 3 4"], target_c2w: Float[Tensor, "cams 3 4"], robust: bool = False
-) -> Similarity:
-    """Similarity (float64) from the frame of `source_c2w` to that of `target_c2w`, as `align_similarity` finds it."""
-    rotations = target_c2w[..., :3].double() @ source_c2w[..., :3].double().transpose(-1, -2)
-    return align_similarity(source_c2w[..., 3], target_c2w[..., 3], rotations, robust)
 
 
 def undrift(
@@ -227,11 +213,14 @@ def undrift(
 
 
 def pose_errors(
-    estimated_c2w: Float[Tensor, "cams 3 4"], reference_c2w: Float[Tensor, "cams 3 4"]
+    estimated_c2w: Float[Tensor, "cams 3 4"], reference_c2w: Float[Tensor, "cams 3 4"], robust: bool = False
 ) -> PoseErrors:
-    """Errors of estimated poses after a similarity alignment of their centres to the reference (as BARF, CRAYM)."""
+    """Errors of estimated poses after a similarity alignment of their centres to the reference (as BARF, CRAYM).
+
+    `robust`: see `align_poses`.
+    """
     estimated, reference = estimated_c2w.detach().double(), reference_c2w.detach().double()
-    similarity = align_poses(estimated, reference)
+    similarity = align_poses(estimated, reference, robust)
     aligned = similarity.poses(estimated)
     rotation_deg = rotation_angle_deg(aligned[..., :3].transpose(-1, -2) @ reference[..., :3])
     offset = inverse(aligned)[..., 3] - inverse(reference)[..., 3]

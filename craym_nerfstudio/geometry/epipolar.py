@@ -28,9 +28,7 @@ def essential(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) ->
     return essential_from_motion(relative_pose(c2w_i, c2w_j))
 
 
-def _residual_and_slopes(
-    essential_ij: Tensor, bearings_i: Tensor, bearings_j: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def _residual_and_slopes(essential_ij: Tensor, bearings_i: Tensor, bearings_j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``x_j . E x_i`` and its squared gradient lengths on the two spheres of directions."""
     plane_in_j = (essential_ij @ bearings_i[..., None]).squeeze(-1)
     plane_in_i = (essential_ij.transpose(-1, -2) @ bearings_j[..., None]).squeeze(-1)

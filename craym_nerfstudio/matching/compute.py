@@ -40,9 +40,7 @@ def from_cache(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
         return None
 
 
-def all_features(
-    views: Views, detector: Detector, pictures: list[str], cache_dir: Path
-) -> list[Features]:
+def all_features(views: Views, detector: Detector, pictures: list[str], cache_dir: Path) -> list[Features]:
     """Features of every image; each is saved as soon as it is found. `pictures` are the images' content keys.
 
     Raises:

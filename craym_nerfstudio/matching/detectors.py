@@ -138,9 +138,7 @@ def _features(xy: Float[np.ndarray, "d 2"], descriptors: np.ndarray, size_px: tu
     return Features(keypoints, keypoint_of.reshape(-1).astype(np.int32), descriptors, np.array(size_px, np.int32))
 
 
-def best_per_keypoint(
-    pairs: Int[np.ndarray, "n 2"], score: Float[np.ndarray, " n"], strict: np.ndarray
-) -> Putative:
+def best_per_keypoint(pairs: Int[np.ndarray, "n 2"], score: Float[np.ndarray, " n"], strict: np.ndarray) -> Putative:
     """Sort by score and drop matches whose keypoint, on either side, has a better one."""
     order = np.argsort(-score, kind="stable")
     pairs, score, strict = pairs[order], score[order], strict[order]

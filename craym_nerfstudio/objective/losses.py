@@ -58,9 +58,7 @@ def annealed_kernel_scale_px(
     return (1.5 * residuals_px.detach().median()).clamp_min(scheduled)
 
 
-def robust_cost(
-    residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float
-) -> Float[Tensor, "*b"]:
+def robust_cost(residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float) -> Float[Tensor, "*b"]:
     """Geman-McClure, ``s r^2 / (r^2 + s^2)``: in the unit of the residuals, its slope of order 1 at any scale.
 
     It lets go of outliers: its slope returns to 0.
@@ -100,9 +98,7 @@ def point_alignment_loss(
     return _trusted_mean(distances, weights)
 
 
-def eikonal_loss(
-    gradients: Float[Tensor, "*b 3"], weights: Float[Tensor, "*b"] | None = None
-) -> Float[Tensor, ""]:
+def eikonal_loss(gradients: Float[Tensor, "*b 3"], weights: Float[Tensor, "*b"] | None = None) -> Float[Tensor, ""]:
     """Mean squared deviation of the SDF gradient's length from 1, weighted by `weights` of any sum."""
     return _weighted_mean((_safe_norm(gradients) - 1).square(), weights)
 

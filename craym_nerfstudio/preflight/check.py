@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from craym_nerfstudio.geometry.alignment import align_poses
+from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
-from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching.compute import one_torch_thread
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
@@ -69,7 +68,10 @@ def check_observed(views: Views, observed: Observed) -> Checked:
     nan = np.full(count, np.nan)
     given_px = camera_epipolar_px(views, matches)
     adjusted_px = nan if stage is None else camera_epipolar_px(repaired, matches, stage.c2w)
-    moved = nan if stage is None else _moved_deg(repaired.c2w, stage.c2w)
+    moved = nan
+    if stage is not None:
+        change = pose_errors(torch.from_numpy(stage.c2w), torch.from_numpy(repaired.c2w), robust=True)
+        moved = change.rotation_deg.numpy()
     component = connected(matches.pairs.astype(np.int64), count)
     before_px = camera_epipolar_px(repaired, matches)
     suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved)
@@ -86,9 +88,7 @@ def _verified(diagnosis: Diagnosis, observed: Observed) -> Matches:
     if diagnosis.findings:
         putative = putative_under(observed, views, bearings)
     for prior_deg in (_PRIOR_DEG, None):
-        matches, _ = verify(
-            putative, views, observed.keypoints, bearings, observed.detector, prior_deg, observed.tried
-        )
+        matches, _ = verify(putative, views, observed.keypoints, bearings, observed.detector, prior_deg, observed.tried)
         if len(matches):
             break
     return matches
@@ -118,9 +118,3 @@ def camera_epipolar_px(
         if mine.any():
             result[image] = np.median(distance[mine])
     return result
-
-
-def _moved_deg(before: Float[np.ndarray, "cams 3 4"], after: Float[np.ndarray, "cams 3 4"]) -> np.ndarray:
-    source, target = (torch.from_numpy(np.ascontiguousarray(p, dtype=np.float64)) for p in (after, before))
-    aligned = align_poses(source, target, robust=True).poses(source)
-    return rotation_angle_deg(aligned[..., :3].transpose(-1, -2) @ target[..., :3]).numpy()

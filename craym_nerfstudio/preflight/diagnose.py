@@ -50,46 +50,33 @@ class Diagnosis:
     """Of predicted and measured motions as the poses are given; 180 degrees when nothing could be measured."""
     remaining: Disagreement
     """The same after the repair."""
-    sampled: int
-    """Pairs whose motions were measured."""
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    finding: Finding
-    views: Views
-    """Repaired."""
-    lens: Lens
     measured: Motions
-    result: Disagreement
+    """Motions of the sampled pairs with the lens of the repaired views."""
 
 
 def diagnose(views: Views, observed: Observed) -> Diagnosis:
     """Name the mistakes in the poses and intrinsics of `views` (in the data's frame: w2c is told by the origin)."""
     samples = sample_pairs(observed, views)
+    images, measured = sampled_images(samples), motions(samples, views)
     nothing = Disagreement(180.0, 180.0)
     if len(samples) < min(_FEWEST_SAMPLES, len(views.names) - 1):
-        return Diagnosis([], views, AS_GIVEN, nothing, nothing, len(samples))
-    images = sampled_images(samples)
-    measured = motions(samples, views)
+        return Diagnosis([], views, AS_GIVEN, nothing, nothing, measured)
     given = disagreement(views.c2w, images, measured)
-    diagnosis = Diagnosis([], views, AS_GIVEN, given, given, len(samples))
+    as_given = diagnosis = Diagnosis([], views, AS_GIVEN, given, given, measured)
     # Where there is nothing to gain, nothing is searched.
     if given.total_deg > _CLEARLY_DEG:
-        candidates = [*_of_poses(views, images, measured), *_of_lenses(views, samples)]
-        best = min(candidates, key=lambda candidate: candidate.result.total_deg)
-        if _is_clear(given, best.result):
-            diagnosis, measured = _accepted(diagnosis, best), best.measured
+        candidates = [*_of_poses(as_given, images), *_of_lenses(as_given, samples)]
+        diagnosis = _better(as_given, min(candidates, key=lambda candidate: candidate.remaining.total_deg))
     if diagnosis.remaining.rotation_deg > _EXPLAINED_DEG:
-        reordered = _of_order(views, observed, images, motions(samples, views))
-        if reordered is not None and _is_clear(diagnosis.remaining, reordered.result):
-            fresh = Diagnosis([], views, AS_GIVEN, given, given, len(samples))
-            diagnosis, measured = _accepted(fresh, reordered), reordered.measured
+        diagnosis = _better(diagnosis, _of_order(as_given, observed, images))
     if diagnosis.findings and diagnosis.lens.focal_factor == 1:
-        second = _of_focal(diagnosis.repaired, samples)
-        if second is not None and _is_clear(diagnosis.remaining, second.result):
-            diagnosis, measured = _accepted(diagnosis, second), second.measured
-    return _with_single_images(diagnosis, observed, samples, measured)
+        diagnosis = _better(diagnosis, _of_focal(diagnosis, samples))
+    return _with_single_images(diagnosis, observed, samples)
+
+
+def _better(diagnosis: Diagnosis, candidate: Diagnosis | None) -> Diagnosis:
+    """The candidate where it leaves clearly less disagreement."""
+    return diagnosis if candidate is None or not _is_clear(diagnosis.remaining, candidate.remaining) else candidate
 
 
 def _is_clear(before: Disagreement, after: Disagreement) -> bool:
@@ -97,37 +84,34 @@ def _is_clear(before: Disagreement, after: Disagreement) -> bool:
     return after.total_deg < _CLEARLY * before.total_deg and gain > _CLEARLY_DEG
 
 
-def _accepted(diagnosis: Diagnosis, found: _Candidate) -> Diagnosis:
-    return replace(
-        diagnosis,
-        findings=[*diagnosis.findings, found.finding],
-        repaired=found.views,
-        lens=found.lens,
-        remaining=found.result,
-    )
+def _with_finding(
+    diagnosis: Diagnosis, finding: Finding, views: Views, images: Int[np.ndarray, "pairs 2"]
+) -> Diagnosis:
+    """One more mistake, repaired in `views`."""
+    remaining = disagreement(views.c2w, images, diagnosis.measured)
+    return replace(diagnosis, findings=[*diagnosis.findings, finding], repaired=views, remaining=remaining)
 
 
-def _of_poses(views: Views, images: Int[np.ndarray, "pairs 2"], measured: Motions) -> list[_Candidate]:
-    found = []
+def _of_poses(diagnosis: Diagnosis, images: Int[np.ndarray, "pairs 2"]) -> list[Diagnosis]:
+    views, found = diagnosis.repaired, []
     for guess in pose_guesses(views.names):
-        c2w = guess.repair(views.c2w)
-        finding = Finding(guess.kind, guess.problem, guess.remedy)
-        result = disagreement(c2w, images, measured)
-        found.append(_Candidate(finding, replace(views, c2w=c2w), AS_GIVEN, measured, result))
+        repaired = replace(views, c2w=guess.repair(views.c2w))
+        found.append(_with_finding(diagnosis, Finding(guess.kind, guess.problem, guess.remedy), repaired, images))
     return found
 
 
-def _of_lenses(views: Views, samples: Sequence[SamplePair]) -> list[_Candidate]:
+def _of_lenses(diagnosis: Diagnosis, samples: Sequence[SamplePair]) -> list[Diagnosis]:
     found = []
     for turns in (1, 2, 3):
         guess = rotated_images_guess(turns)
         finding = Finding(guess.kind, guess.problem, guess.remedy, {"clockwise_deg": 90 * turns})
-        found.append(_under(views, samples, Lens(quarter_turns=turns), finding))
-    focal = _of_focal(views, samples)
+        found.append(_under(diagnosis, samples, Lens(quarter_turns=turns), finding))
+    focal = _of_focal(diagnosis, samples)
     return found if focal is None else [*found, focal]
 
 
-def _of_focal(views: Views, samples: Sequence[SamplePair]) -> _Candidate | None:
+def _of_focal(diagnosis: Diagnosis, samples: Sequence[SamplePair]) -> Diagnosis | None:
+    views = diagnosis.repaired
     factor, fitted_px, given_px = focal_factor(views, samples)
     if not is_wrong(factor) or fitted_px > _CLEARLY * given_px:
         return None
@@ -139,26 +123,23 @@ def _of_focal(views: Views, samples: Sequence[SamplePair]) -> _Candidate | None:
         f"or divide tan(camera_angle_x / 2) by it; was it stated for images of another size?",
         {"factor": factor},
     )
-    return _under(views, samples, Lens(focal_factor=factor), finding)
+    return _under(diagnosis, samples, Lens(focal_factor=factor), finding)
 
 
-def _under(views: Views, samples: Sequence[SamplePair], lens: Lens, finding: Finding) -> _Candidate:
-    assumed = assumed_views(views, lens)
-    measured = motions(samples, assumed)
-    return _Candidate(finding, assumed, lens, measured, disagreement(views.c2w, sampled_images(samples), measured))
+def _under(diagnosis: Diagnosis, samples: Sequence[SamplePair], lens: Lens, finding: Finding) -> Diagnosis:
+    assumed = assumed_views(diagnosis.repaired, lens)
+    measured = replace(diagnosis, lens=lens, measured=motions(samples, assumed))
+    return _with_finding(measured, finding, assumed, sampled_images(samples))
 
 
-def _of_order(
-    views: Views, observed: Observed, images: Int[np.ndarray, "pairs 2"], measured: Motions
-) -> _Candidate | None:
+def _of_order(diagnosis: Diagnosis, observed: Observed, images: Int[np.ndarray, "pairs 2"]) -> Diagnosis | None:
+    views = diagnosis.repaired
     source = find_order(views.c2w, *verified_motions(observed, views))
-    return None if source is None else _reordered(views, images, measured, source)
+    return None if source is None else _reordered(diagnosis, images, source)
 
 
-def _reordered(
-    views: Views, images: Int[np.ndarray, "pairs 2"], measured: Motions, source: Int[np.ndarray, " cams"]
-) -> _Candidate:
-    c2w, moved = views.c2w[source], np.flatnonzero(source != np.arange(len(source)))
+def _reordered(diagnosis: Diagnosis, images: Int[np.ndarray, "pairs 2"], source: Int[np.ndarray, " cams"]) -> Diagnosis:
+    views, moved = diagnosis.repaired, np.flatnonzero(source != np.arange(len(source)))
     examples = "; ".join(f"{views.names[k]} needs that of {views.names[source[k]]}" for k in moved[:3])
     finding = Finding(
         "out-of-order",
@@ -166,18 +147,16 @@ def _reordered(
         f"Give every image its own pose: {examples}{'; ...' if len(moved) > 3 else ''}.",
         {"pose_of": {views.names[k]: views.names[source[k]] for k in moved}},
     )
-    return _Candidate(finding, replace(views, c2w=c2w), AS_GIVEN, measured, disagreement(c2w, images, measured))
+    return _with_finding(diagnosis, finding, replace(views, c2w=views.c2w[source]), images)
 
 
-def _with_single_images(
-    diagnosis: Diagnosis, observed: Observed, samples: Sequence[SamplePair], measured: Motions
-) -> Diagnosis:
+def _with_single_images(diagnosis: Diagnosis, observed: Observed, samples: Sequence[SamplePair]) -> Diagnosis:
     """Add what is wrong with single images where the others are right."""
     views, images = diagnosis.repaired, sampled_images(samples)
-    doubtful = doubtful_images(views.c2w, images, measured)
+    doubtful = doubtful_images(views.c2w, images, diagnosis.measured)
     if not len(doubtful) or len(doubtful) > _MOST_SINGLE * len(views.names):
         return diagnosis
-    turned = rotated_images(views, samples, measured, doubtful)
+    turned = rotated_images(views, samples, diagnosis.measured, doubtful)
     findings = list(diagnosis.findings)
     for turns in sorted(set(turned.values())):
         chosen = [k for k in turned if turned[k] == turns]
@@ -198,8 +177,8 @@ def _with_single_images(
         source = find_exchanged(views.c2w, images, measured, left)
         affected = np.isin(images, np.flatnonzero(source != np.arange(len(source)))).any(1)
         part = Motions(measured.rotation[affected], measured.translation[affected], measured.explained[affected])
-        exchanged = _reordered(views, images[affected], part, source)
-        if _is_clear(disagreement(views.c2w, images[affected], part), exchanged.result):
-            findings.append(exchanged.finding)
-            views = exchanged.views
+        before = replace(diagnosis, findings=findings, repaired=views, measured=part)
+        exchanged = _reordered(before, images[affected], source)
+        if _is_clear(disagreement(views.c2w, images[affected], part), exchanged.remaining):
+            findings, views = exchanged.findings, exchanged.repaired
     return replace(diagnosis, findings=findings, repaired=views)

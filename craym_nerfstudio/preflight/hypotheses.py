@@ -7,11 +7,11 @@ are compared with the measured ones. What only moves the world as a whole change
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import permutations, product
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
+from scipy.spatial.transform import Rotation
 
 from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
@@ -86,16 +86,6 @@ def quarter_turn(count: int) -> Float[np.ndarray, "3 3"]:
     return np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]], dtype=np.float64)
 
 
-def axis_rotations() -> list[Float[np.ndarray, "3 3"]]:
-    """The 23 rotations, other than the identity, that exchange and flip axes."""
-    found = []
-    for order, signs in product(permutations(range(3)), product((1.0, -1.0), repeat=3)):
-        matrix = np.eye(3)[:, order] * signs
-        if np.linalg.det(matrix) > 0 and not np.allclose(matrix, np.eye(3)):
-            found.append(matrix)
-    return found
-
-
 def pose_guesses(names: list[str]) -> list[Guess]:
     """Guesses on conventions and on the order of the poses, the most usual first."""
     return [*_inverse_guesses(), *_axis_guesses(), *_order_guesses(names)]
@@ -129,8 +119,9 @@ def _axis_guesses() -> list[Guess]:
         )
     ]
     guesses += [rotated_images_guess(turns) for turns in (1, 2, 3)]
-    known = [OPENCV, *(quarter_turn(turns) for turns in (1, 2, 3))]
-    for axes in axis_rotations():
+    known = [OPENCV, *(quarter_turn(turns) for turns in range(4))]
+    # The rotations that exchange and flip axes.
+    for axes in np.round(Rotation.create_group("O").as_matrix()):
         if any(np.allclose(axes, other) for other in known):
             continue
         columns = ", ".join(_column(axes[:, k]) for k in range(3))

@@ -11,6 +11,7 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.matching.pictures import draw_pair, pair_ranking
 from craym_nerfstudio.preflight.check import Checked
 from craym_nerfstudio.preflight.figures import camera_figure, residual_figure
+from craym_nerfstudio.report import html
 from craym_nerfstudio.report.html import Page
 
 _COLORS = {"good": "green", "repairable": "yellow", "hopeless": "red"}
@@ -109,18 +110,19 @@ def page(checked: Checked, pictures: int) -> Page:
     views, verdict = checked.views, checked.verdict
     result = Page("Preflight: poses against images", f"{len(views.names)} images beside {views.paths[0].parent}")
     result.add_heading(f"Verdict: {verdict.grade}")
-    result.add_text(f"{_sentence(verdict.reason)} {verdict.advice}", "" if verdict.grade == "good" else "warning")
+    kind = "" if verdict.grade == "good" else "warning"
+    result.add(html.text(f"{_sentence(verdict.reason)} {verdict.advice}", kind))
     for finding in checked.diagnosis.findings:
         result.add_heading(f"{finding.kind}", 3)
-        result.add_text(_sentence(finding.problem), "warning")
-        result.add_text(f"What to change: {finding.remedy}")
+        result.add(html.text(_sentence(finding.problem), "warning"))
+        result.add(html.text(f"What to change: {finding.remedy}"))
         if "pose_of" in finding.details:
             rows = list(dict(finding.details["pose_of"]).items())  # type: ignore[call-overload]
-            result.add_table(rows, ("image", "needs the pose given to"))
+            result.add(html.table(rows, ("image", "needs the pose given to")))
     result.add_heading("Figures")
-    result.add_table(list(figures(checked).items()))
+    result.add(html.table(list(figures(checked).items())))
     for note in [checked.stage.decision.reason, *checked.stage.notes] if checked.stage is not None else []:
-        result.add_text(f"Stage 0: {note}", "note")
+        result.add(html.text(f"Stage 0: {note}", "note"))
     _add_cameras(result, checked)
     _add_pairs(result, checked, pictures)
     return result
@@ -136,14 +138,15 @@ def _add_cameras(result: Page, checked: Checked) -> None:
     if stage is not None:
         red = [each.camera for each in checked.suspicious]
         caption = "Dots: positions; lines: viewing directions; red: suspicious. Aligned to each other."
-        result.add_figure(camera_figure(checked.views.c2w, stage.c2w, red, names), caption, dpi=80)
+        result.add(html.figure(camera_figure(checked.views.c2w, stage.c2w, red, names), caption, dpi=80))
     if np.isfinite(checked.given_px).any():
-        result.add_figure(residual_figure(checked.given_px, checked.adjusted_px, names), dpi=80)
+        result.add(html.figure(residual_figure(checked.given_px, checked.adjusted_px, names), dpi=80))
     result.add_heading("Suspicious cameras", 3)
     if checked.suspicious:
-        result.add_table([(each.name, "; ".join(each.reasons)) for each in checked.suspicious], ("image", "why"))
+        reasons = [(each.name, "; ".join(each.reasons)) for each in checked.suspicious]
+        result.add(html.table(reasons, ("image", "why")))
     else:
-        result.add_text("None.")
+        result.add(html.text("None."))
     result.add_heading("All cameras", 3)
     rows = []
     for k, name in enumerate(names):
@@ -152,17 +155,17 @@ def _add_cameras(result: Page, checked: Checked) -> None:
         state = "-" if stage is None else stage.state[k]
         rows.append((name, *shown, str(checked.component[k]), state))
     header = ("image", "given, px", "adjusted, px", "turned, degrees", "group", "stage 0")
-    result.add_table(rows, header, "Median epipolar distances; how far stage 0 turned each camera.")
+    result.add(html.table(rows, header, "Median epipolar distances; how far stage 0 turned each camera."))
 
 
 def _add_pairs(result: Page, checked: Checked, pictures: int) -> None:
     ranking = pair_ranking(checked.matches)
     result.add_heading("Matched pairs")
     if not len(ranking):
-        result.add_text("None.")
+        result.add(html.text("None."))
         return
     count = min(pictures, len(ranking))
     for label, chosen in (("Best", ranking[:count]), ("Worst", ranking[max(count, len(ranking) - count) :])):
         for pair in chosen:
             drawn = np.asarray(draw_pair(checked.views, checked.matches, int(pair)))
-            result.add_picture(drawn, f"{label} of the verified pairs", max_side_px=1300, lossy=True)
+            result.add(html.picture(drawn, f"{label} of the verified pairs", max_side_px=1300, lossy=True))

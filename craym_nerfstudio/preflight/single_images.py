@@ -17,9 +17,7 @@ _LEFT = 0.5
 """Share of the disagreement that a turn may leave."""
 
 
-def doubtful_images(
-    c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions
-) -> Int[np.ndarray, " some"]:
+def doubtful_images(c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions) -> Int[np.ndarray, " some"]:
     """Images whose pairs rotate otherwise than the poses `c2w` say, while most pairs agree with these."""
     turn, count = _filled(pair_disagreement(c2w, images, measured)[0]), len(c2w)
     if not len(turn):

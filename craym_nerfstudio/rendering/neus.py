@@ -54,8 +54,6 @@ def accumulate(
     return torch.einsum("...s,...sf->...f", weights, values)
 
 
-def expected_depth(
-    weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"]
-) -> Float[Tensor, "*b"]:
+def expected_depth(weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b"]:
     """Mean distance along the ray where the ray is absorbed, normalised by its opacity."""
     return (weights * distances).sum(-1) / weights.sum(-1).clamp_min(1e-6)

@@ -164,9 +164,7 @@ def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Pl
     return RaySamples(middles, steps, meets[:, None] & (expected > placing.keep_below))
 
 
-def _place_by_kernel(
-    grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing
-) -> RaySamples:
+def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing) -> RaySamples:
     """`sample_rays` in one pass on all cores of a CPU."""
     native = load_kernels("craym_nerfstudio.rendering.sampling_kernel", "sample", "Ray sampling")
     rays, (near, far, meets) = len(origins), sphere_bounds(origins, directions)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NewType
 import numpy as np
 from jaxtyping import Shaped
 
-from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import load_image
 from craym_nerfstudio.storage import write_text
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def picture(
     Raises:
         InputError: the file is no readable image.
     """
-    image = _opened(source) if isinstance(source, Path) else _from_array(source)
+    image = _from_array(load_image(source) if isinstance(source, Path) else source)
     image.thumbnail((max_side_px, max_side_px))
     buffer = io.BytesIO()
     if lossy:
@@ -101,7 +101,7 @@ def joined(*parts: Fragment) -> Fragment:
 
 
 class Page:
-    """A page under construction: every ``add_*`` appends below what is there."""
+    """A page under construction: what is added appears below what is there."""
 
     def __init__(self, title: str, subtitle: str = "") -> None:
         self.title, self.subtitle = title, subtitle
@@ -120,32 +120,6 @@ class Page:
             self._sections.append(title)
         self._parts.append(f"<h{level}{anchor}>{escape(title)}</h{level}>")
 
-    def add_text(self, content: str, kind: str = "") -> None:
-        """Append a paragraph, see `text`."""
-        self.add(text(content, kind))
-
-    def add_table(self, rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> None:
-        """Append a table, see `table`."""
-        self.add(table(rows, header, caption))
-
-    def add_picture(
-        self,
-        source: Shaped[np.ndarray, "h w *channels"] | Path,
-        caption: str = "",
-        max_side_px: int = 1200,
-        lossy: bool = False,
-    ) -> None:
-        """Append an image, see `picture`."""
-        self.add(picture(source, caption, max_side_px, lossy))
-
-    def add_figure(self, plot: "Figure", caption: str = "", dpi: int = 100) -> None:
-        """Append a matplotlib figure, see `figure`."""
-        self.add(figure(plot, caption, dpi))
-
-    def add_columns(self, cells: Sequence[Fragment]) -> None:
-        """Append fragments side by side."""
-        self.add(columns(cells))
-
     def html(self) -> str:
         """The whole page."""
         links = "".join(f'<a href="#section-{n}">{escape(title)}</a>' for n, title in enumerate(self._sections))
@@ -161,17 +135,6 @@ class Page:
             InputError: the file cannot be written.
         """
         write_text(path, self.html())
-
-
-def _opened(path: Path) -> "Image":
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return ImageOps.exif_transpose(image)
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError("Not a readable image", path, "Replace or remove the file.") from error
 
 
 def _from_array(values: np.ndarray) -> "Image":

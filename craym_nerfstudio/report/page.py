@@ -6,7 +6,6 @@ import numpy as np
 
 from craym_nerfstudio.report import html, plots
 from craym_nerfstudio.report.html import Fragment, Page
-from craym_nerfstudio.report.pictures import camera_figure
 from craym_nerfstudio.report.runs import RunFolder
 
 _VIEWS = 3
@@ -36,7 +35,7 @@ def build_page(runs: Sequence[RunFolder]) -> Page:
         else:
             names = [html.text(run.name, "note") for run in runs]
             cells = [html.joined(name, cell(run)) for name, run in zip(names, runs, strict=True)]
-            page.add_columns(cells)
+            page.add(html.columns(cells))
     return page
 
 
@@ -65,7 +64,7 @@ def _cameras(run: RunFolder) -> Fragment:
     record = run.record
     if record is None:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
-    figure = html.figure(camera_figure(record.given_c2w, record.refined_c2w, record.reference_c2w), dpi=75)
+    figure = html.figure(plots.camera_figure(record.given_c2w, record.refined_c2w, record.reference_c2w), dpi=75)
     if record.reference_c2w is not None:
         return figure
     return html.joined(figure, html.text("No true poses are known: the given cameras are aligned to the refined."))
@@ -74,14 +73,14 @@ def _cameras(run: RunFolder) -> Fragment:
 def _per_camera(run: RunFolder) -> Fragment:
     if run.record is None:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
-    columns = plots.per_camera(run.record)
+    columns = plots.per_camera(run.record, run.stage)
     ranked = columns.get("rotation error after [deg]", next(iter(columns.values())))
     worst = np.argsort(-ranked)[:_WORST]
     rows = [[str(run.record.names[k]), *(f"{values[k]:.3f}" for values in columns.values())] for k in worst]
     ordered = "error that is left" if run.record.reference_c2w is not None else "correction"
     listing = html.table(rows, ["camera", *columns], f"The {len(rows)} cameras with the largest {ordered}")
     parts = [html.figure(plots.camera_errors(columns)), listing]
-    if run.record.epipolar_before_px is None:
+    if run.stage is None:
         parts.append(html.text("Epipolar residuals of stage 0 are not recorded for this run.", "note"))
     return html.joined(*parts)
 

@@ -1,4 +1,4 @@
-"""What a run leaves for its report beside its figures: cameras before and after, stage 0, matchability."""
+"""What a run leaves for its report beside its figures: cameras before and after, matchability."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,9 +25,6 @@ class RunRecord:
     refined_c2w: Float[np.ndarray, "cams 3 4"]
     reference_c2w: Float[np.ndarray, "cams 3 4"] | None = None
     """In a frame of their own."""
-    epipolar_before_px: Float[np.ndarray, " cams"] | None = None
-    epipolar_after_px: Float[np.ndarray, " cams"] | None = None
-    """Medians of stage 0; NaN for cameras without believable matches."""
     matchability: Float[np.ndarray, " matches"] | None = None
     """The w of Eq. 3 of random training matches, after training."""
 
@@ -54,14 +51,11 @@ class RunRecord:
 def record_run(pipeline: CraymPipeline) -> RunRecord:
     """The record of a pipeline, whether it has just been trained or was loaded; the latter knows no matches."""
     manager = pipeline.datamanager
-    stage = pipeline.stage_zero
     return RunRecord(
         names=np.array(manager.train_dataset.metadata["image_names"], dtype=np.str_),
         given_c2w=pipeline.given_c2w().double().numpy(),
         refined_c2w=pipeline.refined_c2w().double().numpy(),
         reference_c2w=None if manager.reference is None else manager.reference.train_c2w,
-        epipolar_before_px=None if stage is None else stage.epipolar_before_px,
-        epipolar_after_px=None if stage is None else stage.epipolar_after_px,
         matchability=_matchability(pipeline),
     )
 

@@ -1,7 +1,6 @@
 """What the folder of a run holds that a report can show."""
 
 import datetime
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,8 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.export.run import load_config, load_run, stage_zero
 from craym_nerfstudio.report.record import RECORD_NAME, RunRecord, record_run
+from craym_nerfstudio.sfm.result import StageZero
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class RunFolder:
     record: RunRecord | None
     problem: str
     """Why there is no record."""
+    stage: StageZero | None = None
+    """Where it ran."""
 
     @property
     def name(self) -> str:
@@ -79,8 +83,6 @@ def read_run(folder: Path) -> RunFolder:
     Raises:
         InputError: no run of ours lies there, or its files are damaged.
     """
-    from craym_nerfstudio.export.run import load_config, load_run
-
     folder = folder.parent if folder.is_file() else folder
     config = load_config(folder / "config.yml")
     record, problem = None, ""
@@ -101,17 +103,12 @@ def read_run(folder: Path) -> RunFolder:
         curves=read_curves(folder),
         record=record,
         problem=problem,
+        stage=stage_zero(folder),
     )
 
 
 def _json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError("Unreadable JSON file", path, "Remove it, or write it again.") from error
-    return content if isinstance(content, dict) else {}
+    return load_json(path) if path.is_file() else {}
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:

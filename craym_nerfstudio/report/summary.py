@@ -7,7 +7,7 @@ from rich.table import Table
 from craym_nerfstudio.console import console
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.pipeline import CraymPipeline
-from craym_nerfstudio.report.pictures import draw_cameras
+from craym_nerfstudio.report.plots import draw_cameras
 from craym_nerfstudio.report.record import RECORD_NAME, record_run
 from craym_nerfstudio.storage import write_json
 

@@ -39,9 +39,7 @@ def make_reconstruction(
         if key not in number_of:
             number_of[key] = camera.camera_id = len(number_of) + 1
             result.add_camera_with_trivial_rig(camera)
-        image = pycolmap.Image(
-            name=name, keypoints=keypoints[number], camera_id=number_of[key], image_id=number + 1
-        )
+        image = pycolmap.Image(name=name, keypoints=keypoints[number], camera_id=number_of[key], image_id=number + 1)
         result.add_image_with_trivial_frame(image, pycolmap.Rigid3d(world_to_camera[number]))
     if stage is not None:
         _add_points(pycolmap, result, stage, first, colors)

@@ -90,9 +90,7 @@ def refine(
             number, extra = number - 1, extra + 1
 
 
-def first_sigma_px(
-    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], use: Bool[np.ndarray, " matches"]
-) -> float:
+def first_sigma_px(graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], use: Bool[np.ndarray, " matches"]) -> float:
     """Robust standard deviation of keypoints from epipolar distances, pose errors included."""
     if not use.any():
         return _MAX_SIGMA_PX

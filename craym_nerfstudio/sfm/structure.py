@@ -32,7 +32,6 @@ class Structure:
             sigma_rad=torch.from_numpy(graph.sigma_rad(sigma_px)[self.node]),
         )
 
-
     def components(self, graph: RayGraph) -> tuple[Int[np.ndarray, " cams"], Int[np.ndarray, " points"]]:
         """Number of the connected part of every camera (-1 without points) and point, the largest part first."""
         image = graph.image[self.node]

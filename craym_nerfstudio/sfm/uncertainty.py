@@ -24,9 +24,7 @@ class Uncertainty:
     """World units, cameras taken as exact."""
 
 
-def uncertainty(
-    bundle: Bundle, fixed: Bool[Tensor, "cams"], component: Float[np.ndarray, " cams"]
-) -> Uncertainty:
+def uncertainty(bundle: Bundle, fixed: Bool[Tensor, "cams"], component: Float[np.ndarray, " cams"]) -> Uncertainty:
     """Covariance of all free cameras with the points eliminated, priors left out.
 
     Without a fixed camera, a component's variances are in the frame of its own centres.

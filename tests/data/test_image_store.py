@@ -22,13 +22,18 @@ def gradient_image(width: int, height: int, channels: int = 3) -> Tensor:
     return image
 
 
+def store_of(images: list[Tensor], masks: list[Tensor] | None = None) -> ImageStore:
+    """A store of whole images."""
+    return ImageStore(images, [(image.shape[1], image.shape[0]) for image in images], masks)
+
+
 def look_up(store: ImageStore, image: int, *xy: tuple[float, float]) -> Tensor:
     """Colours at positions of one image, in steps of 1/255."""
     return store.colors(torch.full((len(xy),), image), torch.tensor(xy)) * 255
 
 
 def test_colours_are_exact_at_pixel_centres_and_linear_between() -> None:
-    store = ImageStore([gradient_image(5, 3), gradient_image(4, 6)])
+    store = store_of([gradient_image(5, 3), gradient_image(4, 6)])
     found = look_up(store, 1, (0.5, 0.5), (2.5, 4.5), (2.0, 4.75), (3.5, 5.5))
     expected = torch.tensor([[0.0, 0.0], [2.0, 4.0], [1.5, 4.25], [3.0, 5.0]])
     torch.testing.assert_close(found[:, :2], expected, rtol=0, atol=1e-4)
@@ -36,7 +41,7 @@ def test_colours_are_exact_at_pixel_centres_and_linear_between() -> None:
 
 
 def test_positions_beyond_the_last_pixel_centre_repeat_the_border() -> None:
-    store = ImageStore([gradient_image(5, 3), gradient_image(4, 6)])
+    store = store_of([gradient_image(5, 3), gradient_image(4, 6)])
     found = look_up(store, 0, (0.0, 0.0), (5.0, 3.0), (-2.0, 9.0))
     torch.testing.assert_close(found[:, :2], torch.tensor([[0.0, 0.0], [4.0, 2.0], [0.0, 2.0]]))
 
@@ -44,7 +49,7 @@ def test_positions_beyond_the_last_pixel_centre_repeat_the_border() -> None:
 def test_colours_are_weighted_by_opacity() -> None:
     """Halfway between an opaque red pixel and a transparent one whose colour channels hold green."""
     pixels = torch.tensor([[[255, 0, 0, 255], [0, 255, 0, 0]]], dtype=torch.uint8)
-    found = look_up(ImageStore([pixels]), 0, (1.0, 0.5), (1.5, 0.5))
+    found = look_up(store_of([pixels]), 0, (1.0, 0.5), (1.5, 0.5))
     torch.testing.assert_close(found[0], torch.tensor([255.0, 0.0, 0.0, 127.5]))
     assert found[1, 3] == 0
     assert found.isfinite().all()
@@ -52,7 +57,7 @@ def test_colours_are_weighted_by_opacity() -> None:
 
 def test_random_pixels_are_centres_of_every_image_and_pixel() -> None:
     sizes = [(5, 3), (2, 7)]
-    store = ImageStore([gradient_image(*size) for size in sizes])
+    store = store_of([gradient_image(*size) for size in sizes])
     image, xy = store.random_pixels(4000, generator())
     assert torch.equal(xy % 1, torch.full_like(xy, 0.5))
     for number, (width, height) in enumerate(sizes):
@@ -65,7 +70,7 @@ def test_masked_pixels_are_never_drawn() -> None:
     """Half of the pixels are masked; eight rounds leave less than one in 250, here none."""
     mask = torch.zeros((8, 8), dtype=torch.uint8)
     mask[:, :4] = 255
-    store = ImageStore([gradient_image(8, 8)], [mask])
+    store = store_of([gradient_image(8, 8)], [mask])
     image, xy = store.random_pixels(100, generator(), rounds=30)
     assert (xy[:, 0] < 4).all()
     assert store.visible(image, xy).all()
@@ -73,7 +78,7 @@ def test_masked_pixels_are_never_drawn() -> None:
 
 
 def test_patches_are_squares_inside_their_image() -> None:
-    store = ImageStore([gradient_image(12, 9), gradient_image(20, 6)])
+    store = store_of([gradient_image(12, 9), gradient_image(20, 6)])
     image, xy = store.random_patches(50, 4, generator())
     patch, owner = xy.view(50, 4, 4, 2), image.view(50, 16)
     assert (owner == owner[:, :1]).all()
@@ -87,14 +92,14 @@ def test_patches_are_squares_inside_their_image() -> None:
 
 
 def test_patches_larger_than_an_image_repeat_its_border() -> None:
-    store = ImageStore([gradient_image(3, 3)])
+    store = store_of([gradient_image(3, 3)])
     image, xy = store.random_patches(2, 5, generator())
     assert xy.max() == 2.5
     assert store.colors(image, xy).isfinite().all()
 
 
 def test_draws_follow_from_the_generator_alone() -> None:
-    store = ImageStore([gradient_image(30, 20)])
+    store = store_of([gradient_image(30, 20)])
     for draw in (store.random_pixels, lambda n, g: store.random_patches(n, 4, g)):
         first, again, other = (draw(20, generator(seed))[1] for seed in (1, 1, 2))
         assert torch.equal(first, again)
@@ -103,12 +108,12 @@ def test_draws_follow_from_the_generator_alone() -> None:
 
 def test_memory_is_four_bytes_a_pixel() -> None:
     mask = torch.zeros((3, 5), dtype=torch.uint8)
-    assert ImageStore([gradient_image(5, 3)]).bytes == 60
-    assert ImageStore([gradient_image(5, 3)], [mask]).bytes == 75
+    assert store_of([gradient_image(5, 3)]).bytes == 60
+    assert store_of([gradient_image(5, 3)], [mask]).bytes == 75
 
 
 def test_images_are_copied_as_they_are_decoded() -> None:
-    """With sizes given, a store never holds more than one decoded image beside its own 8-bit buffer."""
+    """A store never holds more than one decoded image beside its own 8-bit buffer."""
     alive: list[weakref.ref] = []
 
     def decoded() -> Iterator[Tensor]:
@@ -119,6 +124,6 @@ def test_images_are_copied_as_they_are_decoded() -> None:
             yield image
 
     sizes = [(5, 3), (4, 6), (2, 7)]
-    store = ImageStore(decoded(), size_px=sizes)
+    store = ImageStore(decoded(), sizes)
     assert store.pixels.dtype == torch.uint8
-    assert torch.equal(store.pixels, ImageStore([gradient_image(*size) for size in sizes]).pixels)
+    assert torch.equal(store.pixels, store_of([gradient_image(*size) for size in sizes]).pixels)

@@ -13,7 +13,6 @@ from craym_nerfstudio.export.mesh import (
     extract_surface,
     keep_large_components,
     seen_faces,
-    without_unused,
     write_mesh,
 )
 from craym_nerfstudio.geometry.alignment import Similarity
@@ -61,8 +60,7 @@ def three_balls() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize(("keep", "expected"), [(0, 2), (1, 1), (2, 2), (3, 3), (9, 3)])
 def test_large_components_are_kept(keep: int, expected: int) -> None:
-    vertices, faces = three_balls()
-    vertices, faces = without_unused(vertices, keep_large_components(len(vertices), faces, keep))
+    vertices, faces = keep_large_components(*three_balls(), keep)
     mesh = trimesh.Trimesh(vertices, faces, process=False)
     assert mesh.body_count == expected
     assert faces.max() == len(vertices) - 1

@@ -46,9 +46,9 @@ def test_faces_behind_the_camera_are_left_out() -> None:
 
 
 def test_interpolation_reproduces_a_linear_function() -> None:
-    vertices, view = square(2.0, 1.0), front_camera()
-    raster = rasterise(vertices, FACES, view)
-    values = interpolate(vertices[:, :2], FACES, raster, view, vertices)
+    vertices = square(2.0, 1.0)
+    raster = rasterise(vertices, FACES, front_camera())
+    values = interpolate(vertices[:, :2], FACES, raster)
     row, column = np.nonzero(raster.face >= 0)
     expected = np.stack([(column + 0.5 - 4.0) / 2.0, -(row + 0.5 - 3.0) / 2.0], axis=-1)
     np.testing.assert_allclose(values, expected, atol=1e-12)

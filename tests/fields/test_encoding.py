@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
+from craym_nerfstudio.fields.encoding.grid import Grid
 from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
 FUSED = ["cpu"] + (["triton"] if os.environ.get("TRITON_INTERPRET") == "1" else [])
@@ -53,7 +54,7 @@ def random_like(tensor: Tensor, seed: int) -> Tensor:
 
 def jacobian(encoding: HashEncoding, x: Tensor, mask: list[float] | None = None) -> Tensor:
     """Derivative of the features of points [n, 3] by the points, [n, features, 3]: unit vectors pulled back."""
-    features = encoding.n_features
+    features = encoding.spec.n_features
     _, pullback = encoding.encode_with_pullback(x[:, None].expand(-1, features, -1), mask)
     return pullback(torch.eye(features, dtype=x.dtype).expand(len(x), -1, -1))
 
@@ -97,7 +98,7 @@ def test_derivatives_equal_finite_differences(interpolation: str) -> None:
     weights = (1.0, 0.5, 1.0)
 
     def outputs(x: Tensor, table: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-        features, pullback = TorchBackend().encode_with_pullback(x, table, spec, weights)
+        features, pullback = TorchBackend().encode_with_pullback(x, Grid(spec, table, weights))
         return features, pullback(direction)
 
     table = encoding.table.detach().clone().requires_grad_()

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import craym_nerfstudio
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding, choose_backend, interface
+from craym_nerfstudio.fields.encoding.grid import Grid
 from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 from craym_nerfstudio.kernels import loader as kernels
 
@@ -175,7 +176,7 @@ class StandInEncoding(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         assert x.min() >= 0 and x.max() <= 1
         table = self.params.view(self.spec.n_entries, self.spec.features_per_level)
-        return TorchBackend().encode(x, table, self.spec, (1.0,) * self.spec.levels)
+        return TorchBackend().encode(x, Grid(self.spec, table, (1.0,) * self.spec.levels))
 
 
 @pytest.fixture

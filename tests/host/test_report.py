@@ -45,9 +45,7 @@ def test_page_of_a_finished_run(trained: TrainedRun, tmp_path: Path) -> None:
     assert "l2g-low" in text and "train/r_" in text
 
 
-def test_run_without_its_record_is_loaded(
-    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_run_without_its_record_is_loaded(trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     shutil.copytree(trained.folder, tmp_path / "old")
     (tmp_path / "old" / "record.npz").unlink()
     main(["report", str(trained.folder), str(tmp_path / "old"), "--output", str(tmp_path / "two.html")])

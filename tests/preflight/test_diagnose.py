@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from craym_nerfstudio.geometry.lie import so3_exp
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
-from craym_nerfstudio.preflight.hypotheses import OPENCV, axis_rotations, inverted, quarter_turn, turned_axes
+from craym_nerfstudio.preflight.hypotheses import OPENCV, inverted, pose_guesses, quarter_turn, turned_axes
 from craym_nerfstudio.preflight.lens import Lens, assumed_views, upright
 from craym_nerfstudio.preflight.observe import Observed, fundamental_inliers, pairs_to_try
 from tests.preflight.planted import CAMERAS, scene, with_turned_files
@@ -115,10 +115,12 @@ def test_poses_of_something_else_stay_unexplained(good: tuple[Views, Observed]) 
     assert diagnosis.remaining.rotation_deg > 40
 
 
-def test_axis_rotations_are_the_other_23() -> None:
-    matrices = np.stack(axis_rotations())
-    assert len(np.unique(matrices.reshape(-1, 9), axis=0)) == 23
-    assert np.allclose(np.linalg.det(matrices), 1)
+def test_guesses_on_axes_are_the_other_23_rotations() -> None:
+    kinds_of_axes = ("opencv-axes", "rotated-images", "other-axes")
+    guesses = [guess for guess in pose_guesses(["a", "b"]) if guess.kind in kinds_of_axes]
+    matrices = np.stack([guess.repair(np.eye(3, 4)[None])[0, :, :3] for guess in guesses])
+    assert len(np.unique(matrices.reshape(-1, 9) + 0.0, axis=0)) == len(matrices) == 23
+    assert np.allclose(np.linalg.det(matrices), 1) and not (matrices == np.eye(3)).all((1, 2)).any()
 
 
 def test_a_quarter_turn_of_the_file_by_hand() -> None:

@@ -54,7 +54,8 @@ def test_errors_of_every_camera_with_truth() -> None:
 
 def test_without_truth_corrections_and_epipolar_residuals() -> None:
     residual = np.linspace(1, 2, CAMS)
-    columns = per_camera(record(reference_c2w=None, epipolar_before_px=10 * residual, epipolar_after_px=residual))
+    stage: Any = SimpleNamespace(epipolar_before_px=10 * residual, epipolar_after_px=residual)
+    columns = per_camera(record(reference_c2w=None), stage)
     assert columns["turned by [deg]"][3] == pytest.approx(4.5, abs=1e-6)
     assert columns["moved by [x100, field units]"].max() < 1e-9
     np.testing.assert_array_equal(columns["epipolar residual stage 0 [px]"], residual)
@@ -62,9 +63,9 @@ def test_without_truth_corrections_and_epipolar_residuals() -> None:
 
 
 def test_records_survive_the_disk(tmp_path: Path) -> None:
-    record(matchability=np.array([0.25, 1.0])).save(tmp_path / "record.npz")
+    record(reference_c2w=None, matchability=np.array([0.25, 1.0])).save(tmp_path / "record.npz")
     loaded = RunRecord.load(tmp_path / "record.npz")
-    assert loaded.names.tolist()[:2] == ["r_0.png", "r_1.png"] and loaded.epipolar_after_px is None
+    assert loaded.names.tolist()[:2] == ["r_0.png", "r_1.png"] and loaded.reference_c2w is None
     np.testing.assert_array_equal(loaded.matchability, [0.25, 1.0])
 
 

@@ -115,9 +115,7 @@ def make_scene(
     )
     count = len(poses)
     sizes = np.full((count, 2), SIZE_PX)
-    views = Views(
-        names, [Path(n) for n in names], None, rough.numpy(), np.full(count, FOCAL_PX), sizes, bearings
-    )
+    views = Views(names, [Path(n) for n in names], None, rough.numpy(), np.full(count, FOCAL_PX), sizes, bearings)
     return Scene(c2w, views, matches, right)
 
 

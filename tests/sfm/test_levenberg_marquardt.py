@@ -19,6 +19,7 @@ def test_parabola_is_solved_in_two_steps() -> None:
 
 def test_damping_rises_until_the_cost_falls() -> None:
     """Gauss-Newton's step of arctan overshoots from far away."""
+
     def linearise(x: float):
         slope = 1 / (1 + x * x)
         return lambda damping: x - slope * math.atan(x) / (slope * slope * (1 + damping))

@@ -1,7 +1,6 @@
 """Multi-resolution hash encoding with analytic derivatives behind one interface; backends load at first use."""
 
-from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.grid import GridSpec, Pullback
 from craym_nerfstudio.fields.encoding.interface import BackendChoice, HashEncoding, choose_backend
-from craym_nerfstudio.fields.encoding.pullback import Pullback
 
 __all__ = ["BackendChoice", "GridSpec", "HashEncoding", "Pullback", "choose_backend"]

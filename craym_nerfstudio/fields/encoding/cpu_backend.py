@@ -1,7 +1,7 @@
 """Backend for CPUs: numba kernels on all cores; nothing to compile by hand, machine code cached on disk."""
 
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from types import ModuleType
 
 import numpy as np
@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
-from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.fused import Upstream
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, active_levels
 from craym_nerfstudio.kernels import loader as kernels
 from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
 
@@ -39,15 +39,6 @@ def _array(tensor: Tensor | None, empty: np.ndarray) -> np.ndarray:
     return empty if tensor is None else tensor.detach().to(torch.float32).contiguous().numpy()
 
 
-@lru_cache(maxsize=256)
-def _levels(spec: GridSpec, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scale, (level, offset, size, dense resolution or 0) and weight of the levels that are not masked."""
-    active = [level for level, weight in enumerate(weights) if weight != 0]
-    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
-    scales = np.array([spec.scales[k] for k in active], np.float32)
-    return scales, np.array(rows, np.int64).reshape(-1, 4), np.array([weights[k] for k in active], np.float32)
-
-
 def _span(spec: GridSpec) -> int:
     """Points done on one level before the next: few while all levels fit into a core's cache."""
     return 512 if 4 * spec.n_params <= CACHE_BYTES else 32768
@@ -55,7 +46,7 @@ def _span(spec: GridSpec) -> int:
 
 def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list[list[int]]:
     """Deal the active levels to ``parts`` threads, largest tables first, each to the thread with the least work."""
-    sizes = _levels(spec, weights)[1][:, 2]
+    sizes = active_levels(spec, weights)[1][:, 2]
     costs = 1 + sizes * spec.features_per_level / 2**20  # traversal costs the same everywhere, cache misses grow
     groups: list[list[int]] = [[] for _ in range(max(1, min(parts, len(sizes))))]
     loads = [0.0] * len(groups)
@@ -66,12 +57,10 @@ def level_groups(spec: GridSpec, weights: tuple[float, ...], parts: int) -> list
     return [sorted(group) for group in groups]
 
 
-def _gradient_tables(
-    parts: int, table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-) -> Float[Tensor, "parts entries f"]:
+def _gradient_tables(parts: int, grid: Grid) -> Float[Tensor, "parts entries f"]:
     """Gradients by the table, zero on masked levels; the kernel fills the others, which it clears just before."""
-    tables = torch.empty(parts, *table.shape)
-    for offset, size, weight in zip(spec.offsets[:-1], spec.sizes, weights, strict=True):
+    tables = torch.empty(parts, *grid.table.shape)
+    for offset, size, weight in zip(grid.spec.offsets[:-1], grid.spec.sizes, grid.weights, strict=True):
         if weight == 0:
             tables[:, offset : offset + size] = 0.0
     return tables
@@ -86,38 +75,32 @@ class CpuKernels:
     """Forward parallel over points; backward over levels, then over points with a table for each part: no atomics."""
 
     def forward(
-        self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+        self, x: Float[Tensor, "n 3"], grid: Grid, jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], BlockJacobian | None]:
         """See ``fused.Kernels``."""
-        native, levels = load_kernels(), _levels(spec, weights)
+        native, spec, levels = load_kernels(), grid.spec, active_levels(grid.spec, grid.weights)
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
         block = native.BLOCK
         features = allocate(len(x), spec.n_features)
         jacobians = allocate(-(-len(x) // block), spec.n_features, 3, block) if jacobian else None
         settings = (*levels, spec.smooth, _span(spec), (0,) * spec.features_per_level)
-        given, out = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), (features.numpy(), _array(jacobians, EMPTY_4))
+        given = (_array(x.t(), EMPTY_2), _array(grid.table, EMPTY_2))
+        out = (features.numpy(), _array(jacobians, EMPTY_4))
         _over_points(native.forward, len(x), *given, *settings, *out)
         return features, jacobians
 
     def backward(
-        self,
-        x: Float[Tensor, "n 3"],
-        table: Tensor,
-        spec: GridSpec,
-        weights: tuple[float, ...],
-        upstream: Upstream,
-        wants_x: bool,
-        wants_table: bool,
+        self, x: Float[Tensor, "n 3"], grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        native, levels = load_kernels(), _levels(spec, weights)
-        groups = level_groups(spec, weights, 2 * thread_count())  # no thread waits long for another
+        native, spec, levels = load_kernels(), grid.spec, active_levels(grid.spec, grid.weights)
+        groups = level_groups(spec, grid.weights, 2 * thread_count())  # no thread waits long for another
         parts = _ranges(len(x), _parts_per_level(spec, len(x), len(levels[0]), thread_count() // len(groups)))
-        grad_tables = _gradient_tables(len(parts), table, spec, weights) if wants_table else None
+        grad_tables = _gradient_tables(len(parts), grid) if wants_table else None
         grad_xs = torch.zeros(len(groups), 3, len(x)) if wants_x else None
         pulled = None if upstream.pulled is None else upstream.pulled.t()
         given = [_array(t, EMPTY_2) for t in (upstream.features, upstream.direction, pulled)]
-        inputs, tasks = (_array(x.t(), EMPTY_2), _array(table, EMPTY_2)), []
+        inputs, tasks = (_array(x.t(), EMPTY_2), _array(grid.table, EMPTY_2)), []
         for g, chosen in enumerate(groups):
             settings = (*(a[chosen] for a in levels), spec.smooth, _span(spec), (0,) * spec.features_per_level)
             by_x = _array(None if grad_xs is None else grad_xs[g], EMPTY_2)
@@ -147,8 +130,3 @@ def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor
     if grad_tables is None:
         return None
     return grad_tables[0] if len(grad_tables) == 1 else grad_tables.sum(0)
-
-
-def backend() -> FusedBackend:
-    """The CPU backend."""
-    return FusedBackend(CpuKernels())

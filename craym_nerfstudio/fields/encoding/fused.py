@@ -5,7 +5,7 @@ normals) needs first-order gradients alone. What a field needs of it is ``J^T g`
 the features: the gradient by J is then the outer product of ``g`` and of one vector per point, and is never stored.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from craym_nerfstudio.fields.encoding.grid import GridSpec
-from craym_nerfstudio.fields.encoding.pullback import Pullback
+from craym_nerfstudio.fields.encoding.grid import Grid, Pullback
 
 
 @dataclass
@@ -25,29 +24,15 @@ class Upstream:
     direction: Float[Tensor, "n feat"] | None = None
     pulled: Float[Tensor, "n 3"] | None = None
 
-    @property
-    def empty(self) -> bool:
-        """Whether no gradient arrived."""
-        return self.features is None and self.pulled is None
-
 
 class Kernels(Protocol):
     """What a device must provide; how it stores Jacobians is its own affair."""
 
-    def forward(
-        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
-    ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, grid: Grid, jacobian: bool) -> tuple[Tensor, Tensor | None]:
         """Features [n, feat] and, if wanted, the Jacobian."""
 
     def backward(
-        self,
-        x: Tensor,
-        table: Tensor,
-        spec: GridSpec,
-        weights: tuple[float, ...],
-        upstream: Upstream,
-        wants_x: bool,
-        wants_table: bool,
+        self, x: Tensor, grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """Gradients by x [n, 3] and by the table."""
 
@@ -63,50 +48,34 @@ class _Call:
     """One use of the grid, and what its parts tell each other outside of autograd."""
 
     kernels: Kernels
-    spec: GridSpec
-    weights: tuple[float, ...]
+    grid: Grid
     jacobian: Tensor | None = field(default=None, repr=False)
     direction: Tensor | None = field(default=None, repr=False)
 
-    def backward(self, ctx: Any, upstream: Upstream) -> tuple[Tensor | None, Tensor | None, None]:
-        if upstream.empty:
-            return None, None, None
-        x, table = ctx.saved_tensors
-        wants_x, wants_table = ctx.needs_input_grad[:2]
-        return *self.kernels.backward(x, table, self.spec, self.weights, upstream, wants_x, wants_table), None
-
 
 class _Encode(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> Tensor:
-        ctx.save_for_backward(x, table)
-        ctx.call = call
-        return call.kernels.forward(x, table, call.spec, call.weights, jacobian=False)[0]
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_features: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        return ctx.call.backward(ctx, Upstream(features=grad_features))
-
-
-class _EncodeForPullback(torch.autograd.Function):
     """Features, and a stand-in [n, 3] whose gradient is the one that reaches the pulled back vector."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, table: Tensor, call: _Call, jacobian: bool) -> tuple[Tensor, Tensor]:
         ctx.save_for_backward(x, table)
         ctx.set_materialize_grads(False)
         ctx.call = call
-        features, call.jacobian = call.kernels.forward(x, table, call.spec, call.weights, jacobian=True)
+        features, call.jacobian = call.kernels.forward(x, call.grid, jacobian)
         return features, torch.zeros_like(x)
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad_features: Tensor | None, grad_pulled: Tensor | None
-    ) -> tuple[Tensor | None, Tensor | None, None]:
-        upstream = Upstream(features=grad_features, direction=ctx.call.direction, pulled=grad_pulled)
-        return ctx.call.backward(ctx, upstream)
+    ) -> tuple[Tensor | None, Tensor | None, None, None]:
+        call = ctx.call
+        if grad_features is None and grad_pulled is None:
+            return None, None, None, None
+        upstream = Upstream(features=grad_features, direction=call.direction, pulled=grad_pulled)
+        x, table = ctx.saved_tensors
+        grid = replace(call.grid, table=table)
+        return *call.kernels.backward(x, grid, upstream, *ctx.needs_input_grad[:2]), None, None
 
 
 class _Pull(torch.autograd.Function):
@@ -129,18 +98,14 @@ class FusedBackend:
     def __init__(self, kernels: Kernels) -> None:
         self.kernels = kernels
 
-    def encode(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> Float[Tensor, "n feat"]:
+    def encode(self, x: Float[Tensor, "n 3"], grid: Grid) -> Float[Tensor, "n feat"]:
         """Features of points in the unit cube."""
-        return _Encode.apply(x, table, _Call(self.kernels, spec, weights))
+        return _Encode.apply(x, grid.table, _Call(self.kernels, grid), False)[0]
 
-    def encode_with_pullback(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Float[Tensor, "n feat"], Pullback]:
+    def encode_with_pullback(self, x: Float[Tensor, "n 3"], grid: Grid) -> tuple[Float[Tensor, "n feat"], Pullback]:
         """Features, and the map from a gradient by them to the gradient by x, usable once."""
-        call = _Call(self.kernels, spec, weights)
-        features, stand_in = _EncodeForPullback.apply(x, table, call)
+        call = _Call(self.kernels, grid)
+        features, stand_in = _Encode.apply(x, grid.table, call, True)
 
         def pullback(gradient: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
             if call.direction is not None:

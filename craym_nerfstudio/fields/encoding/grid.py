@@ -7,15 +7,19 @@ end), any other one is hashed.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from torch import Tensor
 
 HASH_PRIMES = (1, 2654435761, 805459861)
+
+Pullback = Callable[[Float[Tensor, "n feat"]], Float[Tensor, "n 3"]]
+"""The map from a gradient by features to the gradient by points."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,24 @@ class GridSpec:
     def smooth(self) -> bool:
         """Whether interpolation weights are smoothstep (continuous first derivative across cells)."""
         return self.interpolation == "smoothstep"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a backend computes from: sizes, the table and the factor of every level."""
+
+    spec: GridSpec
+    table: Float[Tensor, "entries f"]
+    weights: tuple[float, ...]
+
+
+@lru_cache(maxsize=256)
+def active_levels(spec: GridSpec, weights: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scale, (level, offset, size, dense resolution or 0) and weight of the levels that are not masked."""
+    active = [level for level, weight in enumerate(weights) if weight != 0]
+    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
+    scales = np.array([spec.scales[k] for k in active], np.float32)
+    return scales, np.array(rows, np.int64).reshape(-1, 4), np.array([weights[k] for k in active], np.float32)
 
 
 LevelWeights = Sequence[float] | Tensor | None

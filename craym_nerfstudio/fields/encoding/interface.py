@@ -13,8 +13,8 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.fields.encoding.grid import GridSpec, LevelWeights, resolve_level_weights
-from craym_nerfstudio.fields.encoding.pullback import Pullback
+from craym_nerfstudio.fields.encoding.fused import FusedBackend
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, LevelWeights, Pullback, resolve_level_weights
 from craym_nerfstudio.kernels.loader import importable
 
 BackendName = Literal["torch", "cpu", "triton", "tcnn"]
@@ -23,14 +23,12 @@ TABLE_INIT = 1e-4
 
 
 class Backend(Protocol):
-    """What computes the encoding of points [n, 3] in the unit cube from a table [entries, f]."""
+    """What computes the encoding of points [n, 3] in the unit cube."""
 
-    def encode(self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]) -> Tensor:
+    def encode(self, x: Tensor, grid: Grid) -> Tensor:
         """Features [n, feat]."""
 
-    def encode_with_pullback(
-        self, x: Tensor, table: Tensor, spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Tensor, Pullback]:
+    def encode_with_pullback(self, x: Tensor, grid: Grid) -> tuple[Tensor, Pullback]:
         """Features [n, feat] and the map of a gradient by them [n, feat] to the gradient by x [n, 3]."""
 
 
@@ -90,13 +88,13 @@ def _triton_interpreted() -> bool:
 def _load(name: BackendName) -> Backend:
     """Import a backend at its first use, so that importing this package compiles nothing."""
     if name == "cpu":
-        from craym_nerfstudio.fields.encoding import cpu_backend
+        from craym_nerfstudio.fields.encoding.cpu_backend import CpuKernels
 
-        return cpu_backend.backend()
+        return FusedBackend(CpuKernels())
     if name == "triton":
-        from craym_nerfstudio.fields.encoding import triton_backend
+        from craym_nerfstudio.fields.encoding.triton_backend import TritonKernels
 
-        return triton_backend.backend()
+        return FusedBackend(TritonKernels())
     if name == "tcnn":
         from craym_nerfstudio.fields.encoding.tcnn_backend import TcnnBackend
 
@@ -125,11 +123,6 @@ class HashEncoding(nn.Module):
             torch.empty(spec.n_entries, spec.features_per_level).uniform_(-TABLE_INIT, TABLE_INIT)
         )
 
-    @property
-    def n_features(self) -> int:
-        """Width of the encoding."""
-        return self.spec.n_features
-
     def backend_for(self, x: Tensor) -> Backend:
         """The backend that will encode points like x."""
         name, reason = choose_backend(x.device, self.requested)
@@ -137,14 +130,14 @@ class HashEncoding(nn.Module):
             _announce(name, reason)
         return _load("torch" if self.table.dtype == torch.float64 else name)
 
-    def _points(self, x: Float[Tensor, "*b 3"]) -> Float[Tensor, "n 3"]:
-        return x.reshape(-1, 3).to(self.table.dtype)
+    def _inputs(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights) -> tuple[Float[Tensor, "n 3"], Grid]:
+        grid = Grid(self.spec, self.table, resolve_level_weights(self.spec, level_weights))
+        return x.reshape(-1, 3).to(self.table.dtype), grid
 
     def forward(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None) -> Float[Tensor, "*b feat"]:
         """Features of points."""
-        weights = resolve_level_weights(self.spec, level_weights)
-        features = self.backend_for(x).encode(self._points(x), self.table, self.spec, weights)
-        return features.view(*x.shape[:-1], self.n_features)
+        features = self.backend_for(x).encode(*self._inputs(x, level_weights))
+        return features.view(*x.shape[:-1], self.spec.n_features)
 
     def encode_with_pullback(
         self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None
@@ -155,10 +148,9 @@ class HashEncoding(nn.Module):
         traversal of the grid forward and one backward; the result is differentiable by g, x and the table. Call the
         map once at most.
         """
-        weights = resolve_level_weights(self.spec, level_weights)
-        features, pull = self.backend_for(x).encode_with_pullback(self._points(x), self.table, self.spec, weights)
+        features, pull = self.backend_for(x).encode_with_pullback(*self._inputs(x, level_weights))
 
         def pullback(gradient: Float[Tensor, "*b feat"]) -> Float[Tensor, "*b 3"]:
-            return pull(gradient.reshape(-1, self.n_features)).view(x.shape)
+            return pull(gradient.reshape(-1, self.spec.n_features)).view(x.shape)
 
-        return features.view(*x.shape[:-1], self.n_features), pullback
+        return features.view(*x.shape[:-1], self.spec.n_features), pullback

@@ -13,8 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.fields.encoding.grid import GridSpec
-from craym_nerfstudio.fields.encoding.pullback import Pullback, autograd_pullback
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec
 from craym_nerfstudio.fields.encoding.torch_backend import TorchBackend
 
 
@@ -41,23 +40,16 @@ def _native(spec: GridSpec, device: torch.device) -> Any:
     return native
 
 
-class TcnnBackend:
+class TcnnBackend(TorchBackend):
     """tiny-cuda-nn's kernels on our table."""
 
-    def encode(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> Float[Tensor, "n feat"]:
+    def encode(self, x: Float[Tensor, "n 3"], grid: Grid) -> Float[Tensor, "n feat"]:
         """Features of points in the unit cube."""
         if len(x) == 0:
-            return TorchBackend().encode(x, table, spec, weights)
-        native = _native(spec, x.device)
-        features = torch.func.functional_call(native, {"params": table.view(-1)}, (x.clamp(0, 1),)).to(torch.float32)
-        if all(weight == 1 for weight in weights):
+            return super().encode(x, grid)
+        native = _native(grid.spec, x.device)
+        parameters = {"params": grid.table.view(-1)}
+        features = torch.func.functional_call(native, parameters, (x.clamp(0, 1),)).to(torch.float32)
+        if all(weight == 1 for weight in grid.weights):
             return features
-        return features * torch.tensor(weights, device=x.device).repeat_interleave(spec.features_per_level)
-
-    def encode_with_pullback(
-        self, x: Float[Tensor, "n 3"], table: Float[Tensor, "entries f"], spec: GridSpec, weights: tuple[float, ...]
-    ) -> tuple[Float[Tensor, "n feat"], Pullback]:
-        """Features, and the map from their gradient to the gradient of x by one ``autograd.grad`` call."""
-        return autograd_pullback(lambda points: self.encode(points, table, spec, weights), x)
+        return features * torch.tensor(grid.weights, device=x.device).repeat_interleave(grid.spec.features_per_level)

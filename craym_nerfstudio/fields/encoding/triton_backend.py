@@ -13,24 +13,22 @@ from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.fields.encoding import triton_kernels as kernels
-from craym_nerfstudio.fields.encoding.fused import FusedBackend, Upstream
-from craym_nerfstudio.fields.encoding.grid import GridSpec
+from craym_nerfstudio.fields.encoding.fused import Upstream
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, active_levels
 
 
 @lru_cache(maxsize=64)
-def _places(spec: GridSpec, active: tuple[int, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Scale and (level, offset, size, dense resolution or 0) of levels, on the device."""
-    rows = [(k, spec.offsets[k], spec.sizes[k], spec.resolutions[k] * spec.dense[k]) for k in active]
-    scales = torch.tensor([spec.scales[k] for k in active], dtype=torch.float32)
-    return scales.to(device), torch.tensor(rows, dtype=torch.int32).reshape(-1, 4).to(device)
+def _places(spec: GridSpec, mask: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Scales and rows of `active_levels` on the device; `mask` is 0 or 1 for every level."""
+    scales, rows, _ = active_levels(spec, mask)
+    return torch.from_numpy(scales).to(device), torch.from_numpy(rows).int().to(device)
 
 
 @lru_cache(maxsize=4)
 def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """`_places` of the unmasked levels, and their weights, which change at every step: copied without waiting."""
-    active = tuple(level for level, weight in enumerate(weights) if weight != 0)
-    values = torch.tensor([weights[k] for k in active], dtype=torch.float32)
-    return *_places(spec, active, device), values.to(device, non_blocking=True)
+    """`active_levels` on the device; the weights, which change at every step, are copied without waiting."""
+    values = torch.from_numpy(active_levels(spec, weights)[2])
+    return *_places(spec, tuple(float(w != 0) for w in weights), device), values.to(device, non_blocking=True)
 
 
 def _on(device: torch.device) -> contextlib.AbstractContextManager:
@@ -50,47 +48,41 @@ class TritonKernels:
     """Forward and backward parallel over points and levels."""
 
     def forward(
-        self, x: Float[Tensor, "n 3"], table: Tensor, spec: GridSpec, weights: tuple[float, ...], jacobian: bool
+        self, x: Float[Tensor, "n 3"], grid: Grid, jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
         """See ``fused.Kernels``."""
-        levels, shape = _levels(spec, weights, x.device), (spec.levels, len(x))
+        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
+        shape = (spec.levels, len(x))
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
         features = allocate(*shape, spec.features_per_level, device=x.device)
         jacobians = allocate(*shape, 3, spec.features_per_level, device=x.device) if jacobian else None
-        grid = (_blocks(len(x)), len(levels[0]))
-        if min(grid) > 0:
+        programs = (_blocks(len(x)), len(levels[0]))
+        if min(programs) > 0:
             out = (features, features if jacobians is None else jacobians)
             flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
             with _on(x.device):
-                kernels.forward[grid](_float32(x), _float32(table), *levels, *out, len(x), **flags)
+                kernels.forward[programs](_float32(x), _float32(grid.table), *levels, *out, len(x), **flags)
         return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
 
     def backward(
-        self,
-        x: Float[Tensor, "n 3"],
-        table: Tensor,
-        spec: GridSpec,
-        weights: tuple[float, ...],
-        upstream: Upstream,
-        wants_x: bool,
-        wants_table: bool,
+        self, x: Float[Tensor, "n 3"], grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        levels = _levels(spec, weights, x.device)
+        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
         points = _float32(x)
         grad_x = torch.zeros_like(points) if wants_x else None
-        grad_table = torch.zeros(table.shape, device=x.device) if wants_table else None
+        grad_table = torch.zeros(grid.table.shape, device=x.device) if wants_table else None
         given = (upstream.features, upstream.direction, upstream.pulled)
         tensors = [points if t is None else _float32(t) for t in given]  # an absent one is never read
         out = [points if t is None else t for t in (grad_table, grad_x)]
         flags = {"FEATURES": upstream.features is not None, "PULLED": upstream.pulled is not None}
         flags |= {"TABLE": wants_table, "POINTS": wants_x, "SMOOTH": spec.smooth}
-        grid = (_blocks(len(x)), len(levels[0]))
-        if min(grid) > 0:
+        programs = (_blocks(len(x)), len(levels[0]))
+        if min(programs) > 0:
             sizes = (len(x), spec.n_features, spec.features_per_level)
             with _on(x.device):
-                kernels.backward[grid](
-                    points, _float32(table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
+                kernels.backward[programs](
+                    points, _float32(grid.table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
                 )
         return grad_x, grad_table
 
@@ -111,8 +103,3 @@ class TritonKernels:
             with _on(jacobian.device):
                 kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
         return pushed
-
-
-def backend() -> FusedBackend:
-    """The Triton backend."""
-    return FusedBackend(TritonKernels())
