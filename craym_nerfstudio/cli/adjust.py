@@ -1,5 +1,6 @@
 """The command `craym adjust`; what it needs is imported when it runs."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from craym_nerfstudio.data.scene import Scene
     from craym_nerfstudio.sfm.result import StageZero
 
+_STATES = ("adjusted", "predicted", "kept", "fixed")
 _KEEP_ALL = SceneConfig(eval_interval=0)
 """Whoever wants better poses wants those of all images."""
 
@@ -75,10 +77,9 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
     from craym_nerfstudio.geometry.alignment import pose_errors
 
     before, after = stage.median_epipolar_px
-    states = {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
+    states = Counter("fixed" if held else state for state, held in zip(stage.state, fixed, strict=True))
     figures: dict[str, object] = {
-        **{name: count for name, count in states.items() if count},
-        "fixed": int(fixed.sum()),
+        **states,
         "epipolar_px_before": before,
         "epipolar_px": after,
         "decision": stage.decision.reason,
@@ -95,7 +96,7 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
 
 def _table(summary: dict) -> Table:
     table = Table(title="Adjusted poses", show_header=False)
-    states = [f"{summary[name]} {name}" for name in ("adjusted", "predicted", "kept") if name in summary]
+    states = [f"{summary[name]} {name}" for name in _STATES if name in summary]
     table.add_row("cameras", ", ".join(states))
     table.add_row("matches", str(summary["matches"]))
     table.add_row("epipolar distance", f"{summary['epipolar_px_before']:.2f} -> {summary['epipolar_px']:.2f} px")

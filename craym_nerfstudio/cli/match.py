@@ -42,7 +42,7 @@ class MatchCommand(ImagesCommand):
         from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
         from craym_nerfstudio.storage import write_json
 
-        views = read_scene(SceneConfig(data=self.data)).views
+        views = read_scene(SceneConfig(data=self.data, eval_interval=0)).views
         prior = None if self.prior_angle_deg >= 180 else self.prior_angle_deg
         matches = find_matches(views, self.matcher, self.output / "cache", prior, self.neighbours)
         matches.save(self.output / "matches.npz")

@@ -25,13 +25,14 @@ POINTS_NAME = "sparse_pc.ply"
 
 
 def write_cameras(
-    cameras: RefinedCameras, folder: Path, paths: PathStyle = "absolute", include_test: bool = False
+    cameras: RefinedCameras, folder: Path | str, paths: PathStyle = "absolute", include_test: bool = False
 ) -> dict[str, float]:
     """Write transforms.json, cameras.csv, a COLMAP model and, where stage 0 ran, its points; returns their figures.
 
     Raises:
         InputError: an image cannot be read, a lens that COLMAP does not know, or a folder that cannot be written.
     """
+    folder = Path(folder)
     colors = None if cameras.stage is None else point_colors(cameras)
     reconstruction = reconstruction_of(cameras, colors)
     write_colmap(reconstruction, folder / "colmap" / "sparse" / "0")

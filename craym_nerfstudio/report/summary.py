@@ -87,5 +87,5 @@ def _next_steps(run_dir: Path) -> list[str]:
     return [
         f"craym export-mesh --load-config {run_dir}       # the surface, in the frame and units of the data",
         f"craym export-cameras --load-config {run_dir}    # the refined poses, for nerfstudio and COLMAP",
-        f"ns-viewer --load-config {run_dir / 'config.yml'}",
+        f"ns-viewer --load-config {run_dir / 'config.yml'} --viewer.websocket-host 127.0.0.1",
     ]
