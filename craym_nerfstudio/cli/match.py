@@ -1,7 +1,7 @@
 """The command `craym match`; what it needs is imported when it runs."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -122,7 +122,7 @@ def summarise(matches: "Matches") -> dict[str, Any]:
     }
 
 
-def _table(summaries: dict[str, dict[str, Any]]) -> Table:
+def _table(summaries: Mapping[Any, dict[str, Any]]) -> Table:
     """A column for each matcher."""
     table = Table("", *summaries, title="Matches")
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
