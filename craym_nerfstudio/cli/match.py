@@ -1,13 +1,17 @@
 """The command `craym match`; what it needs is imported when it runs."""
 
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from craym_nerfstudio.matching.find import Matcher
     from craym_nerfstudio.matching.matches import Matches
+    from craym_nerfstudio.matching.views import Views
 
 
 @dataclass
@@ -26,6 +30,8 @@ class ImagesCommand:
 class MatchCommand(ImagesCommand):
     """Match the images of a dataset and show what was found: matches.npz, summary.json, pictures of matched pairs."""
 
+    matchers: str = ""
+    """Several of them, separated by commas, side by side: each writes to a folder of its own."""
     prior_angle_deg: float = 60.0
     """Largest disagreement with the rough relative rotations, in degrees; 180 accepts every pair."""
     neighbours: int = 20
@@ -38,22 +44,48 @@ class MatchCommand(ImagesCommand):
         from craym_nerfstudio.console import console
         from craym_nerfstudio.data.config import SceneConfig
         from craym_nerfstudio.data.scene import read_scene
+
+        names = self._names()
+        views = read_scene(SceneConfig(data=self.data, eval_interval=0)).views
+        folders = {name: self.output / name if self.matchers else self.output for name in names}
+        summaries = {name: self._run(views, name, folder) for name, folder in folders.items()}
+        console.print(_table(summaries))
+        places = ", ".join(map(str, folders.values()))
+        console.print(f"Written to {places}: matches.npz, summary.json, overview.png and pictures of pairs")
+
+    def _names(self) -> list["Matcher"]:
+        """Matchers to run.
+
+        Raises:
+            InputError: one of `matchers` does not exist.
+        """
+        from craym_nerfstudio.errors import InputError
+        from craym_nerfstudio.matching.find import Matcher
+
+        names = [name.strip() for name in self.matchers.split(",")] if self.matchers else [self.matcher]
+        for name in names:
+            if name not in get_args(Matcher):
+                raise InputError(f"No matcher {name}", None, f"Choose among {', '.join(get_args(Matcher))}.")
+        return names  # type: ignore[return-value]
+
+    def _run(self, views: "Views", matcher: "Matcher", folder: Path) -> dict[str, Any]:
+        """Match with one of them and write what it found; its summary."""
         from craym_nerfstudio.matching.find import find_matches
         from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
         from craym_nerfstudio.storage import write_json
 
-        views = read_scene(SceneConfig(data=self.data, eval_interval=0)).views
         prior = None if self.prior_angle_deg >= 180 else self.prior_angle_deg
-        matches = find_matches(views, self.matcher, self.output / "cache", prior, self.neighbours)
-        matches.save(self.output / "matches.npz")
-        save_picture(draw_overview(views, matches), self.output / "overview.png")
+        start = time.process_time()
+        matches = find_matches(views, matcher, self.output / "cache", prior, self.neighbours)
+        seconds = time.process_time() - start
+        matches.save(folder / "matches.npz")
+        save_picture(draw_overview(views, matches), folder / "overview.png")
         ranking = pair_ranking(matches)
         for label, pair in _examples(len(ranking), self.pictures):
-            save_picture(draw_pair(views, matches, int(ranking[pair])), self.output / f"{label}.png")
-        summary = summarise(matches)
-        write_json(self.output / "summary.json", summary)
-        console.print(_table(summary))
-        console.print(f"Written to {self.output}: matches.npz, summary.json, overview.png and pictures of pairs")
+            save_picture(draw_pair(views, matches, int(ranking[pair])), folder / f"{label}.png")
+        summary = {**summarise(matches), "cpu_seconds": round(seconds, 1)}
+        write_json(folder / "summary.json", summary)
+        return summary
 
 
 def _examples(pairs: int, each: int) -> list[tuple[str, int]]:
@@ -77,6 +109,7 @@ def summarise(matches: "Matches") -> dict[str, Any]:
     images = len(matches.names)
     sizes = np.sort(np.bincount(connected(matches.pairs, images)))[::-1]
     counts, tracks = matches.pair_counts, build_tracks(matches)
+    keypoints = matches.images.astype(np.int64) << 32 | matches.keypoint_ids
     per_image = np.bincount(matches.images.ravel(), minlength=images)
     return {
         "detector": matches.detector,
@@ -84,6 +117,7 @@ def summarise(matches: "Matches") -> dict[str, Any]:
         "pairs": len(matches.pairs),
         "matches": len(matches),
         "matches_per_pair_median": float(np.median(counts)) if len(counts) else 0.0,
+        "matched_keypoints_per_image": len(np.unique(keypoints)) / images,
         "tracks": len(tracks),
         "track_length_mean": float(tracks.lengths.mean()) if len(tracks) else 0.0,
         "confidence_mean": float(matches.confidence.mean()) if len(matches) else 0.0,
@@ -93,17 +127,20 @@ def summarise(matches: "Matches") -> dict[str, Any]:
     }
 
 
-def _table(summary: dict[str, Any]) -> Table:
-    table = Table(title="Matches", show_header=False)
-    rows = {
-        "detector": summary["detector"],
-        "images": summary["images"],
-        "verified pairs": summary["pairs"],
-        "matches": f"{summary['matches']} (median {summary['matches_per_pair_median']:.0f} per pair)",
-        "tracks": f"{summary['tracks']} (mean length {summary['track_length_mean']:.1f})",
-        "connected groups of images": ", ".join(str(size) for size in summary["connected_groups"]),
-        "images without matches": ", ".join(summary["images_without_matches"]) or "none",
+def _table(summaries: Mapping[Any, dict[str, Any]]) -> Table:
+    """A column for each matcher."""
+    table = Table("", *summaries, title="Matches")
+    rows: dict[str, Callable[[dict[str, Any]], str]] = {
+        "detector": lambda s: s["detector"],
+        "images": lambda s: s["images"],
+        "matched keypoints per image": lambda s: f"{s['matched_keypoints_per_image']:.0f}",
+        "verified pairs": lambda s: s["pairs"],
+        "matches": lambda s: f"{s['matches']} (median {s['matches_per_pair_median']:.0f} per pair)",
+        "tracks": lambda s: f"{s['tracks']} (mean length {s['track_length_mean']:.1f})",
+        "connected groups of images": lambda s: ", ".join(str(size) for size in s["connected_groups"]),
+        "images without matches": lambda s: ", ".join(s["images_without_matches"]) or "none",
+        "CPU seconds (cached work costs none)": lambda s: f"{s['cpu_seconds']:.0f}",
     }
     for name, value in rows.items():
-        table.add_row(name, str(value))
+        table.add_row(name, *(str(value(summary)) for summary in summaries.values()))
     return table

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 
 from craym_nerfstudio.matching.images import Picture
+from craym_nerfstudio.matching.verify import LEAST_SHARE, MIN_INLIERS
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,9 @@ class Detector(Protocol):
     """Whether threads may run it side by side; otherwise it spreads over all cores by itself."""
     settings: str
     """Changes whenever its results could; part of the cache keys."""
+    least_inliers: int
+    least_share: float
+    """Number and share of a pair's strict matches that have to agree before it is verified."""
 
     def detect(self, picture: Picture) -> Features:
         """Keypoints and descriptors of an image."""
@@ -80,6 +84,7 @@ class Sift:
 
     name = "sift"
     parallel = True
+    least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:
         self.ratio, self.loose_ratio = ratio, loose_ratio

@@ -63,7 +63,8 @@ def _matched(
     rough = np.asarray(views.c2w, dtype=np.float64)
     lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
-    path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg)}.npz"
+    needed = (detector.least_inliers, detector.least_share)
+    path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg, *needed)}.npz"
     cached = from_cache(path, Matches.load)
     if cached is not None:
         console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
@@ -73,7 +74,9 @@ def _matched(
     putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}")
     keypoints = [f.keypoints for f in features]
     with one_torch_thread():
-        matches, report = verify(putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs))
+        matches, report = verify(
+            putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs), *needed
+        )
     _say(report)
     if len(matches):
         matches.save(path)

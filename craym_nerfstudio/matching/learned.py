@@ -12,6 +12,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.crop import enlarged_object
 from craym_nerfstudio.matching.detectors import Features, Putative, best_per_keypoint
 from craym_nerfstudio.matching.images import Picture
+from craym_nerfstudio.matching.verify import LEAST_SHARE, MIN_INLIERS
 
 _OFFICIAL_WEIGHTS = ("aliked-n16.pth", "aliked_lightglue_v0-1_arxiv.pth")
 _LONGEST_SIDE_PX = 1024
@@ -42,6 +43,7 @@ class AlikedLightGlue:
 
     name = "aliked-lightglue"
     parallel = False
+    least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, max_keypoints: int = 2048, thrifty: bool = False) -> None:
         """`thrifty`: the object alone in 640 px, half the keypoints, and only pairs whose descriptors are alike."""

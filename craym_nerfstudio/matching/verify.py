@@ -21,12 +21,13 @@ from craym_nerfstudio.matching.two_view import PairBearings, RotationPrior, refi
 from craym_nerfstudio.matching.views import Views
 
 MIN_INLIERS = 15
+"""Matches that a pair's geometry needs; detectors whose wrong matches agree more often ask for more."""
 _AVERAGED_SIGMA_DEG = 0.5
 """Error of rotations averaged over many pairs."""
 _AGREEING_DEG = 5.0
 _SEARCHED = 100
 """Best matches of a pair that its translation is searched with."""
-_LEAST_SHARE = 0.25
+LEAST_SHARE = 0.25
 """Share of the strict matches that must agree: below it the inliers of a wrong geometry may be chance."""
 
 
@@ -96,11 +97,14 @@ def verify(
     detector: str,
     prior_angle_deg: float | None = 60.0,
     candidates: int = 0,
+    least_inliers: int = MIN_INLIERS,
+    least_share: float = LEAST_SHARE,
 ) -> tuple[Matches, VerifyReport]:
     """Verified pairs with their inlying matches. `keypoints` and `bearings` are given per image.
 
     `prior_angle_deg` bounds the disagreement with the rough relative rotations; the bound tightens, down to 15
-    degrees, when most pairs disagree less. None ignores the rough poses altogether.
+    degrees, when most pairs disagree less. None ignores the rough poses altogether. A pair needs `least_inliers` strict
+    matches that agree, and `least_share` of all its strict ones.
     """
     report = VerifyReport(candidates or len(putative.pairs))
     data = _gather(putative, views, bearings)
@@ -110,7 +114,7 @@ def verify(
     motion = refine_motions(data.subset(_inliers(data, motion, limit_px) & strict), motion)
     inliers = _inliers(data, motion, limit_px)
     support = data.count(inliers & strict)
-    kept = support >= MIN_INLIERS
+    kept = support >= least_inliers
     report.verified = int(kept.sum())
     if report.verified:
         pairs = torch.from_numpy(putative.pairs).long()
@@ -123,7 +127,7 @@ def verify(
         motion = _reconsidered(data.subset(strict), motion, averaged, kept, limit_px)
         inliers = _inliers(data, motion, limit_px)
         support = data.count(inliers & strict)
-        kept = (support >= MIN_INLIERS) & (support >= _LEAST_SHARE * data.count(strict))
+        kept = (support >= least_inliers) & (support >= least_share * data.count(strict))
     report.after_cycles = int(kept.sum())
     matches = _collect(putative, views, keypoints, bearings, data, motion, inliers, detector)
     matches = matches.subset((kept[data.pair] & inliers).numpy())

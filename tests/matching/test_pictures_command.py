@@ -49,6 +49,19 @@ def test_command_writes_everything(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "cached" in capsys.readouterr().out
 
 
+def test_command_compares_matchers_side_by_side(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data, output = write_dataset(tmp_path / "scene"), tmp_path / "out"
+    options = ["match", "--data", str(data), "--output", str(output), "--pictures", "0"]
+    cli.main([*options, "--matchers", "sift,xfeat-lighterglue"])
+    shown = capsys.readouterr().out
+    assert "verified pairs" in shown and "CPU seconds" in shown
+    for name in ("sift", "xfeat-lighterglue"):
+        summary = json.loads((output / name / "summary.json").read_text())
+        assert summary["detector"] == name
+        assert 10 < summary["matched_keypoints_per_image"] < 2000
+        assert {path.name for path in (output / name).iterdir()} == {"matches.npz", "summary.json", "overview.png"}
+
+
 def test_command_reports_bad_input_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(["match", "--data", str(tmp_path / "nowhere"), "--output", str(tmp_path / "out")])

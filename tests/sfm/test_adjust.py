@@ -113,6 +113,21 @@ def test_far_camera_needs_a_third_view(private: bool) -> None:
     assert np.nonzero(flagged)[0].tolist() == ([4] if private else [])
 
 
+def test_far_cameras_do_not_confirm_one_another() -> None:
+    """Cameras 4 to 6 turned together about the object's middle, in perfect agreement with one another alone."""
+    group = [4, 5, 6]
+    found = TRUE.clone()
+    swing = se3_exp(torch.tensor([0.0, 0.0, 0.0, 0.3, 0.0, 0.0], dtype=torch.float64))
+    found[group] = compose(swing.expand(3, 3, 4), TRUE[group])
+    rough = disturbed(TRUE, 0.5, 0.02)
+    others = tuple(k for k in range(10) if k not in group)
+    scene = make_scene(found, rough, cut=(tuple(group), others), max_angle_deg=80)
+    graph = ray_graph(scene.matches, scene.views.focal_px)
+    structure = build_structure(graph, found, np.ones(len(scene.matches), dtype=bool), 2.0)
+    prior = trust_in_input(found, rough, np.ones(10, dtype=bool))
+    assert np.nonzero(unconfirmed(graph, structure, found, rough, prior))[0].tolist() == group
+
+
 def test_separate_components_are_solved_and_stitched() -> None:
     true = ring(14)
     rough = disturbed(true, 2.0, 0.05)
