@@ -1,16 +1,14 @@
-"""Matchers side by side, followed by stage 0 alone: benchmarks/results/matchers.json, and a table of medians.
+"""Matchers side by side, each followed by stage 0: benchmarks/results/matchers.json.
 
-    python -m samples.make_solids /tmp/solids
-    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.matchers --solids /tmp/solids --data-root ../shared/data
+    python -m samples.make_solids DATA/solids
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.matchers --data-root DATA
 
-Rows that the JSON has are not measured again. Seconds are CPU seconds of one thread from an empty cache; with
-``--cache-dir`` features and pairs that are there cost nothing, and ``cached`` says so. Those of ``auto`` include
-SIFT's, which goes first. Translations are in units of the data, x100; angles in degrees.
+Rows that the JSON has are not measured again. CPU seconds are those of one thread, from an empty cache unless
+``cached``; those of ``auto`` include SIFT's, which goes first. Translations are in units of the data, x100.
 """
 
 import argparse
 import json
-import statistics
 import tempfile
 import time
 from pathlib import Path
@@ -18,55 +16,46 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.stage0 import ROOT, Run, figures, load_views, machine
+from benchmarks.harness import command, machine
+from benchmarks.stage0 import Case, errors, load_views
+from benchmarks.suite import DATA, RESULTS, SEEDS
 from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.ray_graph import connected
+from craym_nerfstudio.storage import write_json
 
-ROWS: tuple[tuple[str, str, int, tuple[int, ...]], ...] = (
-    ("spot", "barf", 1, (0, 1, 2)),
-    ("solids", "barf", 1, (0, 1, 2)),
-    ("lego_400", "barf", 5, (0, 1, 2)),
-    ("spot", "l2g", 1, (0, 1, 2)),
-    ("spot", "real", 1, (0, 1, 2)),
-    ("spot", "barf", 2, (0, 1, 2)),
-    ("still_life", "barf", 1, (0,)),
-    ("lego_400", "barf", 1, (0,)),
-    ("chair_400", "barf", 1, (0,)),
-    ("dtu_scan24", "colmap", 1, (0,)),
-    ("temple_ring", "ten", 1, (0,)),
-    ("hololens_000", "none", 1, (0,)),
-    ("fox", "none", 1, (0,)),
-)
-KEYS = ("scene", "noise", "every", "seed", "matcher")
+CASES = [
+    *(
+        Case(*each, seed=seed)
+        for each in (("spot", "barf"), ("solids", "barf"), ("lego_400", "barf", 5))
+        for seed in SEEDS
+    ),
+    *(Case(*each, seed=seed) for each in (("spot", "l2g"), ("spot", "real"), ("spot", "barf", 2)) for seed in SEEDS),
+    *(Case(scene, "barf") for scene in ("still_life", "lego_400", "chair_400")),
+    *(Case("dtu_scan24", "colmap"), Case("temple_ring", "ten"), Case("hololens_000", "none"), Case("fox", "none")),
+]
 
 
-def cpu_model() -> str:
-    """Name of the processor, where the system tells it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
-
-
-def measure(run: Run, data_root: Path, cache_dir: Path) -> dict:
+def measure(case: Case, matcher: str, data_root: Path, cache_dir: Path) -> dict:
     """Match and adjust one start."""
     cached = any(cache_dir.glob("features-*.npz"))
-    views, true = load_views(run, data_root)
+    views, true = load_views(case, data_root)
     start = time.process_time()
-    matches = find_matches(views, run.matcher, cache_dir)  # type: ignore[arg-type]
+    matches = find_matches(views, matcher, cache_dir)  # type: ignore[arg-type]
     matched = time.process_time()
     stage = adjust_rays(views, matches)
     adjusted = time.process_time()
-    found = figures(stage.c2w, true)
-    per_camera = None if true is None else pose_errors(torch.from_numpy(stage.c2w), true).rotation_deg.numpy()
+    found = errors(stage.c2w, true)
+    beyond = None if true is None else int((pose_errors(torch.from_numpy(stage.c2w), true).rotation_deg > 5).sum())
     return {
-        **{key: vars(run)[key] for key in KEYS},
+        **identity(case, matcher),
         "detector": matches.detector,
-        "given_deg": figures(views.c2w, true).get("rotation_deg"),
+        "given_deg": errors(views.c2w, true).get("rotation_deg"),
         "rotation_deg": found.get("rotation_deg"),
         "translation_x100": found.get("translation_x100"),
         "worst_camera_deg": found.get("rotation_deg_max"),
-        "beyond_5_deg": None if per_camera is None else int((per_camera > 5).sum()),
+        "beyond_5_deg": beyond,
         "predicted": stage.state.count("predicted"),
         "matching_cpu_s": round(matched - start, 1),
         "cpu_s": round(adjusted - start, 1),
@@ -75,51 +64,36 @@ def measure(run: Run, data_root: Path, cache_dir: Path) -> dict:
         "pairs_verified": len(matches.pairs),
         "matches": len(matches),
         "keypoint_sigma_px": stage.keypoint_sigma_px,
-        "cpu_model": cpu_model(),
-        **{key: machine()[key] for key in ("commit", "torch")},
-        "command": f"python -m benchmarks.matchers --only {run.scene}:{run.noise}:{run.every}:{run.matcher}",
+        "command": command(),
+        "machine": machine(torch.device("cpu")),
     }
 
 
-def table(results: list[dict]) -> None:
-    """Print the medians over seeds of every row."""
-    groups: dict[tuple, list[dict]] = {}
-    for result in results:
-        groups.setdefault(tuple(result[key] for key in ("scene", "every", "noise", "matcher")), []).append(result)
-    print("| scene | every | start | matcher | deg | x100 | worst deg | pieces | pairs | cpu s |\n" + "|---" * 10 + "|")
-    for group, members in sorted(groups.items()):
-        names = ("rotation_deg", "translation_x100", "worst_camera_deg", "components", "pairs_verified", "cpu_s")
-        values = ([member[name] for member in members if member[name] is not None] for name in names)
-        cells = [f"{statistics.median(known):.4g}" if known else "-" for known in values]
-        print(f"| {' | '.join([*map(str, group), *cells])} |")
+def identity(case: Case, matcher: str) -> dict:
+    """What makes a row of the JSON."""
+    return {"scene": case.scene, "noise": case.noise, "every": case.every, "seed": case.seed, "matcher": matcher}
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data-root", type=Path, default=ROOT.parent / "shared" / "data")
-    parser.add_argument("--solids", type=Path, help="folder that samples.make_solids wrote; left out without it")
+    parser.add_argument("--data-root", type=Path, default=DATA)
     parser.add_argument("--matchers", default="sift,auto")
-    parser.add_argument("--only", default="", help="rows that begin so, as scene:noise:every")
+    parser.add_argument("--only", default="", help="cases whose names begin so, as spot-barf")
     parser.add_argument("--cache-dir", type=Path)
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results" / "matchers.json")
+    parser.add_argument("--output", type=Path, default=RESULTS / "matchers.json")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    results = json.loads(args.output.read_text()) if args.output.is_file() else []
-    done = {tuple(result[key] for key in KEYS) for result in results}
-    for scene, noise, every, seeds in ROWS:
-        for seed, matcher in ((seed, matcher) for seed in seeds for matcher in args.matchers.split(",")):
-            folder = args.solids if scene == "solids" else args.data_root / scene
-            named = f"{scene}:{noise}:{every}:{matcher}".startswith(args.only)
-            if folder is None or not named or (scene, noise, every, seed, matcher) in done:
+    rows = json.loads(args.output.read_text()) if args.output.is_file() else []
+    for case in (case for case in CASES if case.name.startswith(args.only)):
+        for matcher in args.matchers.split(","):
+            wanted = identity(case, matcher)
+            if any(wanted.items() <= row.items() for row in rows):
                 continue
-            run = Run(folder.name, noise, every, seed, matcher=matcher)
             with tempfile.TemporaryDirectory() as empty:
-                result = measure(run, folder.parent, args.cache_dir or Path(empty))
-            results.append({**result, "scene": scene})
-            args.output.parent.mkdir(parents=True, exist_ok=True)
-            args.output.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n")
-    table(results)
+                rows.append(measure(case, matcher, args.data_root, args.cache_dir or Path(empty)))
+            write_json(args.output, rows)
+            print(json.dumps(rows[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,24 @@ def stage_zero(results: Results) -> list[str]:
     return ["Medians over seeds, given -> adjusted.", markdown_table(head, rows)] if rows else []
 
 
+def matchers(results: Results) -> list[str]:
+    """Matchers side by side, each followed by stage 0."""
+    groups: dict[tuple, list[dict]] = {}
+    for row in (row for content in results.files("matchers.json") for row in content):
+        groups.setdefault(tuple(row[key] for key in ("scene", "every", "noise", "matcher")), []).append(row)
+    names = ("rotation_deg", "translation_x100", "worst_camera_deg", "components", "pairs_verified")
+    rows = []
+    for (scene, every, noise, matcher), members in sorted(groups.items()):
+        values = [[member[name] for member in members if member[name] is not None] for name in names]
+        values.append([member["cpu_s"] for member in members if not member["cached"]])
+        shown = [f"{statistics.median(known):.3g}" if known else NOTHING for known in values]
+        detector = f"{matcher} ({members[0]['detector']})" if matcher == "auto" else matcher
+        rows.append([f"`{scene}`", f"every {every}" * (every > 1), noise, detector, *shown, str(len(members))])
+    head = ["scene", "", "start", "matcher", "deg", "x100", "worst deg", "pieces", "pairs", "CPU s", "runs"]
+    text = "Stage 0 after each matcher, medians over seeds; CPU seconds of matching and stage 0 from an empty cache."
+    return [text, markdown_table(head, rows)] if rows else []
+
+
 def encoding(results: Results) -> list[str]:
     """The hash grid beside nerfstudio's."""
     parts = ["Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points."]
@@ -162,6 +180,7 @@ def earlier(section: dict) -> str:
 
 SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Stage 0 at full image size": ("benchmarks.stage0", stage_zero),
+    "Matchers": ("benchmarks.matchers", matchers),
     "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
