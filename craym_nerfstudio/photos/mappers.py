@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float, Float32, Int
 
 from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
+from craym_nerfstudio.geometry.lie import inverse
 from craym_nerfstudio.photos.motions import Motions
 from craym_nerfstudio.photos.pair_matches import PairMatches
+from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 
 _MODEL = "SIMPLE_RADIAL"
 _TOLERANCE = 1e-8
@@ -116,23 +119,28 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
 
 
 def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any]:
-    """The same by the incremental mapper, which also solves two photos; these cannot tell their focal length."""
+    """The same by the incremental mapper."""
     import pycolmap
 
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
     options.num_threads = options.mapper.num_threads = 1
     options.extract_colors = False
-    options.min_model_size = min(3, len(problem.names))
+    options.min_model_size = 3
     options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
-    if len(problem.names) < 3:
-        options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = False
     manager = pycolmap.ReconstructionManager()
     with quiet():
         database = _database(problem, motions)
         if database is not None:
             pycolmap.IncrementalPipeline(options, database, manager).run()
     return _models(manager)
+
+
+def posed_pair(problem: Problem, motions: Motions) -> Any:
+    """The reconstruction of two photos: their relative motion, without points."""
+    c2w = np.stack([np.eye(3, 4), inverse(torch.from_numpy(motions.motion[0])).numpy()])
+    cameras = [problem.cameras[number].of_pycolmap() for number in problem.camera_of]
+    return make_reconstruction(problem.names, c2w, cameras)
 
 
 def adjust_bundle(reconstruction: Any, distortion: bool, center: bool) -> None:

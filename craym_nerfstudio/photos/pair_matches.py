@@ -100,9 +100,9 @@ def _match(
     sure = found.keypoints[found.strict]
     if len(sure) < MIN_INLIERS:
         return None
-    points = [features[k].keypoints[sure[:, side]].astype(np.float64) for side, k in enumerate(pair)]
+    points_i, points_j = (features[k].keypoints[sure[:, side]].astype(np.float64) for side, k in enumerate(pair))
     try:
-        matrix, mask = cv2.findFundamentalMat(*points, cv2.USAC_ACCURATE, limit_px, 0.999, 5000)
+        matrix, mask = cv2.findFundamentalMat(points_i, points_j, cv2.USAC_ACCURATE, limit_px, 0.999, 5000)
     except cv2.error:  # raised for degenerate samples (all points on one line)
         return None
     if matrix is None or mask is None or matrix.shape != (3, 3):

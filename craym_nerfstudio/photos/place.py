@@ -75,7 +75,8 @@ def _matched(
     matches = match_pairs(detector, features, pairs, threshold_px(views), cache_dir / f"photo-pairs-{key}")
     console.print(f"Photos: {len(matches.pairs)} of {len(pairs)} pairs match, {len(matches.keypoint_ids)} matches")
     kinds: dict[tuple, int] = {}
-    cameras, camera_of = [], []
+    cameras: list[PhotoCamera] = []
+    camera_of = []
     for lens, focal_px, size in zip(photos.lenses, views.focal_px.tolist(), views.size_px.tolist(), strict=True):
         kind = (lens.size_px, lens.kind)
         if kind not in kinds:

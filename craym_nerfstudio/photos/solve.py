@@ -15,6 +15,7 @@ from craym_nerfstudio.photos.mappers import (
     adjust_bundle,
     map_globally,
     map_incrementally,
+    posed_pair,
     poses_of,
 )
 from craym_nerfstudio.photos.motions import Motions, find_motions
@@ -46,19 +47,23 @@ def solve(problem: Problem, limit_px: float, seed: int = 0) -> Solution | None:
     """The largest part of the photos that hangs together, with adjusted cameras; None when there is none.
 
     The global mapper comes first. Where the focal lengths are guesses it runs once before, for these alone: wrong ones
-    spoil the motions of the pairs that it starts from. The incremental mapper is tried where the photos are few or
-    matches stay unexplained: among look-alike sides the two go wrong in different ways.
+    spoil the motions of the pairs that it starts from. Two photos keep theirs, which they cannot tell. The incremental
+    mapper is tried where the photos are few or matches stay unexplained: among look-alike sides the two go wrong in
+    different ways.
     """
     if len(problem.matches.pairs) == 0:
         return None
+    if len(problem.names) == 2:
+        models = [posed_pair(problem, motion) for motion in [_motions(problem, limit_px)] if motion.agrees.any()]
+        return _solution(problem, models, limit_px)
     if not all(camera.is_known for camera in problem.cameras):
         problem = _with_found_cameras(problem, seed, limit_px)
     best = _solution(problem, map_globally(problem, _motions(problem, limit_px), seed), limit_px)
     if best is None or best.explained < _EXPLAINED_ABOVE or len(problem.names) <= _FEW_PHOTOS:
         models = map_incrementally(problem, _motions(problem, limit_px), seed)
         best = _better(best, _solution(problem, models, limit_px))
-    if best is None or len(problem.names) < 3:
-        return best
+    if best is None:
+        return None
     reconstruction = _adjusted(best.reconstruction)
     explained = float(explained_matches(problem, reconstruction, limit_px).mean())
     return replace(best, reconstruction=reconstruction, explained=explained)
