@@ -18,6 +18,9 @@ from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 _MODEL = "SIMPLE_RADIAL"
 _TOLERANCE = 1e-8
 """Relative fall of the cost at which bundle adjustment ends; steps beyond move cameras by thousandths of a degree."""
+_LOSS_SCALE = 0.5
+"""Residual over the median one beyond which the Cauchy loss flattens. A wider one lets outlines, which wander over the
+surface, shorten the focal length by per cents."""
 
 
 @dataclass(frozen=True)
@@ -143,10 +146,17 @@ def posed_pair(problem: Problem, motions: Motions) -> Any:
     return make_reconstruction(problem.names, c2w, cameras)
 
 
-def adjust_bundle(reconstruction: Any, distortion: bool, center: bool) -> None:
-    """Bundle adjustment of poses, points and focal lengths (in place) under a robust loss.
+def loss_scale(reconstruction: Any) -> float:
+    """Residual in px at which the loss of bundle adjustment flattens."""
+    reconstruction.update_point_3d_errors()
+    errors = [point.error for point in reconstruction.points3D.values()]
+    return max(_LOSS_SCALE * float(np.median(errors)), 1e-6) if errors else 1.0
 
-    So are radial distortion and principal points if asked for.
+
+def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False, center: bool = False) -> float:
+    """Bundle adjustment of poses, points and focal lengths (in place); returns the mean loss that is left.
+
+    Radial distortion and principal points are adjusted where asked for. The loss, Cauchy's, has no unit.
     """
     import pycolmap
 
@@ -155,6 +165,7 @@ def adjust_bundle(reconstruction: Any, distortion: bool, center: bool) -> None:
     options.refine_principal_point = center
     options.print_summary = False
     options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = scale_px
     options.ceres.solver_options.num_threads = 1
     options.ceres.solver_options.function_tolerance = _TOLERANCE
     config = pycolmap.BundleAdjustmentConfig()
@@ -163,8 +174,9 @@ def adjust_bundle(reconstruction: Any, distortion: bool, center: bool) -> None:
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
     with quiet():
         # Not `pycolmap.bundle_adjustment`: that one logs whatever the level.
-        pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
+        summary: Any = pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
     reconstruction.update_point_3d_errors()
+    return 2.0 * summary.ceres_summary.final_cost / scale_px**2 / max(1, reconstruction.compute_num_observations())
 
 
 def poses_of(reconstruction: Any) -> tuple[Int[np.ndarray, " placed"], Float[np.ndarray, "placed 3 4"]]:

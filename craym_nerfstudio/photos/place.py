@@ -25,6 +25,9 @@ from craym_nerfstudio.storage import content_key, write_json
 _VERSION = 1
 _LEAST_PLACED = 0.2
 """Share of the photos under which what was placed is chance, or not what was meant."""
+_LEAST_CONSISTENT = 0.85
+"""Share of the matches between placed photos that must agree with the poses: right ones leave 1 to 5 % unexplained,
+an object folded onto its look-alike side left 20."""
 
 
 def place_photos(photos: Photos, mask_paths: list[Path] | None, matcher: Matcher, cache_dir: Path) -> Path:
@@ -99,6 +102,12 @@ def _checked(photos: Photos, matches: PairMatches, solution: Solution | None) ->
             f"Only {placed} of {count} photos could be placed ({len(matches.pairs)} pairs match)", photos.folder,
             "Add photos between those that are there, a few degrees apart, of a textured scene that stands still.",
         )  # fmt: skip
+    if solution.consistent < _LEAST_CONSISTENT:
+        raise InputError(
+            f"{1 - solution.consistent:.0%} of the matches between the {placed} photos contradict each other",
+            photos.folder,
+            "Sides that look alike were probably taken for each other: add photos between distant ones, or give poses.",
+        )
     return solution
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.photos.mappers import (
     PhotoCamera,
     Problem,
     adjust_bundle,
+    loss_scale,
     map_globally,
     map_incrementally,
     posed_pair,
@@ -24,8 +25,8 @@ _FEW_PHOTOS = 12
 """So few photos are also mapped one by one: rotations averaged over few pairs may be wrong."""
 _SETTLED_BELOW, _MOST_RESTARTS = 0.2, 3
 """Relative change of the focal length that does no harm to the motions of pairs, and when to stop anyway."""
-_LENS_GAIN = 0.99
-"""Factor on the mean reprojection error from which distortion or a shifted principal point is believed."""
+_LENS_GAIN = 0.002
+"""Fall of the mean loss from which distortion or a shifted principal point is believed."""
 _EXPLAINED_ABOVE = 0.85
 """Share of the matches, of all pairs, that a solution explains beyond doubt."""
 
@@ -39,6 +40,8 @@ class Solution:
     placed: Int[np.ndarray, " placed"]
     explained: float
     """Share of the matches of all pairs, those of photos that were not placed included, that it explains."""
+    consistent: float
+    """The same among the matches between placed photos."""
     others: list[Int[np.ndarray, " some"]]
     """Photos of parts that hang together among themselves alone, placed but not used."""
 
@@ -65,8 +68,8 @@ def solve(problem: Problem, limit_px: float, seed: int = 0) -> Solution | None:
     if best is None:
         return None
     reconstruction = _adjusted(best.reconstruction)
-    explained = float(explained_matches(problem, reconstruction, limit_px).mean())
-    return replace(best, reconstruction=reconstruction, explained=explained)
+    explained, consistent = explained_shares(problem, reconstruction, limit_px)
+    return replace(best, reconstruction=reconstruction, explained=explained, consistent=consistent)
 
 
 def _motions(problem: Problem, limit_px: float) -> Motions:
@@ -94,25 +97,22 @@ def _solution(problem: Problem, models: list[Any], limit_px: float) -> Solution 
     placed = poses_of(models[0])[0]
     # Parts of the incremental mapper may share photos with the largest one.
     others = [np.setdiff1d(poses_of(model)[0], placed) for model in models[1:]]
-    explained = float(explained_matches(problem, models[0], limit_px).mean())
-    return Solution(models[0], placed, explained, [part for part in others if len(part) > 1])
+    explained, consistent = explained_shares(problem, models[0], limit_px)
+    return Solution(models[0], placed, explained, consistent, [part for part in others if len(part) > 1])
 
 
 def _adjusted(reconstruction: Any) -> Any:
-    """After bundle adjustment; with distortion and a principal point off the middle where these fit much better."""
-    best, freed = _adjusted_copy(reconstruction, False, False), [False, False]
+    """After bundle adjustment; with distortion and a principal point off the middle where matches ask for them."""
+    scale_px = loss_scale(reconstruction)
+    best, freed = reconstruction, [False, False]
+    loss = adjust_bundle(best, scale_px)
     for which in (0, 1):
         tried = [freed[0] or which == 0, which == 1]
-        candidate = _adjusted_copy(best, *tried)
-        if candidate.compute_mean_reprojection_error() < _LENS_GAIN * best.compute_mean_reprojection_error():
-            best, freed = candidate, tried
+        candidate = deepcopy(best)
+        candidate_loss = adjust_bundle(candidate, scale_px, *tried)
+        if candidate_loss < loss - _LENS_GAIN:
+            best, freed, loss = candidate, tried, candidate_loss
     return best
-
-
-def _adjusted_copy(reconstruction: Any, distortion: bool, center: bool) -> Any:
-    copied = deepcopy(reconstruction)
-    adjust_bundle(copied, distortion, center)
-    return copied
 
 
 def _better(first: Solution | None, second: Solution | None) -> Solution | None:
@@ -131,8 +131,8 @@ def _found_cameras(problem: Problem, reconstruction: Any) -> list[PhotoCamera]:
     return found
 
 
-def explained_matches(problem: Problem, reconstruction: Any, limit_px: float) -> Bool[np.ndarray, " matches"]:
-    """Matches between placed photos that lie within `limit_px` of their epipolar lines."""
+def explained_shares(problem: Problem, reconstruction: Any, limit_px: float) -> tuple[float, float]:
+    """Matches within `limit_px` of their epipolar lines: as a share of all, and of those between placed photos."""
     placed, c2w = poses_of(reconstruction)
     poses = np.tile(np.eye(3, 4), (len(problem.names), 1, 1))
     poses[placed] = c2w
@@ -142,7 +142,9 @@ def explained_matches(problem: Problem, reconstruction: Any, limit_px: float) ->
     bearings, ids = seen.bearings(), problem.matches.keypoint_ids
     first = np.concatenate([[0], np.cumsum([len(rows) for rows in bearings])])[:-1]
     rays = torch.from_numpy(np.concatenate(bearings)[first[images] + ids])
-    return is_placed[images].all(1) & (_distance_px(poses, images, rays, seen.focal_px) < limit_px)
+    between = is_placed[images].all(1)
+    explained = between & (_distance_px(poses, images, rays, seen.focal_px) < limit_px)
+    return float(explained.mean()), float(explained.sum() / max(1, between.sum()))
 
 
 def _distance_px(
