@@ -12,7 +12,11 @@ from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import pose_errors
+from craym_nerfstudio.photos.mappers import PhotoCamera, poses_of
+from craym_nerfstudio.photos.upright import stand_upright
+from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 from tests.matching.corner_scene import FOCAL_PX, SIZE_PX, poses, render
+from tests.photos.clips import write_clip
 
 COUNT = 7
 
@@ -64,6 +68,28 @@ def test_large_photos_keep_the_pixels_of_their_files(
     frames = read_unposed(save(large, tmp_path / "data"), "sift", tmp_path / "cache")
     assert frames.intrinsics_px[0, 0] == pytest.approx(2 * FOCAL_PX, rel=0.05)
     np.testing.assert_array_equal(frames.size_px, np.tile([2 * SIZE_PX[0], 2 * SIZE_PX[1]], (COUNT, 1)))
+
+
+def test_video_becomes_photos(corner: list[Image.Image], tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.mp4", corner)
+    assert is_photos(tmp_path / "clip.mp4")
+    frames = read_unposed(tmp_path / "clip.mp4", "sift", tmp_path / "cache")
+    assert frames.names == [f"frame_{number:06d}.jpg" for number in range(COUNT)]
+    assert pose_errors(torch.from_numpy(frames.c2w), torch.from_numpy(poses(COUNT))).rotation_deg_mean < 2.0
+
+
+def test_up_follows_the_orientation_of_the_photos() -> None:
+    upright = poses(COUNT)
+    # Held so that the right edge of the file is the bottom of the picture: EXIF orientation 6, up is -x.
+    held = upright.copy()
+    held[:, :, 0], held[:, :, 1] = -upright[:, :, 1], upright[:, :, 0]
+    camera = PhotoCamera.of(SIZE_PX, FOCAL_PX).of_pycolmap()
+    model = make_reconstruction([str(number) for number in range(COUNT)], held, [camera] * COUNT)
+    stand_upright(model, [6] * COUNT)
+    _, found = poses_of(model)
+    assert -found[:, :, 0].mean(0) @ [0, 0, 1] > 0.7
+    assert np.median(np.linalg.norm(found[:, :, 3], axis=1)) == pytest.approx(1.0)
+    assert pose_errors(torch.from_numpy(found), torch.from_numpy(held)).rotation_deg_mean < 1e-6
 
 
 def test_two_photos_are_placed(corner: list[Image.Image], tmp_path: Path) -> None:

@@ -8,23 +8,26 @@ from PIL import Image, ImageFilter
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.photos.video import sharpness_of, video_frames
+from tests.photos.clips import write_clip
 
 SHARP = (2, 7, 11)
 
 
 def write_video(path: Path, frames: int = 12) -> Path:
-    """Noise in motion, blurred but for the frames in SHARP."""
-    import av
-
+    """Noise, blurred but for the frames in SHARP."""
     noise = Image.fromarray(np.random.RandomState(0).randint(0, 256, (64, 96, 3)).astype(np.uint8))
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt, stream.bit_rate = 96, 64, "yuv420p", 4_000_000
-        for number in range(frames):
-            picture = noise if number in SHARP else noise.filter(ImageFilter.GaussianBlur(2))
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(picture), format="rgb24")))
-        container.mux(stream.encode())
-    return path
+    blurred = noise.filter(ImageFilter.GaussianBlur(2))
+    return write_clip(path, [noise if number in SHARP else blurred for number in range(frames)])
+
+
+def test_frames_are_turned_as_the_file_says(tmp_path: Path) -> None:
+    picture = Image.new("RGB", (96, 64), "black")
+    picture.paste((255, 255, 255), (0, 0, 48, 32))
+    folder = video_frames(write_clip(tmp_path / "clip.mp4", [picture] * 2, 90.0), tmp_path / "cache")
+    with Image.open(next(folder.iterdir())) as image:
+        shown = np.asarray(image.convert("L"), dtype=np.float64)
+    # The upper left corner, turned counter-clockwise, is the lower left one.
+    np.testing.assert_allclose(shown, np.rot90(np.asarray(picture.convert("L"))), atol=40)
 
 
 def test_each_interval_gives_its_sharpest_frame(tmp_path: Path) -> None:
