@@ -1,7 +1,4 @@
-"""Images alone, nothing known of poses and lenses: what is placed, how well, and what stage 0 makes of it.
-
-`python -m benchmarks.photos --data-root FOLDER [--scenes lego chair]` writes benchmarks/results/photos.json.
-"""
+"""Images alone: what is placed, how well, and what stage 0 makes of it; adds to benchmarks/results/photos.json."""
 
 import argparse
 import json
@@ -66,17 +63,16 @@ def measure(case: Case, root: Path, scratch: Path) -> dict:
     true = truth.subset(np.array([names.index(path.name) for path in frames.paths])).scaled_to(frames.size_px)
     views = views_of(frames, frames.c2w)
     matches, match_s = _timed(lambda: find_matches(views, "auto", cache))
-    stage, adjust_s = _timed(lambda: adjust_rays(views, matches, refine_intrinsics=True))
+    stage, stage0_s = _timed(lambda: adjust_rays(views, matches, refine_intrinsics=True))
     factor = 1.0 if stage.intrinsics is None else stage.intrinsics.focal_factor
     return {
         "images": len(truth),
         "placed": len(frames),
         **_errors(frames, frames.c2w, true, 1.0, "placed"),
         **_errors(frames, stage.c2w, true, factor, "adjusted"),
+        "stage0": stage.decision.reason,
         "intrinsics_adjusted": stage.intrinsics is not None,
-        "place_cpu_s": place_s,
-        "match_cpu_s": match_s,
-        "adjust_cpu_s": adjust_s,
+        **{"place_cpu_s": place_s, "match_cpu_s": match_s, "adjust_cpu_s": stage0_s},
     }
 
 
@@ -100,12 +96,9 @@ def _timed(work: Callable[[], Result]) -> tuple[Result, float]:
 def _errors(frames: Frames, c2w: np.ndarray, true: Frames, factor: float, when: str) -> dict[str, float]:
     found = pose_errors(torch.from_numpy(c2w), torch.from_numpy(true.c2w))
     focal = frames.intrinsics_px[:, :2].mean() * factor / true.intrinsics_px[:, :2].mean()
-    figures = {
-        "rotation_deg": found.rotation_deg_mean,
-        "translation_x100": found.translation_x100_mean,
-        "focal_error_percent": 100 * (focal - 1),
-    }
-    return {f"{when}_{name}": round(float(value), 4) for name, value in figures.items()}
+    names = ("rotation_deg", "translation_x100", "focal_error_percent")
+    values = (found.rotation_deg_mean, found.translation_x100_mean, 100 * (focal - 1))
+    return {f"{when}_{name}": round(float(value), 4) for name, value in zip(names, values, strict=True)}
 
 
 def main() -> None:
