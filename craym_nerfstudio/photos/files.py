@@ -1,0 +1,119 @@
+"""The photos of a folder, each with its lens; what else lies there is left alone."""
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from craym_nerfstudio.console import console
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import IMAGE_SUFFIXES, load_image
+from craym_nerfstudio.photos.lens import Lens, read_lens
+from craym_nerfstudio.storage import file_key
+
+_LONGEST_PX = 1600
+"""Keypoints are sought in images of at most this size, as training reads them: both share the cached ones."""
+_NAMED = 5
+"""Files named in a message."""
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Photos without poses, in the natural order of their names."""
+
+    folder: Path
+    """What the names are relative to."""
+    names: list[str]
+    paths: list[Path]
+    lenses: list[Lens]
+    keys: list[str]
+    """Digests of the files."""
+
+    @property
+    def size_px(self) -> Int[np.ndarray, "photos 2"]:
+        """Width and height of the images that are matched."""
+        full = np.array([lens.size_px for lens in self.lenses])
+        factor = max(1.0, full.max() / _LONGEST_PX)
+        return np.maximum(np.round(full / factor).astype(np.int64), 1)
+
+
+def image_folder(data: Path) -> Path | None:
+    """Where the photos of a data folder lie: in itself, else in its `images/`; None where there are none."""
+    for folder in (data, data / "images"):
+        if folder.is_dir() and any(_is_image(path) for path in folder.iterdir()):
+            return folder
+    return None
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def read_photos(folder: Path) -> Photos:
+    """All photos of a folder and of those inside it, in which "photo9" comes before "photo10".
+
+    Raises:
+        InputError: an image that cannot be decoded, fewer than two photos, or nothing but copies of one.
+    """
+    inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    inside = [path for path in inside if path.relative_to(folder).parts[0] != "masks"]
+    paths = sorted((path for path in inside if _is_image(path)), key=lambda path: _natural(path, folder))
+    others = [path.name for path in inside if not _is_image(path)]
+    if others:
+        console.print(f"Photos: {listed(others)} ignored: no image{'s' if len(others) > 1 else ''}")
+    for path in paths:
+        # A file that breaks off would else be found after minutes.
+        load_image(path)
+    keys = [file_key(path) for path in paths]
+    if len(paths) < 2:
+        remedy = "Add photos of the same scene from other viewpoints; 20 are a start."
+        raise InputError("Only one photo", paths[0] if paths else folder, remedy)
+    if len(set(keys)) == 1:
+        raise InputError(f"{len(keys)} copies of one photo", folder, "Add photos from other viewpoints.")
+    paths, keys = _without_copies(paths, keys)
+    names = [path.relative_to(folder).as_posix() for path in paths]
+    return Photos(folder, names, paths, [read_lens(path) for path in paths], keys)
+
+
+def _without_copies(paths: list[Path], keys: list[str]) -> tuple[list[Path], list[str]]:
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    copies = [path.name for index, path in enumerate(paths) if first[keys[index]] != index]
+    if copies:
+        console.print(f"[yellow]Photos: {listed(copies)} left out: copies of other photos")
+    kept = sorted(first.values())
+    return [paths[index] for index in kept], [keys[index] for index in kept]
+
+
+def _natural(path: Path, folder: Path) -> list[tuple[int, int, str]]:
+    parts = re.split(r"(\d+)", path.relative_to(folder).as_posix().lower())
+    return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
+
+
+def listed(names: list[str]) -> str:
+    """Some names in words: the first few, and how many more."""
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
+
+
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder that appears as a whole.
+
+    Raises:
+        InputError: it cannot be written; nothing partial stays behind.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        remedy = "Free some space, or start in a folder that can be written."
+        raise InputError(f"Cannot write ({error.strerror or error})", folder, remedy) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

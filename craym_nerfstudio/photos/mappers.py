@@ -1,0 +1,233 @@
+"""pycolmap's mappers on the matches of photos: seeded, on one thread, silent."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
+
+from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
+from craym_nerfstudio.geometry.lie import inverse
+from craym_nerfstudio.photos.motions import Motions
+from craym_nerfstudio.photos.pair_matches import PairMatches
+from craym_nerfstudio.sfm.reconstruction import make_reconstruction
+
+_MODEL = "SIMPLE_RADIAL"
+_TOLERANCE = 1e-8
+"""Relative fall of the cost at which bundle adjustment ends; steps beyond move cameras by thousandths of a degree."""
+_LOSS_SCALE = 0.5
+"""Residual over the median one beyond which the Cauchy loss flattens. A wider one lets outlines, which wander over the
+surface, shorten the focal length by per cents."""
+
+
+@dataclass(frozen=True)
+class PhotoCamera:
+    """A camera in pixels of the matched images."""
+
+    size_px: tuple[int, int]
+    parameters: tuple[float, float, float, float]
+    """Focal length, principal point (x, y), radial distortion: COLMAP's SIMPLE_RADIAL."""
+    is_known: bool = False
+    """The focal length is EXIF's; otherwise it is a guess or an estimate."""
+
+    @classmethod
+    def of(cls, size_px: tuple[int, int], focal_px: float, is_known: bool = False) -> "PhotoCamera":
+        """A lens without distortion, before the middle of the image."""
+        return cls(size_px, (focal_px, size_px[0] / 2, size_px[1] / 2, 0.0), is_known)
+
+    @property
+    def focal_px(self) -> float:
+        """Focal length."""
+        return self.parameters[0]
+
+    def of_pycolmap(self) -> Any:
+        """The same as a ``pycolmap.Camera``."""
+        import pycolmap
+
+        width, height = self.size_px
+        camera = pycolmap.Camera(model=_MODEL, width=width, height=height, params=list(self.parameters))
+        camera.has_prior_focal_length = self.is_known
+        return camera
+
+    def bearings(self, keypoints: Float32[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
+        """Unit OpenGL directions of pixels, distortion removed."""
+        plane = np.asarray(self.of_pycolmap().cam_from_img(keypoints.astype(np.float64))).reshape(-1, 2)
+        rays = np.concatenate([plane * [1.0, -1.0], -np.ones((len(plane), 1))], axis=1)
+        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Photos with keypoints and matches, and what is assumed of their cameras."""
+
+    names: Sequence[str]
+    cameras: Sequence[PhotoCamera]
+    camera_of: Int[np.ndarray, " photos"]
+    keypoints: Sequence[Float32[np.ndarray, "n 2"]]
+    matches: PairMatches
+
+    @property
+    def focal_px(self) -> Float[np.ndarray, " photos"]:
+        """Focal length of every photo."""
+        return np.array([camera.focal_px for camera in self.cameras])[self.camera_of]
+
+    def bearings(self) -> list[Float[np.ndarray, "n 3"]]:
+        """Unit OpenGL directions of all keypoints, photo by photo."""
+        return [self.cameras[c].bearings(k) for c, k in zip(self.camera_of, self.keypoints, strict=True)]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The mappers log every stage and warn of what they recover from; nothing of it passes."""
+    import pycolmap
+
+    level = pycolmap.logging.minloglevel
+    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL)
+    try:
+        yield
+    finally:
+        pycolmap.logging.minloglevel = level
+
+
+def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = False) -> list[Any]:
+    """Reconstructions of all connected sets that the global mapper can solve, the largest first.
+
+    A `quick` one ends after the first bundle adjustment: enough for a focal length.
+    """
+    import pycolmap
+
+    options = pycolmap.GlobalPipelineOptions()
+    options.decompose_relative_pose = False
+    options.min_num_matches = 1
+    options.random_seed = options.mapper.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1
+    options.mapper.rotation_averaging.random_seed = seed
+    options.mapper.global_positioning.random_seed = seed
+    options.mapper.retriangulation.random_seed = seed
+    options.mapper.bundle_adjustment.ceres.solver_options.num_threads = 1
+    # A guessed focal length wants its correction before distortion could stand in for it.
+    options.mapper.bundle_adjustment.refine_extra_params = False
+    if quick:
+        options.mapper.ba_num_iterations = 1
+        options.mapper.skip_retriangulation = True
+    manager = pycolmap.ReconstructionManager()
+    with quiet():
+        database = _database(problem, motions)
+        if database is not None:
+            pycolmap.GlobalPipeline(options, database, manager).run()
+    return _models(manager)
+
+
+def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any]:
+    """The same by the incremental mapper."""
+    import pycolmap
+
+    options = pycolmap.IncrementalPipelineOptions()
+    options.random_seed = options.mapper.random_seed = seed
+    options.num_threads = options.mapper.num_threads = 1
+    options.extract_colors = False
+    options.min_model_size = 3
+    options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
+    manager = pycolmap.ReconstructionManager()
+    with quiet():
+        database = _database(problem, motions)
+        if database is not None:
+            pycolmap.IncrementalPipeline(options, database, manager).run()
+    return _models(manager)
+
+
+def posed_pair(problem: Problem, motions: Motions) -> Any:
+    """The reconstruction of two photos: their relative motion, without points."""
+    c2w = np.stack([np.eye(3, 4), inverse(torch.from_numpy(motions.motion[0])).numpy()])
+    cameras = [problem.cameras[number].of_pycolmap() for number in problem.camera_of]
+    return make_reconstruction(problem.names, c2w, cameras)
+
+
+def loss_scale(reconstruction: Any) -> float:
+    """Residual in px at which the loss of bundle adjustment flattens."""
+    reconstruction.update_point_3d_errors()
+    errors = [point.error for point in reconstruction.points3D.values()]
+    return max(_LOSS_SCALE * float(np.median(errors)), 1e-6) if errors else 1.0
+
+
+def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False, center: bool = False) -> float:
+    """Bundle adjustment of poses, points and focal lengths (in place); returns the mean loss that is left.
+
+    Radial distortion and principal points are adjusted where asked for. The loss, Cauchy's, has no unit.
+    """
+    import pycolmap
+
+    options = pycolmap.BundleAdjustmentOptions()
+    options.refine_extra_params = distortion
+    options.refine_principal_point = center
+    options.print_summary = False
+    options.ceres.loss_function_type = pycolmap.LossFunctionType.CAUCHY
+    options.ceres.loss_function_scale = scale_px
+    options.ceres.solver_options.num_threads = 1
+    options.ceres.solver_options.function_tolerance = _TOLERANCE
+    config = pycolmap.BundleAdjustmentConfig()
+    for number in reconstruction.reg_image_ids():
+        config.add_image(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    with quiet():
+        # Not `pycolmap.bundle_adjustment`: that one logs whatever the level.
+        summary: Any = pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
+    reconstruction.update_point_3d_errors()
+    return 2.0 * summary.ceres_summary.final_cost / scale_px**2 / max(1, reconstruction.compute_num_observations())
+
+
+def poses_of(reconstruction: Any) -> tuple[Int[np.ndarray, " placed"], Float[np.ndarray, "placed 3 4"]]:
+    """Photo numbers, ascending, and OpenGL camera-to-world poses of what a reconstruction placed."""
+    ids = sorted(reconstruction.reg_image_ids())
+    c2w = np.stack([reconstruction.image(number).cam_from_world().inverse().matrix() for number in ids])
+    return np.array(ids) - 1, flip_pose_axes(c2w)
+
+
+def _models(manager: Any) -> list[Any]:
+    models = [manager.get(number) for number in range(manager.size())]
+    return sorted(models, key=lambda model: (-model.num_reg_images(), min(model.reg_image_ids(), default=0)))
+
+
+def _database(problem: Problem, motions: Motions) -> Any:
+    """What the mappers read; ids count from 1 in the order of photos and cameras. None without any pair."""
+    import pycolmap
+
+    database = pycolmap.Database.open(":memory:")
+    sensors = []
+    for number, camera in enumerate(problem.cameras, start=1):
+        entry = camera.of_pycolmap()
+        entry.camera_id = number
+        database.write_camera(entry, True)
+        sensors.append(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, number))
+        rig = pycolmap.Rig()
+        rig.rig_id = number
+        rig.add_ref_sensor(sensors[-1])
+        database.write_rig(rig, True)
+    for number, (name, camera) in enumerate(zip(problem.names, problem.camera_of.tolist(), strict=True), start=1):
+        database.write_image(pycolmap.Image(name=name, camera_id=camera + 1, image_id=number), True)
+        frame = pycolmap.Frame()
+        frame.frame_id, frame.rig_id = number, camera + 1
+        frame.add_data_id(pycolmap.data_t(sensors[camera], number))
+        database.write_frame(frame, True)
+        database.write_keypoints(number, problem.keypoints[number - 1].astype(np.float32))
+    return database if _write_pairs(pycolmap, database, problem.matches, motions) else None
+
+
+def _write_pairs(pycolmap: Any, database: Any, matches: PairMatches, motions: Motions) -> int:
+    """Explained matches and calibrated geometry of the pairs that agree with each other; returns how many."""
+    starts = np.searchsorted(matches.pair_of_match, np.arange(len(matches.pairs) + 1))
+    for number in np.flatnonzero(motions.agrees).tolist():
+        rows = slice(starts[number], starts[number + 1])
+        first, second = (int(v) + 1 for v in matches.pairs[number])
+        motion = flip_motion_axes(motions.motion[number])
+        geometry = pycolmap.TwoViewGeometry()
+        geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
+        geometry.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(motion[:, :3]), motion[:, 3])
+        geometry.E = pycolmap.essential_matrix_from_pose(geometry.cam2_from_cam1)
+        geometry.inlier_matches = matches.keypoint_ids[rows][motions.explained[rows]].astype(np.uint32)
+        database.write_matches(first, second, geometry.inlier_matches)
+        database.write_two_view_geometry(first, second, geometry)
+    return int(motions.agrees.sum())
