@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import mean_rotation
@@ -13,7 +13,7 @@ from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.geometry.pinhole import plane_from_bearings
 from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import Component
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.structure import Structure
 
 MIN_RAYS = 12
@@ -23,9 +23,7 @@ _RESECTION_PX = 4.0
 _NEIGHBOURS = 6
 
 
-def stitch(
-    components: list[Component], rough: Float[Tensor, "cams 3 4"], fixed: Bool[np.ndarray, " cams"]
-) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+def stitch(components: list[Component], rough: Poses, fixed: CameraMask) -> tuple[Poses, CameraMask]:
     """Every component in the rough poses' frame, by a similarity of its own; rough poses and False elsewhere.
 
     A camera that two components claim stays with the larger one.
@@ -43,12 +41,12 @@ def stitch(
 def resect(
     graph: RayGraph,
     structure: Structure,
-    c2w: Float[Tensor, "cams 3 4"],
-    solved: Bool[np.ndarray, " cams"],
-    keep: Bool[np.ndarray, " matches"],
+    c2w: Poses,
+    solved: CameraMask,
+    keep: MatchMask,
     max_turn_deg: float,
     seed: int,
-) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+) -> tuple[Poses, CameraMask]:
     """Poses of further cameras from their matches to known points; the camera with most of them first.
 
     `c2w` holds a guess for every camera not `solved`; a pose that turns by more than `max_turn_deg` from it is not
@@ -73,7 +71,7 @@ def resect(
 
 
 def _points_per_match(
-    graph: RayGraph, keep: Bool[np.ndarray, " matches"], point_of_node: Int[np.ndarray, " nodes"]
+    graph: RayGraph, keep: MatchMask, point_of_node: Int[np.ndarray, " nodes"]
 ) -> Int[np.ndarray, "found 2"]:
     """Unique (node, point) for nodes without a point that match a node with one."""
     both = np.concatenate([graph.ends[keep], graph.ends[keep][:, ::-1]])
@@ -104,9 +102,7 @@ def _absolute_pose(
     return torch.from_numpy(flip_pose_axes(inverse(w2c).numpy()))
 
 
-def predict(
-    c2w: Float[Tensor, "cams 3 4"], rough: Float[Tensor, "cams 3 4"], solved: Bool[np.ndarray, " cams"]
-) -> Float[Tensor, "cams 3 4"]:
+def predict(c2w: Poses, rough: Poses, solved: CameraMask) -> Poses:
     """Poses with those not `solved` predicted: nearby solved cameras carry the rough relative pose along.
 
     Each of the nearest solved cameras proposes ``c2w_k @ inverse(rough_k) @ rough``; proposals are averaged, nearer

@@ -2,16 +2,15 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from craym_nerfstudio.sfm.absolute_pose import predict
 from craym_nerfstudio.sfm.gauge import settle
-from craym_nerfstudio.sfm.held_out import median_per_camera
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined
 from craym_nerfstudio.sfm.result import CameraState, Decision, StageZero
 from craym_nerfstudio.sfm.structure import reprojection_px
+from craym_nerfstudio.sfm.triangulate import median_per_group
 from craym_nerfstudio.sfm.uncertainty import uncertainty
 
 _BELIEVABLE_PX = 4.0
@@ -24,10 +23,10 @@ _OUTSIDE_TRACKS = 0.3
 def assemble(
     names: list[str],
     graph: RayGraph,
-    rough: Float[Tensor, "cams 3 4"],
+    rough: Poses,
     final: Refined,
-    frozen: Bool[np.ndarray, " cams"],
-    believed: Bool[np.ndarray, " matches"],
+    frozen: CameraMask,
+    believed: MatchMask,
     decision: Decision,
 ) -> StageZero:
     """StageZero of final poses; components without frozen cameras return to the rough frame first."""
@@ -43,6 +42,7 @@ def assemble(
     length = np.bincount(structure.point, minlength=len(points))
     before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
     believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
+    images = graph.images_of_matches[believable].ravel()
     state: list[CameraState] = [
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
@@ -54,8 +54,8 @@ def assemble(
         rotation_sigma_deg=sigmas.rotation_deg,
         translation_sigma=sigmas.translation * float(scale),
         num_rays=np.bincount(graph.image[node], minlength=graph.num_images),
-        epipolar_before_px=median_per_camera(graph, before, believable),
-        epipolar_after_px=median_per_camera(graph, after, believable),
+        epipolar_before_px=median_per_group(before[believable].repeat(2), images, graph.num_images),
+        epipolar_after_px=median_per_group(after[believable].repeat(2), images, graph.num_images),
         points=points.numpy(),
         point_sigma=sigmas.point * float(scale),
         point_error_px=np.sqrt(np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)),

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import skew
+from craym_nerfstudio.sfm.ray_graph import Poses
 
 _MIN_DEPTH = 1e-9
 _BEHIND = 1e3
@@ -78,11 +79,11 @@ class RayResiduals:
         residual = along[:, :2] / depth[:, None] / seen.sigma_rad[:, None]
         return local, along, torch.where(front[:, None], residual, torch.full_like(residual, _BEHIND)), front
 
-    def residuals(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
+    def residuals(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
         """Residuals in standard deviations, in the order of `self.observations`."""
         return self._project(c2w, points)[2]
 
-    def cost(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> float:
+    def cost(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> float:
         """Cauchy cost ``s^2/2 sum log(1 + |r|^2 / s^2)``."""
         squared = self.residuals(c2w, points).square().sum(-1)
         return float(0.5 * self.squared_scale * torch.log1p(squared / self.squared_scale).sum())
@@ -91,7 +92,7 @@ class RayResiduals:
         """Weight of each observation in the iteratively reweighted least squares that minimises `cost`."""
         return 1 / (1 + residuals.square().sum(-1) / self.squared_scale)
 
-    def rows(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> ResidualRows:
+    def rows(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> ResidualRows:
         """The reweighted problem's residuals and derivatives at these poses and points."""
         seen = self.observations
         local, along, residual, front = self._project(c2w, points)
@@ -104,7 +105,7 @@ class RayResiduals:
         by_point = by_local @ c2w[seen.camera, :, :3].transpose(1, 2)
         return ResidualRows(by_camera, by_point, (residual * root[:, None])[..., None], root)
 
-    def blocks(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> NormalBlocks:
+    def blocks(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> NormalBlocks:
         """Normal equations of the reweighted problem at these poses and points."""
         return self.assemble(self.rows(c2w, points))
 

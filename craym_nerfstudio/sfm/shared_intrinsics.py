@@ -12,7 +12,7 @@ from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
 from craym_nerfstudio.sfm.bundle import PosePrior, damped
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined, first_sigma_px, trust_in_input
 from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.sfm.structure import build_structure
@@ -62,12 +62,8 @@ def _magnified(bearing: Tensor, state: Tensor) -> Tensor:
 
 
 def estimate_intrinsics(
-    graph: RayGraph,
-    start: Refined,
-    rough: Float[Tensor, "cams 3 4"],
-    keep: Bool[np.ndarray, " matches"],
-    fixed: Bool[np.ndarray, " cams"],
-) -> tuple[Intrinsics, Float[Tensor, "cams 3 4"]]:
+    graph: RayGraph, start: Refined, rough: Poses, keep: MatchMask, fixed: CameraMask
+) -> tuple[Intrinsics, Poses]:
     """Shared intrinsics and the poses that go with them, from matches in `keep` and the poses of `start`."""
     c2w = start.c2w
     state = torch.zeros(5, dtype=torch.float64)

@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.sfm.normal_equations import RayObservations
-from craym_nerfstudio.sfm.ray_graph import RayGraph, connected
+from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph, connected
 from craym_nerfstudio.sfm.triangulate import triangulate
 
 _MIN_ANGLE_DEG = 0.3
@@ -47,9 +47,7 @@ class Structure:
         return camera, point
 
 
-def build_structure(
-    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], keep: Bool[np.ndarray, " matches"], gate_px: float
-) -> Structure:
+def build_structure(graph: RayGraph, c2w: Poses, keep: MatchMask, gate_px: float) -> Structure:
     """Triangulate the tracks of matches within `gate_px` of their epipolar lines; rays off by more than the gate go.
 
     A track sees no image twice.
@@ -70,7 +68,7 @@ def build_structure(
 
 def reprojection_px(
     graph: RayGraph,
-    c2w: Float[Tensor, "cams 3 4"],
+    c2w: Poses,
     points: Float[Tensor, "points 3"],
     node: Int[np.ndarray, " obs"],
     point: Int[np.ndarray, " obs"],
