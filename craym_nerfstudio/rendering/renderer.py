@@ -15,6 +15,7 @@ from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
+    Placing,
     RaySamples,
     sample_rays,
     scatter_active,
@@ -116,7 +117,9 @@ class SceneRenderer(nn.Module):
         samples = self._samples(origins, directions, layout, state)
         active = _active_sections(samples.active, layout)
         evaluated = self._evaluate(origins, directions, samples, active, layout, state)
-        weights, values = self._composite(samples, active, evaluated)
+        dense = scatter_active(evaluated.values, samples.active, active.index)
+        opacity, values = dense.split([1, 6], dim=-1)
+        weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._background(origins, directions, background_color, state)
         return Rendered(
@@ -150,15 +153,6 @@ class SceneRenderer(nn.Module):
         color = self.color(surface.feature, harmonics, normal)
         return _Evaluated(surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1))
 
-    @staticmethod
-    def _composite(
-        samples: RaySamples, active: _Active, evaluated: _Evaluated
-    ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 6"]]:
-        """Weights of all sections, and their colours and normals."""
-        dense = scatter_active(evaluated.values, samples.active, active.index)
-        opacity, values = dense.split([1, 6], dim=-1)
-        return render_weights(opacity[..., 0]), values
-
     def _ray_feature(
         self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
     ) -> Float[Tensor, "groups feat"] | None:
@@ -179,17 +173,8 @@ class SceneRenderer(nn.Module):
         jitter = None
         if state.generator is not None:
             jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
-        samples = sample_rays(
-            self.grid,
-            origins.detach()[own],
-            directions.detach()[own],
-            coarse=_COARSE_SAMPLES,
-            fine=self.fine_samples,
-            inv_s=self.inv_s.detach(),
-            interval=state.interval,
-            keep_below=1e-3,
-            jitter=jitter,
-        )
+        placing = Placing(_COARSE_SAMPLES, self.fine_samples, self.inv_s.detach(), state.interval, 1e-3, jitter)
+        samples = sample_rays(self.grid, origins.detach()[own], directions.detach()[own], placing)
         if not layout.groups:
             return samples
 

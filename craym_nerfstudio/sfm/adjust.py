@@ -45,7 +45,20 @@ def adjust_rays(
     given = np.array(views.c2w, dtype=np.float64)
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
-    stage = _adjusted(views, centred.poses(given), matches, exact, refine_intrinsics, seed).moved(centred.inverse())
+    rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
+    believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
+    used, held = hold_out(graph, believed, seed)
+    solution, intrinsics = None, None
+    try:
+        solution = _solve(graph, rough, used, exact, seed)
+        if refine_intrinsics and solution is not None:
+            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
+        verdict = _judge(graph, rough, solution, used, held)
+    except ImportError as error:
+        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
+    stage = assemble(views.names, graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
+    stage.intrinsics = intrinsics
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage
@@ -60,33 +73,6 @@ def _centred(c2w: Float[np.ndarray, "cams 3 4"]) -> Similarity:
     extent = float(np.linalg.norm(c2w[:, :, 3] - middle, axis=-1).mean())
     scale = 1.0 / extent if extent > 0 else 1.0
     return Similarity.of(scale, translation=-scale * middle)
-
-
-def _adjusted(
-    views: Views,
-    rough_c2w: Float[np.ndarray, "cams 3 4"],
-    matches: Matches,
-    exact: CameraMask,
-    refine_intrinsics: bool,
-    seed: int,
-) -> StageZero:
-    rough = torch.from_numpy(rough_c2w)
-    graph = ray_graph(matches, views.focal_px)
-    believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
-    used, held = hold_out(graph, believed, seed)
-    try:
-        solution = _solve(graph, rough, used, exact, seed)
-        intrinsics = None
-        if refine_intrinsics and solution is not None:
-            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
-        verdict = _judge(graph, rough, solution, used, held)
-    except ImportError as error:
-        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
-        solution, intrinsics = None, None
-    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    stage = assemble(views.names, graph, rough, final, frozen, believed, verdict.decision)
-    stage.intrinsics = intrinsics
-    return stage
 
 
 def _solve(graph: RayGraph, rough: Poses, use: MatchMask, exact: CameraMask, seed: int) -> Refined | None:

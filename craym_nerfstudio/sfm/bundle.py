@@ -101,8 +101,7 @@ def adjust_bundle(
 
         return moved
 
-    found = minimise((c2w, points), cost_of, linearise, max_iterations=max_iterations, tolerance=1e-5)
-    c2w, points = found.state
+    c2w, points = minimise((c2w, points), cost_of, linearise, max_iterations=max_iterations, tolerance=1e-5)
     return Bundle(torch.where(free[:, None, None], _orthonormal(c2w), c2w), points, residuals)
 
 

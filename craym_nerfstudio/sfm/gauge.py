@@ -31,9 +31,8 @@ def align_to_rough(c2w: Poses, rough_c2w: Poses) -> Similarity:
         sigma_angle = (angles.quantile(0.5) / 1.54).clamp_min(1e-9)
         sigma_distance = (distances.quantile(0.5) / 1.54).clamp_min(1e-9 * turned.norm(dim=-1).mean() + 1e-300)
         weight = 1 / (1 + (angles / sigma_angle).square() / 9 + (distances / sigma_distance).square() / 9)
-        rows_turn = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3) / sigma_angle
-        rows_turn = torch.cat([rows_turn, torch.zeros(len(c2w), 3, 4, dtype=c2w.dtype)], dim=-1)
         eye = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3)
+        rows_turn = torch.cat([eye, eye.new_zeros(len(c2w), 3, 4)], dim=-1) / sigma_angle
         rows_move = torch.cat([-skew(turned), turned[..., None], eye], dim=-1) / sigma_distance
         rows = torch.cat([rows_turn, rows_move], dim=1) * weight.sqrt()[:, None, None]
         values = torch.cat([twist / sigma_angle, offset / sigma_distance], dim=1) * weight.sqrt()[:, None]

@@ -29,10 +29,6 @@ class RayObservations:
     sigma_rad: Float[Tensor, "obs"]
     """Standard deviation of the bearing along either axis of its tangent plane, in radians."""
 
-    def select(self, keep: Tensor) -> "RayObservations":
-        """The observations under a mask or an index."""
-        return RayObservations(self.camera[keep], self.point[keep], self.bearing[keep], self.sigma_rad[keep])
-
 
 @dataclass
 class NormalBlocks:
@@ -60,9 +56,8 @@ class RayResiduals:
 
     def __init__(self, observations: RayObservations, cameras: int, points: int, loss_scale: float) -> None:
         """`loss_scale`: scale of the Cauchy loss in standard deviations of a keypoint."""
-        order = torch.argsort(observations.point * cameras + observations.camera)
-        self.order = order
-        self.observations = observations.select(order)
+        self.order = torch.argsort(observations.point * cameras + observations.camera)
+        self.observations = RayObservations(*(value[self.order] for value in vars(observations).values()))
         self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
         self.axes = _tangent_frames(self.observations.bearing)
         rays = torch.bincount(self.observations.point, minlength=points)
@@ -88,15 +83,11 @@ class RayResiduals:
         squared = self.residuals(c2w, points).square().sum(-1)
         return float(0.5 * self.squared_scale * torch.log1p(squared / self.squared_scale).sum())
 
-    def weights(self, residuals: Float[Tensor, "obs 2"]) -> Float[Tensor, "obs"]:
-        """Weight of each observation in the iteratively reweighted least squares that minimises `cost`."""
-        return 1 / (1 + residuals.square().sum(-1) / self.squared_scale)
-
     def rows(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> ResidualRows:
-        """The reweighted problem's residuals and derivatives at these poses and points."""
+        """Residuals and derivatives of the iteratively reweighted least squares that minimise `cost`."""
         seen = self.observations
         local, along, residual, front = self._project(c2w, points)
-        root = (self.weights(residual) * front).sqrt()
+        root = (1 / (1 + residual.square().sum(-1) / self.squared_scale) * front).sqrt()
         depth = torch.where(front, along[:, 2], torch.ones_like(root))
         slopes = along[:, :2] / depth[:, None]
         by_local = self.axes[:, :2] - slopes[..., None] * self.axes[:, 2:]

@@ -24,6 +24,7 @@ FINE = ((16.0, 1.7, 50),)
 """Gate and loss scale, in standard deviations of a keypoint, and most iterations of each round."""
 
 _EXTRA_ROUNDS = 3
+"""Repetitions of the last round, at most, while it registers further cameras."""
 
 _FAR_SPREADS = 6.0
 """So many standard deviations from its rough pose, a camera is not believed on the word of one other camera."""
@@ -58,9 +59,8 @@ def refine(
     rough poses can be trusted as a prior.
     """
     sigma_px = first_sigma_px(graph, c2w, keep & solved[graph.images_of_matches].all(-1))
-    number, extra, refused = 0, 0, np.zeros_like(solved)
-    while True:
-        gate, loss_scale, iterations = rounds[number]
+    refused = np.zeros_like(solved)
+    for number, (gate, loss_scale, iterations) in enumerate([*rounds, *[rounds[-1]] * _EXTRA_ROUNDS], start=1):
         use = keep & solved[graph.images_of_matches].all(-1)
         structure = build_structure(graph, c2w, use, gate * sigma_px)
         prior = trust_in_input(c2w, rough, solved & ~fixed)
@@ -77,16 +77,15 @@ def refine(
         sigma_px = float(np.clip(sigma_px * noise_factor(bundle), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
         before = solved
         refused |= unconfirmed(graph, structure, c2w, rough, prior) & ~fixed
-        solved = (solved & ~_starving(graph, structure) & ~refused) | fixed
+        fed = np.bincount(graph.image[structure.node], minlength=graph.num_images) >= MIN_RAYS
+        solved = (solved & fed & ~refused) | fixed
         c2w = predict(c2w, rough, solved)
         if not solved.all():
             c2w, solved = resect(graph, structure, c2w, solved | refused, keep, _MAX_TURN_DEG, seed)
             solved &= ~refused
-        number += 1
-        if number == len(rounds):
-            if extra == _EXTRA_ROUNDS or not (solved & ~before).any():
-                return Refined(c2w, solved & before, structure, bundle, sigma_px)
-            number, extra = number - 1, extra + 1
+        if number >= len(rounds) and not (solved & ~before).any():
+            break
+    return Refined(c2w, solved & before, structure, bundle, sigma_px)
 
 
 def first_sigma_px(graph: RayGraph, c2w: Poses, use: MatchMask) -> float:
@@ -121,11 +120,6 @@ def trust_in_input(c2w: Poses, rough: Poses, cameras: CameraMask) -> PosePrior |
     infinite = torch.full((len(c2w),), torch.inf, dtype=c2w.dtype)
     translation = torch.where(chosen, max(sigma_translation, 1e-5 * extent), infinite)
     return PosePrior(rough, translation, torch.where(chosen, max(sigma_rotation, 1e-5), infinite))
-
-
-def _starving(graph: RayGraph, structure: Structure) -> CameraMask:
-    """Cameras with too few rays that meet a point."""
-    return np.bincount(graph.image[structure.node], minlength=graph.num_images) < MIN_RAYS
 
 
 def unconfirmed(graph: RayGraph, structure: Structure, c2w: Poses, rough: Poses, prior: PosePrior | None) -> CameraMask:
