@@ -46,10 +46,9 @@ class CraymTrainer(Trainer):
             [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self.pipeline, self.base_dir, step)
         )
         self.callbacks.append(report)
-        if self.pipeline.stage_zero is not None and self.local_rank == 0:
-            # Its points and tracks are part of what a run hands over.
-            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
         if self.local_rank == 0:
+            if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
+                self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
             announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
 
     def train(self) -> None:

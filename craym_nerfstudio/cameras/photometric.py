@@ -13,12 +13,9 @@ from craym_nerfstudio.geometry.lie import compose, se3_exp
 _RATE = 1e-3
 """Of Adam: a test pose mapped through the alignment is off by a tenth of a degree."""
 
-Render = Callable[[RayBundle], Float[Tensor, "rays 3"]]
-"""From rays to their colours, differentiable by the rays."""
-
 
 def refine_camera(
-    render: Render,
+    render: Callable[[RayBundle], Float[Tensor, "rays 3"]],
     camera: Cameras,
     image: Float[Tensor, "h w 3"],
     mask: Bool[Tensor, "h w 1"] | None,
@@ -28,7 +25,8 @@ def refine_camera(
     """Pose of one camera after `steps` Adam steps on the photometric error of random pixels.
 
     The protocol of BARF and CRAYM: a test pose mapped through the alignment is off by the alignment's own error, which
-    must not count against the rendering. Only this camera's six numbers change.
+    must not count against the rendering. `render` is differentiable by the rays; only this
+    camera's six numbers change.
     """
     height, width = image.shape[:2]
     start = camera.camera_to_worlds[0]

@@ -66,17 +66,6 @@ class _Active:
     """How many of them belong to plain rays; the others follow."""
 
 
-@dataclass(frozen=True)
-class _Evaluated:
-    """What the fields say of the active sections."""
-
-    surface: SurfacePoint
-    gradients: Float[Tensor, "m 3"]
-    """Of the sections, and of free points while training."""
-    values: Float[Tensor, "n 7"]
-    """Opacity, colour, normal."""
-
-
 class SceneRenderer(nn.Module):
     """Everything that is rendered, in the unit frame."""
 
@@ -116,8 +105,8 @@ class SceneRenderer(nn.Module):
         layout = layout or RayLayout(origins.shape[0])
         samples = self._samples(origins, directions, layout, state)
         active = _active_sections(samples.active, layout)
-        evaluated = self._evaluate(origins, directions, samples, active, layout, state)
-        dense = scatter_active(evaluated.values, samples.active, active.index)
+        surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
+        dense = scatter_active(evaluated, samples.active, active.index)
         opacity, values = dense.split([1, 6], dim=-1)
         weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
@@ -127,8 +116,8 @@ class SceneRenderer(nn.Module):
             accumulation=accumulation,
             depth=expected_depth(weights, samples.middles),
             normal=out[:, 3:],
-            ray_feature=self._ray_feature(samples, active, evaluated.surface, weights, layout),
-            gradients=evaluated.gradients,
+            ray_feature=self._ray_feature(samples, active, surface, weights, layout),
+            gradients=gradients,
         )
 
     def _evaluate(
@@ -139,8 +128,8 @@ class SceneRenderer(nn.Module):
         active: _Active,
         layout: RayLayout,
         state: RenderState,
-    ) -> _Evaluated:
-        """Opacity, colour and normal of every active section."""
+    ) -> tuple[SurfacePoint, Float[Tensor, "m 3"], Float[Tensor, "n 7"]]:
+        """Geometry of the active sections, SDF gradients with those of free points, and opacity, colour and normal."""
         middles = samples.middles.flatten()[active.index]
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
@@ -151,7 +140,7 @@ class SceneRenderer(nn.Module):
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
         color = self.color(surface.feature, harmonics, normal)
-        return _Evaluated(surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1))
+        return surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1)
 
     def _ray_feature(
         self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout

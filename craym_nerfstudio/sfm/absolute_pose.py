@@ -19,6 +19,9 @@ from craym_nerfstudio.sfm.structure import Structure
 MIN_RAYS = 12
 """Fewer rays to known points do not make a pose."""
 
+_MAX_TURN_DEG = 60.0
+"""A camera registered late that turns further from its predicted pose has met a look-alike."""
+
 _RESECTION_PX = 4.0
 _NEIGHBOURS = 6
 
@@ -39,41 +42,33 @@ def stitch(components: list[Component], rough: Poses, fixed: CameraMask) -> tupl
 
 
 def resect(
-    graph: RayGraph,
-    structure: Structure,
-    c2w: Poses,
-    solved: CameraMask,
-    keep: MatchMask,
-    max_turn_deg: float,
-    seed: int,
+    graph: RayGraph, structure: Structure, c2w: Poses, solved: CameraMask, keep: MatchMask, seed: int
 ) -> tuple[Poses, CameraMask]:
     """Poses of further cameras from their matches to known points; the camera with most of them first.
 
-    `c2w` holds a guess for every camera not `solved`; a pose that turns by more than `max_turn_deg` from it is not
+    `c2w` holds a guess for every camera not `solved`; a pose that turns by more than 60 degrees from it is not
     believed. Returns new poses and the cameras solved, the old ones included.
     """
     import pycolmap
 
     c2w, solved = c2w.clone(), solved.copy()
-    point_of_node = np.full(len(graph.image), -1)
-    point_of_node[structure.node] = structure.point
-    seen = _points_per_match(graph, keep, point_of_node)
+    seen = _points_per_match(graph, structure, keep)
     counts = np.bincount(graph.image[seen[:, 0]], minlength=graph.num_images)
     for image in np.argsort(-counts, kind="stable"):
         mine = seen[graph.image[seen[:, 0]] == image]
         if solved[image] or len(mine) < MIN_RAYS:
             continue
         pose = _absolute_pose(pycolmap, graph, mine, structure.points, seed)
-        if pose is None or float(rotation_angle_deg(pose[:, :3].T @ c2w[image, :, :3])) > max_turn_deg:
+        if pose is None or float(rotation_angle_deg(pose[:, :3].T @ c2w[image, :, :3])) > _MAX_TURN_DEG:
             continue
         c2w[image], solved[image] = pose, True
     return c2w, solved
 
 
-def _points_per_match(
-    graph: RayGraph, keep: MatchMask, point_of_node: Int[np.ndarray, " nodes"]
-) -> Int[np.ndarray, "found 2"]:
+def _points_per_match(graph: RayGraph, structure: Structure, keep: MatchMask) -> Int[np.ndarray, "found 2"]:
     """Unique (node, point) for nodes without a point that match a node with one."""
+    point_of_node = np.full(len(graph.image), -1)
+    point_of_node[structure.node] = structure.point
     both = np.concatenate([graph.ends[keep], graph.ends[keep][:, ::-1]])
     useful = (point_of_node[both[:, 0]] < 0) & (point_of_node[both[:, 1]] >= 0)
     pairs = np.stack([both[useful, 0], point_of_node[both[useful, 1]]], axis=1)

@@ -57,7 +57,7 @@ def adjust_rays(
     except ImportError as error:
         verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    stage = assemble(views.names, graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
+    stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
     stage.intrinsics = intrinsics
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]

@@ -16,9 +16,6 @@ from craym_nerfstudio.sfm.gauge import pose_spread
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.structure import Structure, build_structure
 
-_MAX_TURN_DEG = 60.0
-"""A camera registered late that turns further from its predicted pose has met a look-alike."""
-
 COARSE_TO_FINE = ((16.0, 3.0, 10), (16.0, 1.7, 30))
 FINE = ((16.0, 1.7, 50),)
 """Gate and loss scale, in standard deviations of a keypoint, and most iterations of each round."""
@@ -81,7 +78,7 @@ def refine(
         solved = (solved & fed & ~refused) | fixed
         c2w = predict(c2w, rough, solved)
         if not solved.all():
-            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, _MAX_TURN_DEG, seed)
+            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, seed)
             solved &= ~refused
         if number >= len(rounds) and not (solved & ~before).any():
             break

@@ -32,6 +32,14 @@ class Structure:
             sigma_rad=torch.from_numpy(graph.sigma_rad(sigma_px)[self.node]),
         )
 
+    def error_px(self, graph: RayGraph, c2w: Poses) -> Float[np.ndarray, " obs"]:
+        """Angle between each ray and its point, in pixels at the image centre; infinite behind the camera."""
+        seen = self.observations(graph, 1.0)
+        local = ((self.points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ c2w[seen.camera, :, :3]).squeeze(1)
+        along = (local * seen.bearing).sum(-1)
+        tangent = torch.linalg.cross(local, seen.bearing, dim=-1).norm(dim=-1) / along.clamp_min(1e-12)
+        return torch.where(along > 0, tangent, torch.inf).numpy() * graph.focal_px[graph.image[self.node]]
+
     def components(self, graph: RayGraph) -> tuple[Int[np.ndarray, " cams"], Int[np.ndarray, " points"]]:
         """Number of the connected part of every camera (-1 without points) and point, the largest part first."""
         image = graph.image[self.node]
@@ -58,25 +66,16 @@ def build_structure(graph: RayGraph, c2w: Poses, keep: MatchMask, gate_px: float
     node = node[np.argsort(track[node], kind="stable")]
     # Rays are dropped one gate after the other: a point dragged by a wrong ray is off for the right ones too.
     for widening in (2.0, 1.0):
-        point, points, angle = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
-        error = reprojection_px(graph, c2w, points, node, point)
-        good = (error < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
-        node = node[good & (np.bincount(point[good], minlength=len(points))[point] >= 2)]
-    point, points, _ = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
-    return Structure(points, point, node)
+        structure, angle = _triangulated(graph, c2w, node, track)
+        point = structure.point
+        good = (structure.error_px(graph, c2w) < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
+        node = node[good & (np.bincount(point[good], minlength=len(angle))[point] >= 2)]
+    return _triangulated(graph, c2w, node, track)[0]
 
 
-def reprojection_px(
-    graph: RayGraph,
-    c2w: Poses,
-    points: Float[Tensor, "points 3"],
-    node: Int[np.ndarray, " obs"],
-    point: Int[np.ndarray, " obs"],
-) -> Float[np.ndarray, " obs"]:
-    """Angle between each ray and its point, in pixels at the image centre; infinite behind the camera."""
-    camera = torch.from_numpy(graph.image[node])
-    local = ((points[torch.from_numpy(point)] - c2w[camera, :, 3])[:, None] @ c2w[camera, :, :3]).squeeze(1)
-    bearing = torch.from_numpy(graph.bearing[node])
-    along = (local * bearing).sum(-1)
-    tangent = torch.linalg.cross(local, bearing, dim=-1).norm(dim=-1) / along.clamp_min(1e-12)
-    return torch.where(along > 0, tangent, torch.inf).numpy() * graph.focal_px[graph.image[node]]
+def _triangulated(
+    graph: RayGraph, c2w: Poses, node: Int[np.ndarray, " obs"], track: Int[np.ndarray, " nodes"]
+) -> tuple[Structure, Float[np.ndarray, " points"]]:
+    """One point per track, seen by its nodes; and the widest angle between the rays of each."""
+    point, points, angle = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
+    return Structure(points, point, node), angle
