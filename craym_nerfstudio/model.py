@@ -255,9 +255,8 @@ class CraymModel(Model):
         """Scalars for the training log."""
         with torch.no_grad(), self._full_precision():
             target = self._target(batch, outputs)
-            squared = (outputs["rgb"] - target).square()
-            metrics = {"psnr": -10.0 * torch.log10(squared.mean().clamp_min(1e-10))}
-            metrics["inv_s"] = self.scene.inv_s.detach()
+            error = (outputs["rgb"] - target).square().mean()
+            metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
             if self.step % 10 == 0:  # the host logs the metrics of these steps and drops all others

@@ -43,6 +43,12 @@ class RenderState:
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
 
+    def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
+        """A random number in (0, 1) for each row of a tensor; None without jitter."""
+        if self.generator is None:
+            return None
+        return torch.rand((len(rays), 1), generator=self.generator, device=rays.device)
+
 
 @dataclass
 class Rendered:
@@ -159,10 +165,8 @@ class SceneRenderer(nn.Module):
         plain, size = layout.plain, layout.group_size
         numbers = torch.arange(origins.shape[0], device=origins.device)
         own = torch.cat([numbers[:plain], numbers[layout.heads]])
-        jitter = None
-        if state.generator is not None:
-            jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
-        placing = Placing(_COARSE_SAMPLES, self.fine_samples, self.inv_s.detach(), state.interval, 1e-3, jitter)
+        inv_s, jitter = self.inv_s.detach(), state.jitter(own)
+        placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, jitter)
         samples = sample_rays(self.grid, origins.detach()[own], directions.detach()[own], placing)
         if not layout.groups:
             return samples
@@ -199,8 +203,7 @@ class SceneRenderer(nn.Module):
                 return pullback(torch.cat([of_plain, of_keys, of_free]))
 
         surface = self.field.surface(points, features, chain)
-        parts = (count, points.shape[0] - count)
-        on_rays = [value.split(parts)[0] for value in (surface.sdf, surface.gradient, surface.feature)]
+        on_rays = (value.split((count, len(points) - count))[0] for value in vars(surface).values())
         return SurfacePoint(*on_rays), surface.gradient
 
     def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
@@ -210,10 +213,7 @@ class SceneRenderer(nn.Module):
         # A ray that misses the sphere starts where it is closest to it.
         closest = -(origins * directions).sum(-1).clamp(max=-0.05)
         start = torch.where(meets, leave, closest)
-        jitter = None
-        if state.generator is not None:
-            jitter = torch.rand((origins.shape[0], 1), generator=state.generator, device=origins.device)
-        return self.background(origins, directions, start, jitter)
+        return self.background(origins, directions, start, state.jitter(origins))
 
 
 def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:

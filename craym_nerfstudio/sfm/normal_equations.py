@@ -63,20 +63,20 @@ class RayResiduals:
         rays = torch.bincount(self.observations.point, minlength=points)
         self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
 
-    def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points in the frame of each observation's camera [obs,3], in that of its bearing, residuals, in-front."""
+    def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Points in each observation's camera [obs,3], depths, slopes off the bearing [obs,2], residuals, in-front."""
         seen = self.observations
         rotation = c2w[seen.camera, :, :3]
         local = ((points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ rotation).squeeze(1)
         along = (self.axes @ local[..., None]).squeeze(-1)
         front = along[:, 2] > _MIN_DEPTH
-        depth = torch.where(front, along[:, 2], torch.ones_like(along[:, 2]))
-        residual = along[:, :2] / depth[:, None] / seen.sigma_rad[:, None]
-        return local, along, torch.where(front[:, None], residual, torch.full_like(residual, _BEHIND)), front
+        depth = torch.where(front, along[:, 2], 1.0)
+        slopes = along[:, :2] / depth[:, None]
+        return local, depth, slopes, torch.where(front[:, None], slopes / seen.sigma_rad[:, None], _BEHIND), front
 
     def residuals(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
         """Residuals in standard deviations, in the order of `self.observations`."""
-        return self._project(c2w, points)[2]
+        return self._project(c2w, points)[3]
 
     def cost(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> float:
         """Cauchy cost ``s^2/2 sum log(1 + |r|^2 / s^2)``."""
@@ -86,10 +86,8 @@ class RayResiduals:
     def rows(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> ResidualRows:
         """Residuals and derivatives of the iteratively reweighted least squares that minimise `cost`."""
         seen = self.observations
-        local, along, residual, front = self._project(c2w, points)
+        local, depth, slopes, residual, front = self._project(c2w, points)
         root = (1 / (1 + residual.square().sum(-1) / self.squared_scale) * front).sqrt()
-        depth = torch.where(front, along[:, 2], torch.ones_like(root))
-        slopes = along[:, :2] / depth[:, None]
         by_local = self.axes[:, :2] - slopes[..., None] * self.axes[:, 2:]
         by_local = (root / seen.sigma_rad / depth)[:, None, None] * by_local
         by_camera = torch.cat([-by_local, by_local @ skew(local)], dim=-1)

@@ -47,8 +47,7 @@ class Structure:
         label = connected(neighbours, graph.num_images)
         seen = np.bincount(image, minlength=graph.num_images) > 0
         size = np.bincount(label[seen], minlength=int(label.max(initial=0)) + 1)
-        rank = np.empty(len(size), dtype=np.int64)
-        rank[np.argsort(-size, kind="stable")] = np.arange(len(size))
+        rank = np.argsort(np.argsort(-size, kind="stable"))
         camera = np.where(seen, rank[label], -1)
         point = np.full(len(self.points), -1)
         point[self.point] = camera[image]
