@@ -54,9 +54,5 @@ class MatchedPairs:
 
     def joined(self, other: "MatchedPairs") -> "MatchedPairs":
         """These pairs, followed by others."""
-        return MatchedPairs(
-            torch.cat([self.cameras, other.cameras]),
-            torch.cat([self.bearings, other.bearings]),
-            torch.cat([self.confidence, other.confidence]),
-            torch.cat([self.focal_px, other.focal_px]),
-        )
+        parts = zip(vars(self).values(), vars(other).values(), strict=True)
+        return MatchedPairs(*(torch.cat(part) for part in parts))

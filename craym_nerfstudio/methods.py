@@ -72,12 +72,6 @@ class WarmupDecayScheduler(Scheduler):
         return lr_scheduler.LambdaLR(optimizer, lr_lambda=factor)
 
 
-def _device() -> str:
-    if torch.cuda.is_available():
-        return "cuda"
-    return "cpu"
-
-
 def _optimizers(steps: int, warmup: int) -> dict:
     """Rates of the paper: AdamW 0.01 for the field, 0.001 for the variance; no weight decay pulls on the poses."""
     decay = WarmupDecaySchedulerConfig(warmup_steps=warmup, final_ratio=0.1, max_steps=steps)
@@ -102,7 +96,7 @@ def _trainer(
         steps_per_eval_all_images=1_000_000,
         steps_per_save=steps_per_save,
         max_num_iterations=steps,
-        machine=MachineConfig(device_type=_device()),  # type: ignore[arg-type]
+        machine=MachineConfig(device_type="cuda" if torch.cuda.is_available() else "cpu"),
         # Networks of 64 units gain nothing by half precision, and its gradient scaler waits for the device.
         mixed_precision=False,
         pipeline=pipeline,
@@ -113,10 +107,6 @@ def _trainer(
     )
 
 
-_full = CraymPipelineConfig(
-    datamanager=CraymDataManagerConfig(dataparser=CraymDataParserConfig()),
-    model=CraymModelConfig(),
-)
 _lite = CraymPipelineConfig(
     datamanager=CraymDataManagerConfig(
         dataparser=CraymDataParserConfig(max_image_size_px=400),
@@ -141,7 +131,7 @@ _lite = CraymPipelineConfig(
 )
 
 craym = MethodSpecification(
-    config=_trainer("craym", _full, steps=20000, warmup=500, steps_per_save=1000),
+    config=_trainer("craym", CraymPipelineConfig(), steps=20000, warmup=500, steps_per_save=1000),
     description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(

@@ -192,7 +192,8 @@ class CraymModel(Model):
         return torch.autocast(self.device.type, enabled=False)
 
     def _render(self, ray_bundle: RayBundle) -> dict[str, Tensor]:
-        layout = _layout_of(ray_bundle)
+        # The data manager says what the rays of a training batch are; elsewhere all are plain.
+        layout: RayLayout = ray_bundle.metadata.get("layout") or RayLayout(len(ray_bundle))  # type: ignore[assignment]
         if not self.training:
             return self._host_outputs(self._rendered(ray_bundle, layout)[0])
         train_c2w = self.camera_optimizer.optimised_c2w()
@@ -254,9 +255,8 @@ class CraymModel(Model):
         """Scalars for the training log."""
         with torch.no_grad(), self._full_precision():
             target = self._target(batch, outputs)
-            squared = (outputs["rgb"] - target).square()
-            metrics = {"psnr": -10.0 * torch.log10(squared.mean().clamp_min(1e-10))}
-            metrics["inv_s"] = self.scene.inv_s.detach()
+            error = (outputs["rgb"] - target).square().mean()
+            metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
             if self.step % 10 == 0:  # the host logs the metrics of these steps and drops all others
@@ -307,9 +307,3 @@ class CraymModel(Model):
         if image.shape[-1] == 4:
             image = image[..., :3] * image[..., 3:] + self.background_rgb.to(image.device) * (1.0 - image[..., 3:])
         return image_metrics(outputs["rgb"], image, batch.get("mask")), image_panels(outputs, image)
-
-
-def _layout_of(rays: RayBundle) -> RayLayout:
-    """What the data manager says of the rays of a training batch; plain ones everywhere else."""
-    layout = rays.metadata.get("layout")
-    return layout if isinstance(layout, RayLayout) else RayLayout(len(rays))

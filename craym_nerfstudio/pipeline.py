@@ -71,8 +71,7 @@ class CraymPipeline(VanillaPipeline):
             start = self._find_start()
         self.start, self.start_seconds = start, time.perf_counter() - began
         self._begin(start)
-        found = torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64)
-        self.register_buffer("intrinsics", found)
+        self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
         self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
         self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
 

@@ -42,14 +42,11 @@ class CraymTrainer(Trainer):
         if self.device == "cpu" and self.config.method_name == "craym":
             console.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
         super().setup(test_mode)  # type: ignore[arg-type]
-        report = TrainingCallback(
-            [TrainingCallbackLocation.AFTER_TRAIN], lambda step: report_training(self.pipeline, self.base_dir, step)
-        )
-        self.callbacks.append(report)
-        if self.pipeline.stage_zero is not None and self.local_rank == 0:
-            # Its points and tracks are part of what a run hands over.
-            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+        end = [TrainingCallbackLocation.AFTER_TRAIN]
+        self.callbacks.append(TrainingCallback(end, lambda step: report_training(self.pipeline, self.base_dir, step)))
         if self.local_rank == 0:
+            if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
+                self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
             announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
 
     def train(self) -> None:

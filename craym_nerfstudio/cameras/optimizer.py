@@ -37,9 +37,8 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     mode: MotionName = "SE3"  # type: ignore[assignment]
     """Parametrisation of the poses; off keeps those that training starts from."""
     trans_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
-    """The host's; without use here."""
     rot_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
-    """The host's; without use here."""
+    """The host's, both without use here."""
     settled_delay_steps: int = 3000
     """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
     pull them off, most of all those that no matches hold."""
@@ -73,13 +72,12 @@ class CraymCameraOptimizer(CameraOptimizer):
         nn.Module.__init__(self)
         self.config = config
         self.num_cameras = num_cameras
-        identity = torch.eye(4, device=device)[:3].repeat(num_cameras, 1, 1)
-        self.register_buffer("input_c2w", identity)
-        self.register_buffer("start_c2w", identity.clone())
-        self.register_buffer("fixed", torch.zeros(num_cameras, dtype=torch.bool, device=device))
-        self.register_buffer("pivot_distance", torch.ones(num_cameras, device=device))
-        self.register_buffer("settled", torch.zeros(num_cameras, dtype=torch.bool, device=device))
-        self.register_buffer("step_size", torch.ones(num_cameras, device=device))
+        for name in ("input_c2w", "start_c2w"):
+            self.register_buffer(name, torch.eye(4, device=device)[:3].repeat(num_cameras, 1, 1))
+        for name in ("fixed", "settled"):
+            self.register_buffer(name, torch.zeros(num_cameras, dtype=torch.bool, device=device))
+        for name in ("pivot_distance", "step_size"):
+            self.register_buffer(name, torch.ones(num_cameras, device=device))
         self._has_poses = False
         self.motion = make_motion(config.mode, num_cameras, device)
 
@@ -182,16 +180,13 @@ class CraymCameraOptimizer(CameraOptimizer):
         if self.config.mode == "off":
             return
         delta = self.get_correction_matrices()
-        shift, angle_deg = delta[..., 3].norm(dim=-1), rotation_angle_deg(delta[..., :3])
-        metrics_dict["camera_opt_translation_mean"] = shift.mean()
-        metrics_dict["camera_opt_translation_max"] = shift.max()
-        metrics_dict["camera_opt_rotation_mean"] = angle_deg.mean()
-        metrics_dict["camera_opt_rotation_max"] = angle_deg.max()
+        moved = {"translation": delta[..., 3].norm(dim=-1), "rotation": rotation_angle_deg(delta[..., :3])}
+        for name, values in moved.items():
+            metrics_dict |= {f"camera_opt_{name}_mean": values.mean(), f"camera_opt_{name}_max": values.max()}
 
     def get_param_groups(self, param_groups: dict) -> None:
         """Adds the group ``camera_opt`` where the motion has parameters."""
-        parameters = list(self.motion.parameters())
-        if parameters:
+        if parameters := list(self.motion.parameters()):
             param_groups["camera_opt"] = parameters
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:

@@ -13,12 +13,9 @@ from craym_nerfstudio.geometry.lie import compose, se3_exp
 _RATE = 1e-3
 """Of Adam: a test pose mapped through the alignment is off by a tenth of a degree."""
 
-Render = Callable[[RayBundle], Float[Tensor, "rays 3"]]
-"""From rays to their colours, differentiable by the rays."""
-
 
 def refine_camera(
-    render: Render,
+    render: Callable[[RayBundle], Float[Tensor, "rays 3"]],
     camera: Cameras,
     image: Float[Tensor, "h w 3"],
     mask: Bool[Tensor, "h w 1"] | None,
@@ -28,7 +25,8 @@ def refine_camera(
     """Pose of one camera after `steps` Adam steps on the photometric error of random pixels.
 
     The protocol of BARF and CRAYM: a test pose mapped through the alignment is off by the alignment's own error, which
-    must not count against the rendering. Only this camera's six numbers change.
+    must not count against the rendering. Colours that `render` gives are differentiable by its rays; only this camera's
+    six numbers change.
     """
     height, width = image.shape[:2]
     start = camera.camera_to_worlds[0]
@@ -44,8 +42,7 @@ def refine_camera(
         bundle = camera.generate_rays(camera_indices=torch.zeros(rays, 1, dtype=torch.long), coords=coords)
         bundle = bundle.to(start.device)
         pose = compose(start, se3_exp(residual))
-        local = bundle.directions @ start[:, :3]
-        bundle.directions = local @ pose[:, :3].T
+        bundle.directions = bundle.directions @ start[:, :3] @ pose[:, :3].T
         bundle.origins = pose[:, 3].expand_as(bundle.origins)
         loss = (render(bundle) - flat[pixel.to(start.device)]).square().mean()
         optimizer.zero_grad()

@@ -51,16 +51,13 @@ class DistanceMLP(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
         """Network outputs alone."""
-        return _Network.apply(inputs, False, *self._parameters_in_order())[0]
+        return _Network.apply(inputs, False, *self.parameters())[0]
 
     def with_gradient(
         self, inputs: Float[Tensor, "n inputs"]
     ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n inputs"]]:
         """Network outputs, and the gradient of the first of them by the inputs; differentiable once, both of them."""
-        return _Network.apply(inputs, True, *self._parameters_in_order())
-
-    def _parameters_in_order(self) -> list[Tensor]:
-        return [parameter for layer in (*self.hidden, self.output) for parameter in (layer.weight, layer.bias)]
+        return _Network.apply(inputs, True, *self.parameters())
 
 
 def softplus(before: Tensor, slope: Tensor, out: Tensor) -> Tensor:

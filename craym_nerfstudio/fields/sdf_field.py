@@ -9,8 +9,6 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding, Pullback
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
-FEATURES_PER_LEVEL = 2
-"""Mueller et al. 2022 found 2, with 16 levels, a good trade of quality against time."""
 SPHERE_RADIUS = 0.5
 """Of the initial surface: halfway out in the unit sphere, which the field fills."""
 
@@ -53,7 +51,6 @@ class SDFField(nn.Module):
         super().__init__()
         spec = GridSpec(
             levels=config.num_levels,
-            features_per_level=FEATURES_PER_LEVEL,
             log2_table_size=config.log2_table_size,
             base_resolution=config.base_resolution,
             growth=config.growth,

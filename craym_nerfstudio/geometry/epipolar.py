@@ -28,16 +28,6 @@ def essential(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) ->
     return essential_from_motion(relative_pose(c2w_i, c2w_j))
 
 
-def _residual_and_slopes(essential_ij: Tensor, bearings_i: Tensor, bearings_j: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """``x_j . E x_i`` and its squared gradient lengths on the two spheres of directions."""
-    plane_in_j = (essential_ij @ bearings_i[..., None]).squeeze(-1)
-    plane_in_i = (essential_ij.transpose(-1, -2) @ bearings_j[..., None]).squeeze(-1)
-    residual = (bearings_j * plane_in_j).sum(-1)
-    tangent_i = plane_in_i - residual[..., None] * bearings_i
-    tangent_j = plane_in_j - residual[..., None] * bearings_j
-    return residual, tangent_i.square().sum(-1), tangent_j.square().sum(-1)
-
-
 def sampson_distance(
     essential_ij: Float[Tensor, "*b 3 3"], bearings_i: Float[Tensor, "*b 3"], bearings_j: Float[Tensor, "*b 3"]
 ) -> Float[Tensor, "*b"]:
@@ -47,8 +37,13 @@ def sampson_distance(
     Well behaved near the epipoles, where a point-to-line distance is not. Does not depend on the scale of
     `essential_ij`; 0 when it vanishes (a pair without baseline constrains nothing).
     """
-    residual, squared_i, squared_j = _residual_and_slopes(essential_ij, bearings_i, bearings_j)
-    return residual.abs() / _guarded(squared_i + squared_j).sqrt()
+    plane_in_j = (essential_ij @ bearings_i[..., None]).squeeze(-1)
+    plane_in_i = (essential_ij.transpose(-1, -2) @ bearings_j[..., None]).squeeze(-1)
+    residual = (bearings_j * plane_in_j).sum(-1)
+    # Gradient of the residual on the two spheres of directions.
+    tangent_i = plane_in_i - residual[..., None] * bearings_i
+    tangent_j = plane_in_j - residual[..., None] * bearings_j
+    return residual.abs() / _guarded(tangent_i.square().sum(-1) + tangent_j.square().sum(-1)).sqrt()
 
 
 def sampson_distance_of_rays(

@@ -5,9 +5,8 @@ come from Taylor series in the squared angle, because ``sin(x) / x`` evaluated w
 infinite gradients into the poses at the first step.
 """
 
-import functools
 import math
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import torch
 from jaxtyping import Float
@@ -37,7 +36,7 @@ def _exp_coefficients(squared_angle: Float[Tensor, "*b 1 1"]) -> tuple[Tensor, T
     s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
     *rest, last = _series(squared_angle.dtype, squared_angle.device)
     # Horner's scheme, the three of them side by side.
-    value = functools.reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
+    value = reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
     sine_series, cosine_series, cubic_series = value.split(1, dim=-1)
     # The branch that is not taken must be finite too, or its NaN gradient leaks through `where`.
     x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)

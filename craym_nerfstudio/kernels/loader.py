@@ -1,6 +1,5 @@
 """Loads modules of numba kernels at first use; nothing to compile by hand, machine code is cached on disk."""
 
-import importlib
 import importlib.util
 import os
 import stat

@@ -6,10 +6,7 @@ from torch import Tensor
 
 
 def neus_alpha(
-    sdf: Float[Tensor, "*b"],
-    slope: Float[Tensor, "*b"],
-    step: Float[Tensor, "*b"],
-    inv_s: Float[Tensor, ""],
+    sdf: Float[Tensor, "*b"], slope: Float[Tensor, "*b"], step: Float[Tensor, "*b"], inv_s: Float[Tensor, ""]
 ) -> Float[Tensor, "*b"]:
     """Opacity of a ray section from the SDF at its middle (NeuS Eq. 13, linearised about the middle).
 

@@ -15,6 +15,7 @@ from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
+    Placing,
     RaySamples,
     sample_rays,
     scatter_active,
@@ -42,6 +43,12 @@ class RenderState:
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
 
+    def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
+        """A random number in (0, 1) for each row of a tensor; None without jitter."""
+        if self.generator is None:
+            return None
+        return torch.rand((len(rays), 1), generator=self.generator, device=rays.device)
+
 
 @dataclass
 class Rendered:
@@ -63,17 +70,6 @@ class _Active:
     """Flat numbers among all sections of all rays."""
     plain: int
     """How many of them belong to plain rays; the others follow."""
-
-
-@dataclass(frozen=True)
-class _Evaluated:
-    """What the fields say of the active sections."""
-
-    surface: SurfacePoint
-    gradients: Float[Tensor, "m 3"]
-    """Of the sections, and of free points while training."""
-    values: Float[Tensor, "n 7"]
-    """Opacity, colour, normal."""
 
 
 class SceneRenderer(nn.Module):
@@ -115,8 +111,10 @@ class SceneRenderer(nn.Module):
         layout = layout or RayLayout(origins.shape[0])
         samples = self._samples(origins, directions, layout, state)
         active = _active_sections(samples.active, layout)
-        evaluated = self._evaluate(origins, directions, samples, active, layout, state)
-        weights, values = self._composite(samples, active, evaluated)
+        surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
+        dense = scatter_active(evaluated, samples.active, active.index)
+        opacity, values = dense.split([1, 6], dim=-1)
+        weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._background(origins, directions, background_color, state)
         return Rendered(
@@ -124,8 +122,8 @@ class SceneRenderer(nn.Module):
             accumulation=accumulation,
             depth=expected_depth(weights, samples.middles),
             normal=out[:, 3:],
-            ray_feature=self._ray_feature(samples, active, evaluated.surface, weights, layout),
-            gradients=evaluated.gradients,
+            ray_feature=self._ray_feature(samples, active, surface, weights, layout),
+            gradients=gradients,
         )
 
     def _evaluate(
@@ -136,8 +134,8 @@ class SceneRenderer(nn.Module):
         active: _Active,
         layout: RayLayout,
         state: RenderState,
-    ) -> _Evaluated:
-        """Opacity, colour and normal of every active section."""
+    ) -> tuple[SurfacePoint, Float[Tensor, "m 3"], Float[Tensor, "n 7"]]:
+        """Geometry of the active sections, SDF gradients with those of free points, and opacity, colour and normal."""
         middles = samples.middles.flatten()[active.index]
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
@@ -148,16 +146,7 @@ class SceneRenderer(nn.Module):
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
         color = self.color(surface.feature, harmonics, normal)
-        return _Evaluated(surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1))
-
-    @staticmethod
-    def _composite(
-        samples: RaySamples, active: _Active, evaluated: _Evaluated
-    ) -> tuple[Float[Tensor, "rays samples"], Float[Tensor, "rays samples 6"]]:
-        """Weights of all sections, and their colours and normals."""
-        dense = scatter_active(evaluated.values, samples.active, active.index)
-        opacity, values = dense.split([1, 6], dim=-1)
-        return render_weights(opacity[..., 0]), values
+        return surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1)
 
     def _ray_feature(
         self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
@@ -176,20 +165,9 @@ class SceneRenderer(nn.Module):
         plain, size = layout.plain, layout.group_size
         numbers = torch.arange(origins.shape[0], device=origins.device)
         own = torch.cat([numbers[:plain], numbers[layout.heads]])
-        jitter = None
-        if state.generator is not None:
-            jitter = torch.rand((own.shape[0], 1), generator=state.generator, device=origins.device)
-        samples = sample_rays(
-            self.grid,
-            origins.detach()[own],
-            directions.detach()[own],
-            coarse=_COARSE_SAMPLES,
-            fine=self.fine_samples,
-            inv_s=self.inv_s.detach(),
-            interval=state.interval,
-            keep_below=1e-3,
-            jitter=jitter,
-        )
+        inv_s, jitter = self.inv_s.detach(), state.jitter(own)
+        placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, jitter)
+        samples = sample_rays(self.grid, origins.detach()[own], directions.detach()[own], placing)
         if not layout.groups:
             return samples
 
@@ -225,8 +203,7 @@ class SceneRenderer(nn.Module):
                 return pullback(torch.cat([of_plain, of_keys, of_free]))
 
         surface = self.field.surface(points, features, chain)
-        parts = (count, points.shape[0] - count)
-        on_rays = [value.split(parts)[0] for value in (surface.sdf, surface.gradient, surface.feature)]
+        on_rays = (value.split((count, len(points) - count))[0] for value in vars(surface).values())
         return SurfacePoint(*on_rays), surface.gradient
 
     def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
@@ -236,10 +213,7 @@ class SceneRenderer(nn.Module):
         # A ray that misses the sphere starts where it is closest to it.
         closest = -(origins * directions).sum(-1).clamp(max=-0.05)
         start = torch.where(meets, leave, closest)
-        jitter = None
-        if state.generator is not None:
-            jitter = torch.rand((origins.shape[0], 1), generator=state.generator, device=origins.device)
-        return self.background(origins, directions, start, jitter)
+        return self.background(origins, directions, start, state.jitter(origins))
 
 
 def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:

@@ -56,12 +56,7 @@ class DistanceGrid(nn.Module):
         """Positions of the grid's nodes number `start` to `start + count`, x fastest."""
         index = torch.arange(start, start + count, device=self.values.device)
         axis = torch.stack(
-            [
-                index % self.resolution,
-                index // self.resolution % self.resolution,
-                index // self.resolution**2,
-            ],
-            dim=-1,
+            [index % self.resolution, index // self.resolution % self.resolution, index // self.resolution**2], dim=-1
         )
         return axis.float() * self.cell - 1.0
 
@@ -104,49 +99,43 @@ def sample_pdf(
     return edge_low + fraction * (edge_high - edge_low)
 
 
-@torch.no_grad()
-def sample_rays(
-    grid: DistanceGrid,
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-    *,
-    coarse: int,
-    fine: int,
-    inv_s: Float[Tensor, ""],
-    interval: float,
-    keep_below: float,
-    jitter: Float[Tensor, "rays 1"] | None = None,
-) -> RaySamples:
-    """Place `fine` sections per ray where the cached distances expect the surface (NeuS-style importance sampling).
-
-    Args:
-        inv_s: sharpness of the density that is rendered.
-        interval: distance from the cached surface within which sections are placed while the density is sharper than
-            that; the cache is trusted to a third of it.
-        keep_below: sections whose expected contribution falls below this are left out of `RaySamples.active`.
-    """
-    # A logistic density of this sharpness ends at 6 of its widths.
-    sharpness = inv_s.clamp(max=6.0 / interval)
-    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba")
-    place = _place_by_kernel if on_cpu else _place
-    placing = _Placing(coarse, fine, sharpness, interval / 3.0, keep_below, jitter)
-    return place(grid, origins, directions, placing)
-
-
 @dataclass
-class _Placing:
-    """How sections are placed; names as in `sample_rays`."""
+class Placing:
+    """How the sections of rays are placed."""
 
     coarse: int
+    """Look-ups of the cached distances per ray."""
     fine: int
-    sharpness: Tensor
-    doubt: float
-    """How far the cached distances may be off."""
+    """Sections per ray."""
+    inv_s: Float[Tensor, ""]
+    """Sharpness of the density that is rendered."""
+    interval: float
+    """Distance from the cached surface within which sections are placed while the density is sharper than that."""
     keep_below: float
-    jitter: Tensor | None
+    """Sections whose expected contribution falls below this are left out of `RaySamples.active`."""
+    jitter: Float[Tensor, "rays 1"] | None = None
+
+    @property
+    def sharpness(self) -> Float[Tensor, ""]:
+        """That of the density that sections are placed by: a logistic density ends at 6 of its widths."""
+        return self.inv_s.clamp(max=6.0 / self.interval)
+
+    @property
+    def doubt(self) -> float:
+        """How far the cached distances may be off."""
+        return self.interval / 3.0
 
 
-def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing) -> RaySamples:
+@torch.no_grad()
+def sample_rays(
+    grid: DistanceGrid, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], placing: Placing
+) -> RaySamples:
+    """Sections where the cached distances expect the surface (NeuS-style importance sampling)."""
+    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba")
+    return (_place_by_kernel if on_cpu else _place)(grid, origins, directions, placing)
+
+
+def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: Placing) -> RaySamples:
     """`sample_rays` as operations on tensors, on any device: what the kernel is tested against."""
     near, far, meets = sphere_bounds(origins, directions)
     rays, device, coarse, sharpness = origins.shape[0], origins.device, placing.coarse, placing.sharpness
@@ -164,7 +153,7 @@ def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Pl
     return RaySamples(middles, steps, meets[:, None] & (expected > placing.keep_below))
 
 
-def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: _Placing) -> RaySamples:
+def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: Placing) -> RaySamples:
     """`sample_rays` in one pass on all cores of a CPU."""
     native = load_kernels("craym_nerfstudio.rendering.sampling_kernel", "sample", "Ray sampling")
     rays, (near, far, meets) = len(origins), sphere_bounds(origins, directions)

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import mean_rotation
@@ -13,19 +13,20 @@ from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.geometry.pinhole import plane_from_bearings
 from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import Component
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.structure import Structure
 
 MIN_RAYS = 12
 """Fewer rays to known points do not make a pose."""
 
+_MAX_TURN_DEG = 60.0
+"""A camera registered late that turns further from its predicted pose has met a look-alike."""
+
 _RESECTION_PX = 4.0
 _NEIGHBOURS = 6
 
 
-def stitch(
-    components: list[Component], rough: Float[Tensor, "cams 3 4"], fixed: Bool[np.ndarray, " cams"]
-) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+def stitch(components: list[Component], rough: Poses, fixed: CameraMask) -> tuple[Poses, CameraMask]:
     """Every component in the rough poses' frame, by a similarity of its own; rough poses and False elsewhere.
 
     A camera that two components claim stays with the larger one.
@@ -41,41 +42,33 @@ def stitch(
 
 
 def resect(
-    graph: RayGraph,
-    structure: Structure,
-    c2w: Float[Tensor, "cams 3 4"],
-    solved: Bool[np.ndarray, " cams"],
-    keep: Bool[np.ndarray, " matches"],
-    max_turn_deg: float,
-    seed: int,
-) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+    graph: RayGraph, structure: Structure, c2w: Poses, solved: CameraMask, keep: MatchMask, seed: int
+) -> tuple[Poses, CameraMask]:
     """Poses of further cameras from their matches to known points; the camera with most of them first.
 
-    `c2w` holds a guess for every camera not `solved`; a pose that turns by more than `max_turn_deg` from it is not
+    `c2w` holds a guess for every camera not `solved`; a pose that turns by more than 60 degrees from it is not
     believed. Returns new poses and the cameras solved, the old ones included.
     """
     import pycolmap
 
     c2w, solved = c2w.clone(), solved.copy()
-    point_of_node = np.full(len(graph.image), -1)
-    point_of_node[structure.node] = structure.point
-    seen = _points_per_match(graph, keep, point_of_node)
+    seen = _points_per_match(graph, structure, keep)
     counts = np.bincount(graph.image[seen[:, 0]], minlength=graph.num_images)
     for image in np.argsort(-counts, kind="stable"):
         mine = seen[graph.image[seen[:, 0]] == image]
         if solved[image] or len(mine) < MIN_RAYS:
             continue
         pose = _absolute_pose(pycolmap, graph, mine, structure.points, seed)
-        if pose is None or float(rotation_angle_deg(pose[:, :3].T @ c2w[image, :, :3])) > max_turn_deg:
+        if pose is None or float(rotation_angle_deg(pose[:, :3].T @ c2w[image, :, :3])) > _MAX_TURN_DEG:
             continue
         c2w[image], solved[image] = pose, True
     return c2w, solved
 
 
-def _points_per_match(
-    graph: RayGraph, keep: Bool[np.ndarray, " matches"], point_of_node: Int[np.ndarray, " nodes"]
-) -> Int[np.ndarray, "found 2"]:
+def _points_per_match(graph: RayGraph, structure: Structure, keep: MatchMask) -> Int[np.ndarray, "found 2"]:
     """Unique (node, point) for nodes without a point that match a node with one."""
+    point_of_node = np.full(len(graph.image), -1)
+    point_of_node[structure.node] = structure.point
     both = np.concatenate([graph.ends[keep], graph.ends[keep][:, ::-1]])
     useful = (point_of_node[both[:, 0]] < 0) & (point_of_node[both[:, 1]] >= 0)
     pairs = np.stack([both[useful, 0], point_of_node[both[useful, 1]]], axis=1)
@@ -104,9 +97,7 @@ def _absolute_pose(
     return torch.from_numpy(flip_pose_axes(inverse(w2c).numpy()))
 
 
-def predict(
-    c2w: Float[Tensor, "cams 3 4"], rough: Float[Tensor, "cams 3 4"], solved: Bool[np.ndarray, " cams"]
-) -> Float[Tensor, "cams 3 4"]:
+def predict(c2w: Poses, rough: Poses, solved: CameraMask) -> Poses:
     """Poses with those not `solved` predicted: nearby solved cameras carry the rough relative pose along.
 
     Each of the nearest solved cameras proposes ``c2w_k @ inverse(rough_k) @ rough``; proposals are averaged, nearer

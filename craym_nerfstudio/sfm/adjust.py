@@ -7,8 +7,7 @@ the input as prior (`refinement`), and kept only if held-out matches prefer it (
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Float
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
@@ -16,10 +15,10 @@ from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
 from craym_nerfstudio.sfm.assemble import assemble
-from craym_nerfstudio.sfm.global_solve import PairMotions, solve_globally
+from craym_nerfstudio.sfm.global_solve import solve_globally
 from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
-from craym_nerfstudio.sfm.ray_graph import RayGraph, ray_graph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph, ray_graph
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
 from craym_nerfstudio.sfm.result import Decision, Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import estimate_intrinsics, with_intrinsics
@@ -32,12 +31,7 @@ _PAIR_PX = 4.0
 
 
 def adjust_rays(
-    views: Views,
-    matches: Matches,
-    *,
-    fixed: Bool[np.ndarray, " cams"] | None = None,
-    refine_intrinsics: bool = False,
-    seed: int = 0,
+    views: Views, matches: Matches, *, fixed: CameraMask | None = None, refine_intrinsics: bool = False, seed: int = 0
 ) -> StageZero:
     """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
 
@@ -51,7 +45,20 @@ def adjust_rays(
     given = np.array(views.c2w, dtype=np.float64)
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
-    stage = _adjusted(views, centred.poses(given), matches, exact, refine_intrinsics, seed).moved(centred.inverse())
+    rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
+    believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
+    used, held = hold_out(graph, believed, seed)
+    solution, intrinsics = None, None
+    try:
+        solution = _solve(graph, rough, used, exact, seed)
+        if refine_intrinsics and solution is not None:
+            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
+        verdict = _judge(graph, rough, solution, used, held)
+    except ImportError as error:
+        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
+    stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
+    stage.intrinsics = intrinsics
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage
@@ -68,82 +75,25 @@ def _centred(c2w: Float[np.ndarray, "cams 3 4"]) -> Similarity:
     return Similarity.of(scale, translation=-scale * middle)
 
 
-def _adjusted(
-    views: Views,
-    rough_c2w: Float[np.ndarray, "cams 3 4"],
-    matches: Matches,
-    exact: Bool[np.ndarray, " cams"],
-    refine_intrinsics: bool,
-    seed: int,
-) -> StageZero:
-    rough = torch.from_numpy(rough_c2w)
-    graph = ray_graph(matches, views.focal_px)
-    motions = PairMotions(
-        pairs=matches.pairs.astype(np.int64),
-        rotation=matches.rotation.astype(np.float64),
-        translation=matches.translation.astype(np.float64),
-        pair_of_match=matches.pair_of_match.astype(np.int64),
-    )
-    believed = _believed_pairs(rough, motions)[motions.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
-    used, held = hold_out(graph, believed, seed)
-    try:
-        solution = _solve(graph, motions, rough, used, exact, seed)
-        intrinsics = None
-        if refine_intrinsics and solution is not None:
-            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
-        verdict = _judge(graph, rough, solution, used, held)
-    except ImportError as error:
-        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
-        solution, intrinsics = None, None
-    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    stage = assemble(views.names, graph, rough, final, frozen, believed, verdict.decision)
-    stage.intrinsics = intrinsics
-    return stage
-
-
-def _believed_pairs(rough: Float[Tensor, "cams 3 4"], motions: PairMotions) -> Bool[np.ndarray, " pairs"]:
-    counts = np.bincount(motions.pair_of_match, minlength=len(motions.pairs))
-    return consistent_pairs(
-        rough[:, :, :3],
-        torch.from_numpy(motions.pairs),
-        torch.from_numpy(motions.rotation),
-        torch.from_numpy(counts),
-    ).numpy()
-
-
-def _solve(
-    graph: RayGraph,
-    motions: PairMotions,
-    rough: Float[Tensor, "cams 3 4"],
-    use: Bool[np.ndarray, " matches"],
-    exact: Bool[np.ndarray, " cams"],
-    seed: int,
-) -> Refined | None:
+def _solve(graph: RayGraph, rough: Poses, use: MatchMask, exact: CameraMask, seed: int) -> Refined | None:
     """Poses from the matches in `use`, in the rough frame; None when no pair is believed."""
     if not use.any():
         return None
     # The mapper joins matches blindly and discards whole tracks that meet an image twice: it gets clean ones.
     track = graph.tracks(use, graph.matches.confidence)
     joined = use & (track[graph.ends[:, 0]] == track[graph.ends[:, 1]])
-    c2w, solved = stitch(solve_globally(graph, motions, joined, seed), rough, exact)
+    c2w, solved = stitch(solve_globally(graph, joined, seed), rough, exact)
     if not solved.any():
         # Two views, or too little for the mapper: start at the pair that has most matches.
-        best = int(np.bincount(motions.pair_of_match[use]).argmax())
-        motion = np.concatenate([motions.rotation[best], motions.translation[best][:, None]], axis=1)
-        i, j = (int(v) for v in motions.pairs[best])
-        c2w, solved = grow_from_pair(rough, (i, j), torch.from_numpy(motion))
+        best = int(np.bincount(graph.matches.pair_of_match[use]).argmax())
+        pair = graph.matches.pairs[best].tolist()
+        c2w, solved = grow_from_pair(rough, pair, torch.from_numpy(graph.pair_motion[best]))
     c2w = torch.where(torch.from_numpy(exact)[:, None, None], rough, predict(c2w, rough, solved))
     return refine(graph, c2w, solved, rough, use, exact, seed)
 
 
 def _calibrated(
-    graph: RayGraph,
-    solution: Refined,
-    rough: Float[Tensor, "cams 3 4"],
-    used: Bool[np.ndarray, " matches"],
-    held: Bool[np.ndarray, " matches"],
-    exact: Bool[np.ndarray, " cams"],
-    seed: int,
+    graph: RayGraph, solution: Refined, rough: Poses, used: MatchMask, held: MatchMask, exact: CameraMask, seed: int
 ) -> tuple[RayGraph, Refined, Intrinsics | None]:
     """Graph and solution under adjusted intrinsics, if they bring held-out matches nearer to their epipolar lines."""
     if solution.solved.sum() < _MIN_CALIBRATION_VIEWS:
@@ -160,13 +110,7 @@ def _calibrated(
     return (corrected, refined, intrinsics) if after < _CALIBRATION_GAIN * before else (graph, solution, None)
 
 
-def _judge(
-    graph: RayGraph,
-    rough: Float[Tensor, "cams 3 4"],
-    solution: Refined | None,
-    used: Bool[np.ndarray, " matches"],
-    held: Bool[np.ndarray, " matches"],
-) -> Verdict:
+def _judge(graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchMask, held: MatchMask) -> Verdict:
     if solution is None:
         return _kept("no two images have matches that agree with the input poses: they stay", graph.num_images)
     if solution.solved.sum() < 2:
@@ -181,13 +125,13 @@ def _kept(reason: str, cameras: int) -> Verdict:
 
 def _finish(
     graph: RayGraph,
-    rough: Float[Tensor, "cams 3 4"],
+    rough: Poses,
     solution: Refined | None,
     verdict: Verdict,
-    believed: Bool[np.ndarray, " matches"],
-    exact: Bool[np.ndarray, " cams"],
+    believed: MatchMask,
+    exact: CameraMask,
     seed: int,
-) -> tuple[Refined, Bool[np.ndarray, " cams"]]:
+) -> tuple[Refined, CameraMask]:
     """Poses adjusted to all believed matches, the held-out ones included; and the cameras that were not to move."""
     if solution is None or verdict.decision.chosen == "input":
         frozen = ~verdict.suspicious | exact

@@ -1,17 +1,17 @@
 """The result of stage 0, put together: frame, predicted cameras, uncertainties, what every match is worth."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
 from craym_nerfstudio.sfm.absolute_pose import predict
 from craym_nerfstudio.sfm.gauge import settle
-from craym_nerfstudio.sfm.held_out import median_per_camera
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined
 from craym_nerfstudio.sfm.result import CameraState, Decision, StageZero
-from craym_nerfstudio.sfm.structure import reprojection_px
+from craym_nerfstudio.sfm.triangulate import median_per_group
 from craym_nerfstudio.sfm.uncertainty import uncertainty
 
 _BELIEVABLE_PX = 4.0
@@ -22,16 +22,10 @@ _OUTSIDE_TRACKS = 0.3
 
 
 def assemble(
-    names: list[str],
-    graph: RayGraph,
-    rough: Float[Tensor, "cams 3 4"],
-    final: Refined,
-    frozen: Bool[np.ndarray, " cams"],
-    believed: Bool[np.ndarray, " matches"],
-    decision: Decision,
+    graph: RayGraph, rough: Poses, final: Refined, frozen: CameraMask, believed: MatchMask, decision: Decision
 ) -> StageZero:
     """StageZero of final poses; components without frozen cameras return to the rough frame first."""
-    structure, node = final.structure, final.structure.node
+    structure, names = final.structure, list(graph.matches.names)
     camera_part, point_part = structure.components(graph)
     solved = final.solved | frozen
     camera_part = np.where(solved, camera_part, -1)
@@ -39,31 +33,32 @@ def assemble(
     c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, predict(c2w, rough, solved))
     scale = (points - points.mean(0)).norm() / (structure.points - structure.points.mean(0)).norm().clamp_min(1e-300)
     sigmas = uncertainty(final.bundle, torch.from_numpy(frozen), camera_part)
-    error = np.minimum(reprojection_px(graph, c2w, points, node, structure.point), 1e6)
-    length = np.bincount(structure.point, minlength=len(points))
+    error = np.minimum(replace(structure, points=points).error_px(graph, c2w), 1e6)
+    ray_image, length = graph.image[structure.node], np.bincount(structure.point, minlength=len(points))
     before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
     believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
+    images = graph.images_of_matches[believable].ravel()
     state: list[CameraState] = [
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
     return StageZero(
-        names=list(names),
+        names=names,
         c2w=c2w.numpy(),
         state=state,
         component=camera_part,
         rotation_sigma_deg=sigmas.rotation_deg,
         translation_sigma=sigmas.translation * float(scale),
-        num_rays=np.bincount(graph.image[node], minlength=graph.num_images),
-        epipolar_before_px=median_per_camera(graph, before, believable),
-        epipolar_after_px=median_per_camera(graph, after, believable),
+        num_rays=np.bincount(ray_image, minlength=graph.num_images),
+        epipolar_before_px=median_per_group(before[believable].repeat(2), images, graph.num_images),
+        epipolar_after_px=median_per_group(after[believable].repeat(2), images, graph.num_images),
         points=points.numpy(),
         point_sigma=sigmas.point * float(scale),
         point_error_px=np.sqrt(np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)),
         track_length=length,
         ray_point=structure.point,
-        ray_image=graph.image[node],
-        ray_keypoint_px=graph.keypoint_px[node],
-        ray_bearing=graph.bearing[node],
+        ray_image=ray_image,
+        ray_keypoint_px=graph.keypoint_px[structure.node],
+        ray_bearing=graph.bearing[structure.node],
         match_weight=_match_weight(graph, after, final, error),
         keypoint_sigma_px=final.sigma_px,
         decision=decision,

@@ -14,17 +14,19 @@ from torch import Tensor
 from craym_nerfstudio.geometry.lie import compose, inverse, so3_log, so3xr3_exp
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
+from craym_nerfstudio.sfm.ray_graph import Poses
+
+_PRIOR_LOSS_SCALE = 3.0
 
 
 @dataclass(frozen=True)
 class PosePrior:
     """Gaussian knowledge of camera poses, Cauchy-robust so that a camera that is plainly elsewhere gets away."""
 
-    c2w: Float[Tensor, "cams 3 4"]
+    c2w: Poses
     sigma_translation: Float[Tensor, "cams"]
     """World units; infinite where nothing is known."""
     sigma_rotation_rad: Float[Tensor, "cams"]
-    loss_scale: float = 3.0
 
     def _residuals(self, c2w: Tensor) -> Tensor:
         """Tangent [cams,6] from the prior to the pose in standard deviations, translation first."""
@@ -34,15 +36,15 @@ class PosePrior:
     def _sigma(self) -> Tensor:
         return torch.stack([self.sigma_translation] * 3 + [self.sigma_rotation_rad] * 3, dim=-1)
 
-    def cost(self, c2w: Float[Tensor, "cams 3 4"]) -> float:
+    def cost(self, c2w: Poses) -> float:
         """Cauchy cost of poses."""
         squared = self._residuals(c2w).square().sum(-1)
-        return float(0.5 * self.loss_scale**2 * torch.log1p(squared / self.loss_scale**2).sum())
+        return float(0.5 * _PRIOR_LOSS_SCALE**2 * torch.log1p(squared / _PRIOR_LOSS_SCALE**2).sum())
 
-    def add_to(self, blocks: NormalBlocks, c2w: Float[Tensor, "cams 3 4"]) -> None:
+    def add_to(self, blocks: NormalBlocks, c2w: Poses) -> None:
         """Add the prior's normal equations to those of the rays."""
         residual = self._residuals(c2w)
-        weight = 1 / (1 + residual.square().sum(-1, keepdim=True) / self.loss_scale**2)
+        weight = 1 / (1 + residual.square().sum(-1, keepdim=True) / _PRIOR_LOSS_SCALE**2)
         # Derivative of the tangent with respect to a camera-frame step: the relative rotation for the translation
         # and, close enough at prior-sized angles, the identity for the rotation.
         turn = compose(inverse(self.c2w), c2w)[..., :3]
@@ -55,28 +57,24 @@ class PosePrior:
 
 @dataclass(frozen=True)
 class Bundle:
-    """Poses and points that minimise the robust cost, the residuals' object, and how the search ended."""
+    """Poses and points that minimise the robust cost, and the residuals' object."""
 
-    c2w: Float[Tensor, "cams 3 4"]
+    c2w: Poses
     points: Float[Tensor, "points 3"]
     residuals: RayResiduals
-    cost: float
-    iterations: int
-    converged: bool
 
 
 def adjust_bundle(
-    c2w: Float[Tensor, "cams 3 4"],
+    c2w: Poses,
     points: Float[Tensor, "points 3"],
     observations: RayObservations,
     *,
-    fixed: Bool[Tensor, "cams"] | None = None,
-    prior: PosePrior | None = None,
-    loss_scale: float = 1.7,
-    max_iterations: int = 50,
-    tolerance: float = 1e-5,
+    fixed: Bool[Tensor, "cams"],
+    prior: PosePrior | None,
+    loss_scale: float,
+    max_iterations: int,
 ) -> Bundle:
-    """Levenberg-Marquardt on poses and points (float64) until the cost falls by less than `tolerance` of itself.
+    """Levenberg-Marquardt on poses and points (float64) until the cost falls by less than 1e-5 of itself.
 
     Cameras that are `fixed`, or that see nothing and have no prior, stay exactly where they are.
     """
@@ -84,8 +82,7 @@ def adjust_bundle(
     free = torch.bincount(observations.camera, minlength=len(c2w)) > 0
     if prior is not None:
         free |= torch.isfinite(prior.sigma_rotation_rad)
-    if fixed is not None:
-        free &= ~fixed
+    free &= ~fixed
 
     def cost_of(state: tuple[Tensor, Tensor]) -> float:
         return residuals.cost(*state) + (prior.cost(state[0]) if prior is not None else 0.0)
@@ -104,10 +101,8 @@ def adjust_bundle(
 
         return moved
 
-    found = minimise((c2w, points), cost_of, linearise, max_iterations=max_iterations, tolerance=tolerance)
-    c2w, points = found.state
-    c2w = torch.where(free[:, None, None], _orthonormal(c2w), c2w)
-    return Bundle(c2w, points, residuals, found.cost, found.iterations, found.converged)
+    c2w, points = minimise((c2w, points), cost_of, linearise, max_iterations=max_iterations, tolerance=1e-5)
+    return Bundle(torch.where(free[:, None, None], _orthonormal(c2w), c2w), points, residuals)
 
 
 def damped_step(

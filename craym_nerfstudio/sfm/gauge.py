@@ -2,16 +2,17 @@
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses
 from craym_nerfstudio.geometry.lie import rotation_angle_deg, skew, so3_exp, so3_log
+from craym_nerfstudio.sfm.ray_graph import CameraMask, Poses
 
 _ROUNDS = 15
 
 
-def align_to_rough(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"]) -> Similarity:
+def align_to_rough(c2w: Poses, rough_c2w: Poses) -> Similarity:
     """Robust similarity (float64) of all seven freedoms, `c2w` frame to `rough_c2w` frame.
 
     Camera centres of a short arc say little about rotation, and the rotations of rough poses are as good as their
@@ -30,9 +31,8 @@ def align_to_rough(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cam
         sigma_angle = (angles.quantile(0.5) / 1.54).clamp_min(1e-9)
         sigma_distance = (distances.quantile(0.5) / 1.54).clamp_min(1e-9 * turned.norm(dim=-1).mean() + 1e-300)
         weight = 1 / (1 + (angles / sigma_angle).square() / 9 + (distances / sigma_distance).square() / 9)
-        rows_turn = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3) / sigma_angle
-        rows_turn = torch.cat([rows_turn, torch.zeros(len(c2w), 3, 4, dtype=c2w.dtype)], dim=-1)
         eye = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3)
+        rows_turn = torch.cat([eye, eye.new_zeros(len(c2w), 3, 4)], dim=-1) / sigma_angle
         rows_move = torch.cat([-skew(turned), turned[..., None], eye], dim=-1) / sigma_distance
         rows = torch.cat([rows_turn, rows_move], dim=1) * weight.sqrt()[:, None, None]
         values = torch.cat([twist / sigma_angle, offset / sigma_distance], dim=1) * weight.sqrt()[:, None]
@@ -45,7 +45,7 @@ def align_to_rough(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cam
     return Similarity(scale, rotation, translation)
 
 
-def pose_spread(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"]) -> tuple[float, float]:
+def pose_spread(c2w: Poses, rough_c2w: Poses) -> tuple[float, float]:
     """Robust standard deviation per axis between two sets of poses in one frame: world units, radians."""
     angles = torch.deg2rad(rotation_angle_deg(c2w[..., :3].transpose(-1, -2) @ rough_c2w[..., :3]))
     distances = (c2w[..., 3] - rough_c2w[..., 3]).norm(dim=-1)
@@ -53,9 +53,7 @@ def pose_spread(c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3
     return float(distances.quantile(0.5)) / 1.54, float(angles.quantile(0.5)) / 1.54
 
 
-def frame_of(
-    c2w: Float[Tensor, "cams 3 4"], rough_c2w: Float[Tensor, "cams 3 4"], fixed: Bool[np.ndarray, " cams"]
-) -> Similarity:
+def frame_of(c2w: Poses, rough_c2w: Poses, fixed: CameraMask) -> Similarity:
     """Similarity to the rough frame: through the fixed cameras where there are any, robust through all otherwise.
 
     One fixed camera gives rotation and position; the scale is then that of the robust fit.
@@ -72,13 +70,13 @@ def frame_of(
 
 
 def settle(
-    c2w: Float[Tensor, "cams 3 4"],
+    c2w: Poses,
     points: Float[Tensor, "points 3"],
-    rough_c2w: Float[Tensor, "cams 3 4"],
+    rough_c2w: Poses,
     camera_component: Int[np.ndarray, " cams"],
     point_component: Int[np.ndarray, " points"],
-    fixed: Bool[np.ndarray, " cams"],
-) -> tuple[Float[Tensor, "cams 3 4"], Float[Tensor, "points 3"]]:
+    fixed: CameraMask,
+) -> tuple[Poses, Float[Tensor, "points 3"]]:
     """Poses and points with every component without a fixed camera put back into the rough frame."""
     c2w, points = c2w.clone(), points.clone()
     for label in range(int(camera_component.max(initial=-1)) + 1):

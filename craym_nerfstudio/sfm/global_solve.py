@@ -11,28 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
 from craym_nerfstudio.geometry.pinhole import plane_from_bearings
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import MatchMask, RayGraph
 
 _MIN_FORWARD = 0.1
 """Cosine to the optical axis under which a ray has no place in a pinhole image."""
 
 _VIRTUAL_SIZE_PX = 4000
 """Side of the virtual images; keypoints are centred in it."""
-
-
-@dataclass(frozen=True)
-class PairMotions:
-    """Two-view geometry of the pairs: ``x_j = R x_i + t`` in OpenGL camera frames, and the pair of every match."""
-
-    pairs: Int[np.ndarray, "pairs 2"]
-    rotation: Float[np.ndarray, "pairs 3 3"]
-    translation: Float[np.ndarray, "pairs 3"]
-    pair_of_match: Int[np.ndarray, " matches"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +33,7 @@ class Component:
     c2w: Float[np.ndarray, "some 3 4"]
 
 
-def solve_globally(
-    graph: RayGraph, motions: PairMotions, keep: Bool[np.ndarray, " matches"], seed: int
-) -> list[Component]:
+def solve_globally(graph: RayGraph, keep: MatchMask, seed: int) -> list[Component]:
     """Every connected set of at least three cameras that the mapper can solve, largest first; [] when none."""
     import pycolmap
 
@@ -56,7 +44,7 @@ def solve_globally(
     with _quiet(pycolmap):
         _write_cameras(pycolmap, database, graph)
         local = _write_keypoints(database, graph)
-        if _write_pairs(pycolmap, database, graph, motions, keep, local) == 0:
+        if _write_pairs(pycolmap, database, graph, keep, local) == 0:
             return []
         pycolmap.GlobalPipeline(_options(pycolmap, seed), database, manager).run()
     components = [_component(manager.get(k)) for k in range(manager.size())]
@@ -129,23 +117,17 @@ def _write_keypoints(database: Any, graph: RayGraph) -> Int[np.ndarray, " nodes"
 
 
 def _write_pairs(
-    pycolmap: Any,
-    database: Any,
-    graph: RayGraph,
-    motions: PairMotions,
-    keep: Bool[np.ndarray, " matches"],
-    local: Int[np.ndarray, " nodes"],
+    pycolmap: Any, database: Any, graph: RayGraph, keep: MatchMask, local: Int[np.ndarray, " nodes"]
 ) -> int:
     """Matches and calibrated two-view geometry of every pair that has some; returns how many pairs."""
-    ends = local[graph.ends]
+    ends, pair_of_match = local[graph.ends], graph.matches.pair_of_match
     usable = np.nonzero(keep & (ends >= 0).all(-1))[0]
-    usable = usable[np.argsort(motions.pair_of_match[usable], kind="stable")]
-    numbers, starts = np.unique(motions.pair_of_match[usable], return_index=True)
+    usable = usable[np.argsort(pair_of_match[usable], kind="stable")]
+    numbers, starts = np.unique(pair_of_match[usable], return_index=True)
     for number, chosen in zip(numbers, np.split(usable, starts[1:]), strict=True):
-        first, second = (int(v) + 1 for v in motions.pairs[number])
+        first, second = (int(v) + 1 for v in graph.matches.pairs[number])
         indices = ends[chosen].astype(np.uint32)
-        motion = np.concatenate([motions.rotation[number], motions.translation[number][:, None]], axis=1)
-        motion = flip_motion_axes(motion)
+        motion = flip_motion_axes(graph.pair_motion[number])
         geometry = pycolmap.TwoViewGeometry()
         geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
         geometry.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(motion[:, :3]), motion[:, 3])

@@ -3,11 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.result import Decision
 
 HELD_OUT_FRACTION = 0.1
@@ -33,12 +30,10 @@ class Verdict:
     """The decision, and the cameras of a kept input that contradict the rest of it."""
 
     decision: Decision
-    suspicious: Bool[np.ndarray, " cams"]
+    suspicious: CameraMask
 
 
-def hold_out(
-    graph: RayGraph, believed: Bool[np.ndarray, " matches"], seed: int
-) -> tuple[Bool[np.ndarray, " matches"], Bool[np.ndarray, " matches"]]:
+def hold_out(graph: RayGraph, believed: MatchMask, seed: int) -> tuple[MatchMask, MatchMask]:
     """Believed matches to adjust with, and those kept from every adjustment.
 
     Whole tracks are held out, and matches between a held and a used track belong to neither: nothing leaks.
@@ -51,13 +46,7 @@ def hold_out(
     return believed & ~first & ~second, believed & first & second
 
 
-def decide(
-    graph: RayGraph,
-    rough: Float[Tensor, "cams 3 4"],
-    solution: Float[Tensor, "cams 3 4"],
-    held: Bool[np.ndarray, " matches"],
-    used: Bool[np.ndarray, " matches"],
-) -> Verdict:
+def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used: MatchMask) -> Verdict:
     """Compare two sets of poses on the `held` matches; on the `used` ones, by a stricter rule, where those are few.
 
     A few cameras that only the solution explains do not condemn the others: these are judged by themselves.
@@ -89,9 +78,7 @@ def decide(
     return Verdict(Decision("input", reason, count, input_px, solution_px), suspicious)
 
 
-def _suspicious(
-    graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: Bool[np.ndarray, " matches"]
-) -> Bool[np.ndarray, " cams"]:
+def _suspicious(graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: MatchMask) -> CameraMask:
     """Cameras whose matches with unsuspicious ones the input leaves far off while the solution does not."""
     images = graph.images_of_matches
     flagged = np.zeros(graph.num_images, dtype=bool)
@@ -107,17 +94,3 @@ def _suspicious(
             break
         flagged = new
     return flagged
-
-
-def median_per_camera(
-    graph: RayGraph, distance_px: Float[np.ndarray, " matches"], chosen: Bool[np.ndarray, " matches"]
-) -> Float[np.ndarray, " cams"]:
-    """Median distance of each camera's chosen matches; NaN without any."""
-    images, values = graph.images_of_matches[chosen].T, distance_px[chosen]
-    camera = torch.from_numpy(np.concatenate(images))
-    values = np.concatenate([values, values])
-    result = np.full(graph.num_images, np.nan)
-    order = np.lexsort((values, camera.numpy()))
-    numbers, start, count = np.unique(camera.numpy()[order], return_index=True, return_counts=True)
-    result[numbers] = values[order][start + (count - 1) // 2]
-    return result

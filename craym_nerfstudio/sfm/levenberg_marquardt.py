@@ -1,22 +1,11 @@
 """Levenberg-Marquardt, whatever is adjusted: the problem brings its cost and its damped steps."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 State = TypeVar("State")
 
 _FIRST_DAMPING, _MIN_DAMPING, _MAX_DAMPING = 1e-4, 1e-10, 1e10
-
-
-@dataclass(frozen=True)
-class Minimum(Generic[State]):
-    """Where the search ended, and how."""
-
-    state: State
-    cost: float
-    iterations: int
-    converged: bool
 
 
 def minimise(
@@ -26,7 +15,7 @@ def minimise(
     *,
     max_iterations: int,
     tolerance: float,
-) -> Minimum[State]:
+) -> State:
     """Descend until the cost falls by less than `tolerance` of itself, or until no damping makes it fall.
 
     Args:
@@ -34,7 +23,7 @@ def minimise(
             damped system cannot be solved.
     """
     state, cost, damping = start, cost_of(start), _FIRST_DAMPING
-    for iteration in range(1, max_iterations + 1):
+    for _ in range(max_iterations):
         next_state = linearise(state)
         while True:
             candidate = next_state(damping)
@@ -43,9 +32,9 @@ def minimise(
                 break
             damping *= 8
             if damping > _MAX_DAMPING:
-                return Minimum(state, cost, iteration, True)
+                return state
         converged = cost - new_cost < tolerance * cost
         state, cost, damping = candidate, new_cost, max(damping / 6, _MIN_DAMPING)
         if converged:
-            return Minimum(state, cost, iteration, True)
-    return Minimum(state, cost, max_iterations, False)
+            break
+    return state

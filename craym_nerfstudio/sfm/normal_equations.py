@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import skew
+from craym_nerfstudio.sfm.ray_graph import Poses
 
 _MIN_DEPTH = 1e-9
 _BEHIND = 1e3
@@ -27,10 +28,6 @@ class RayObservations:
     bearing: Float[Tensor, "obs 3"]
     sigma_rad: Float[Tensor, "obs"]
     """Standard deviation of the bearing along either axis of its tangent plane, in radians."""
-
-    def select(self, keep: Tensor) -> "RayObservations":
-        """The observations under a mask or an index."""
-        return RayObservations(self.camera[keep], self.point[keep], self.bearing[keep], self.sigma_rad[keep])
 
 
 @dataclass
@@ -59,52 +56,45 @@ class RayResiduals:
 
     def __init__(self, observations: RayObservations, cameras: int, points: int, loss_scale: float) -> None:
         """`loss_scale`: scale of the Cauchy loss in standard deviations of a keypoint."""
-        order = torch.argsort(observations.point * cameras + observations.camera)
-        self.order = order
-        self.observations = observations.select(order)
+        self.order = torch.argsort(observations.point * cameras + observations.camera)
+        self.observations = RayObservations(*(value[self.order] for value in vars(observations).values()))
         self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
         self.axes = _tangent_frames(self.observations.bearing)
         rays = torch.bincount(self.observations.point, minlength=points)
         self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
 
-    def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Points in the frame of each observation's camera [obs,3], in that of its bearing, residuals, in-front."""
+    def _project(self, c2w: Tensor, points: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Points in each observation's camera [obs,3], depths, slopes off the bearing [obs,2], residuals, in-front."""
         seen = self.observations
         rotation = c2w[seen.camera, :, :3]
         local = ((points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ rotation).squeeze(1)
         along = (self.axes @ local[..., None]).squeeze(-1)
         front = along[:, 2] > _MIN_DEPTH
-        depth = torch.where(front, along[:, 2], torch.ones_like(along[:, 2]))
-        residual = along[:, :2] / depth[:, None] / seen.sigma_rad[:, None]
-        return local, along, torch.where(front[:, None], residual, torch.full_like(residual, _BEHIND)), front
+        depth = torch.where(front, along[:, 2], 1.0)
+        slopes = along[:, :2] / depth[:, None]
+        return local, depth, slopes, torch.where(front[:, None], slopes / seen.sigma_rad[:, None], _BEHIND), front
 
-    def residuals(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
+    def residuals(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> Float[Tensor, "obs 2"]:
         """Residuals in standard deviations, in the order of `self.observations`."""
-        return self._project(c2w, points)[2]
+        return self._project(c2w, points)[3]
 
-    def cost(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> float:
+    def cost(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> float:
         """Cauchy cost ``s^2/2 sum log(1 + |r|^2 / s^2)``."""
         squared = self.residuals(c2w, points).square().sum(-1)
         return float(0.5 * self.squared_scale * torch.log1p(squared / self.squared_scale).sum())
 
-    def weights(self, residuals: Float[Tensor, "obs 2"]) -> Float[Tensor, "obs"]:
-        """Weight of each observation in the iteratively reweighted least squares that minimises `cost`."""
-        return 1 / (1 + residuals.square().sum(-1) / self.squared_scale)
-
-    def rows(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> ResidualRows:
-        """The reweighted problem's residuals and derivatives at these poses and points."""
+    def rows(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> ResidualRows:
+        """Residuals and derivatives of the iteratively reweighted least squares that minimise `cost`."""
         seen = self.observations
-        local, along, residual, front = self._project(c2w, points)
-        root = (self.weights(residual) * front).sqrt()
-        depth = torch.where(front, along[:, 2], torch.ones_like(root))
-        slopes = along[:, :2] / depth[:, None]
+        local, depth, slopes, residual, front = self._project(c2w, points)
+        root = (1 / (1 + residual.square().sum(-1) / self.squared_scale) * front).sqrt()
         by_local = self.axes[:, :2] - slopes[..., None] * self.axes[:, 2:]
         by_local = (root / seen.sigma_rad / depth)[:, None, None] * by_local
         by_camera = torch.cat([-by_local, by_local @ skew(local)], dim=-1)
         by_point = by_local @ c2w[seen.camera, :, :3].transpose(1, 2)
         return ResidualRows(by_camera, by_point, (residual * root[:, None])[..., None], root)
 
-    def blocks(self, c2w: Float[Tensor, "cams 3 4"], points: Float[Tensor, "points 3"]) -> NormalBlocks:
+    def blocks(self, c2w: Poses, points: Float[Tensor, "points 3"]) -> NormalBlocks:
         """Normal equations of the reweighted problem at these poses and points."""
         return self.assemble(self.rows(c2w, points))
 

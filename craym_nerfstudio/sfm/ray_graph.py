@@ -11,12 +11,18 @@ from craym_nerfstudio.geometry.epipolar import essential_from_motion, relative_p
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.tracks import build_tracks
 
+Poses = Float[Tensor, "cams 3 4"]
+CameraMask = Bool[np.ndarray, " cams"]
+MatchMask = Bool[np.ndarray, " matches"]
+
 
 @dataclass(frozen=True)
 class RayGraph:
     """Keypoints that take part in matches, and the matches as pairs of them."""
 
     matches: Matches
+    pair_motion: Float[np.ndarray, "pairs 3 4"]
+    """Relative pose ``x_j = R x_i + t`` of each pair of `matches`, in OpenGL camera frames."""
     image: Int[np.ndarray, " nodes"]
     """Ascending; within an image keypoint ids ascend."""
     keypoint_id: Int[np.ndarray, " nodes"]
@@ -41,24 +47,21 @@ class RayGraph:
         cosine = np.abs(self.bearing[:, 2]).clip(0.2, 1.0)
         return sigma_px / self.focal_px[self.image] * cosine**1.5
 
-    def epipolar_px(self, c2w: Float[Tensor, "cams 3 4"]) -> Float[np.ndarray, " matches"]:
+    def epipolar_px(self, c2w: Poses) -> Float[np.ndarray, " matches"]:
         """Sampson distance of every match under given poses, in pixels of the mean focal length of its two views."""
         i, j = torch.from_numpy(self.images_of_matches).unbind(-1)
         return self._distance_px(relative_pose(c2w[i], c2w[j]))
 
     def pair_epipolar_px(self) -> Float[np.ndarray, " matches"]:
         """Sampson distance of every match under the motion estimated from its pair alone, in pixels."""
-        motion = np.concatenate([self.matches.rotation, self.matches.translation[..., None]], axis=-1)
-        return self._distance_px(torch.from_numpy(motion.astype(np.float64)[self.matches.pair_of_match]))
+        return self._distance_px(torch.from_numpy(self.pair_motion[self.matches.pair_of_match]))
 
     def _distance_px(self, motion: Float[Tensor, "matches 3 4"]) -> Float[np.ndarray, " matches"]:
         first, second = torch.from_numpy(self.bearing[self.ends]).unbind(1)
         angle = sampson_distance(essential_from_motion(motion), first, second)
         return angle.numpy() * self.focal_px[self.images_of_matches].mean(-1)
 
-    def tracks(
-        self, keep: Bool[np.ndarray, " matches"], trust: Float[np.ndarray, " matches"]
-    ) -> Int[np.ndarray, " nodes"]:
+    def tracks(self, keep: MatchMask, trust: Float[np.ndarray, " matches"]) -> Int[np.ndarray, " nodes"]:
         """Track of every node over the matches kept, joined most trusted first; -1 for nodes without."""
         # Sets of keypoints that see no image twice are tracks as they are; only the others need the careful way.
         label = connected(self.ends[keep], len(self.image))
@@ -91,16 +94,15 @@ def ray_graph(matches: Matches, focal_px: Float[np.ndarray, " cams"]) -> RayGrap
     stride = int(matches.keypoint_ids.max(initial=0)) + 1
     codes = matches.images.astype(np.int64) * stride + matches.keypoint_ids
     unique, first, ends = np.unique(codes.ravel(), return_index=True, return_inverse=True)
+    bearing = matches.bearings.reshape(-1, 3)[first].astype(np.float64)
+    motion = np.concatenate([matches.rotation, matches.translation[..., None]], axis=-1)
     return RayGraph(
         matches=matches,
+        pair_motion=motion.astype(np.float64),
         image=unique // stride,
         keypoint_id=unique % stride,
         keypoint_px=matches.keypoints.reshape(-1, 2)[first].astype(np.float64),
-        bearing=_unit(matches.bearings.reshape(-1, 3)[first].astype(np.float64)),
+        bearing=bearing / np.linalg.norm(bearing, axis=-1, keepdims=True).clip(1e-12),
         ends=ends.reshape(-1, 2),
         focal_px=np.asarray(focal_px, dtype=np.float64),
     )
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True).clip(1e-12)

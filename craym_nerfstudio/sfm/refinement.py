@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import align_poses
@@ -13,17 +13,15 @@ from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
 from craym_nerfstudio.sfm.absolute_pose import MIN_RAYS, predict, resect
 from craym_nerfstudio.sfm.bundle import Bundle, PosePrior, adjust_bundle
 from craym_nerfstudio.sfm.gauge import pose_spread
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.structure import Structure, build_structure
-
-_MAX_TURN_DEG = 60.0
-"""A camera registered late that turns further from its predicted pose has met a look-alike."""
 
 COARSE_TO_FINE = ((16.0, 3.0, 10), (16.0, 1.7, 30))
 FINE = ((16.0, 1.7, 50),)
 """Gate and loss scale, in standard deviations of a keypoint, and most iterations of each round."""
 
 _EXTRA_ROUNDS = 3
+"""Repetitions of the last round, at most, while it registers further cameras."""
 
 _FAR_SPREADS = 6.0
 """So many standard deviations from its rough pose, a camera is not believed on the word of one other camera, nor on
@@ -36,21 +34,20 @@ _MIN_SIGMA_PX, _MAX_SIGMA_PX = 1e-3, 4.0
 class Refined:
     """Poses of all cameras, which of them rest on rays, the structure they agree on, and the adjustment's end."""
 
-    c2w: Float[Tensor, "cams 3 4"]
-    solved: Bool[np.ndarray, " cams"]
+    c2w: Poses
+    solved: CameraMask
     structure: Structure
     bundle: Bundle
-    prior: PosePrior | None
     sigma_px: float
 
 
 def refine(
     graph: RayGraph,
-    c2w: Float[Tensor, "cams 3 4"],
-    solved: Bool[np.ndarray, " cams"],
-    rough: Float[Tensor, "cams 3 4"],
-    keep: Bool[np.ndarray, " matches"],
-    fixed: Bool[np.ndarray, " cams"],
+    c2w: Poses,
+    solved: CameraMask,
+    rough: Poses,
+    keep: MatchMask,
+    fixed: CameraMask,
     seed: int,
     rounds: Sequence[tuple[float, float, int]] = COARSE_TO_FINE,
 ) -> Refined:
@@ -60,9 +57,8 @@ def refine(
     rough poses can be trusted as a prior.
     """
     sigma_px = first_sigma_px(graph, c2w, keep & solved[graph.images_of_matches].all(-1))
-    number, extra, refused = 0, 0, np.zeros_like(solved)
-    while True:
-        gate, loss_scale, iterations = rounds[number]
+    refused = np.zeros_like(solved)
+    for number, (gate, loss_scale, iterations) in enumerate([*rounds, *[rounds[-1]] * _EXTRA_ROUNDS], start=1):
         use = keep & solved[graph.images_of_matches].all(-1)
         structure = build_structure(graph, c2w, use, gate * sigma_px)
         prior = trust_in_input(c2w, rough, solved & ~fixed)
@@ -79,19 +75,18 @@ def refine(
         sigma_px = float(np.clip(sigma_px * noise_factor(bundle), _MIN_SIGMA_PX, _MAX_SIGMA_PX))
         before = solved
         refused |= unconfirmed(graph, structure, c2w, rough, prior) & ~fixed
-        solved = (solved & ~_starving(graph, structure) & ~refused) | fixed
+        fed = np.bincount(graph.image[structure.node], minlength=graph.num_images) >= MIN_RAYS
+        solved = (solved & fed & ~refused) | fixed
         c2w = predict(c2w, rough, solved)
         if not solved.all():
-            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, _MAX_TURN_DEG, seed)
+            c2w, solved = resect(graph, structure, c2w, solved | refused, keep, seed)
             solved &= ~refused
-        number += 1
-        if number == len(rounds):
-            if extra == _EXTRA_ROUNDS or not (solved & ~before).any():
-                return Refined(c2w, solved & before, structure, bundle, prior, sigma_px)
-            number, extra = number - 1, extra + 1
+        if number >= len(rounds) and not (solved & ~before).any():
+            break
+    return Refined(c2w, solved & before, structure, bundle, sigma_px)
 
 
-def first_sigma_px(graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], use: Bool[np.ndarray, " matches"]) -> float:
+def first_sigma_px(graph: RayGraph, c2w: Poses, use: MatchMask) -> float:
     """Robust standard deviation of keypoints from epipolar distances, pose errors included."""
     if not use.any():
         return _MAX_SIGMA_PX
@@ -110,9 +105,7 @@ def noise_factor(bundle: Bundle) -> float:
     return float(residuals.norm(dim=-1).median()) / 1.177 * (count / redundancy) ** 0.5
 
 
-def trust_in_input(
-    c2w: Float[Tensor, "cams 3 4"], rough: Float[Tensor, "cams 3 4"], cameras: Bool[np.ndarray, " cams"]
-) -> PosePrior | None:
+def trust_in_input(c2w: Poses, rough: Poses, cameras: CameraMask) -> PosePrior | None:
     """Prior at the rough poses, as wide as `cameras` typically are from them: the better the input, the more it holds.
 
     None with fewer than four cameras, whose distance from the input says nothing of its quality.
@@ -127,18 +120,7 @@ def trust_in_input(
     return PosePrior(rough, translation, torch.where(chosen, max(sigma_rotation, 1e-5), infinite))
 
 
-def _starving(graph: RayGraph, structure: Structure) -> Bool[np.ndarray, " cams"]:
-    """Cameras with too few rays that meet a point."""
-    return np.bincount(graph.image[structure.node], minlength=graph.num_images) < MIN_RAYS
-
-
-def unconfirmed(
-    graph: RayGraph,
-    structure: Structure,
-    c2w: Float[Tensor, "cams 3 4"],
-    rough: Float[Tensor, "cams 3 4"],
-    prior: PosePrior | None,
-) -> Bool[np.ndarray, " cams"]:
+def unconfirmed(graph: RayGraph, structure: Structure, c2w: Poses, rough: Poses, prior: PosePrior | None) -> CameraMask:
     """Cameras far off their rough poses whose points no two cameras near theirs see.
 
     One wrong pair could have put such a camera there; a group of them may have been mirrored together, and agrees
@@ -155,15 +137,11 @@ def unconfirmed(
     return far.numpy() & ~confirmed
 
 
-def grow_from_pair(
-    rough: Float[Tensor, "cams 3 4"], pair: tuple[int, int], motion: Float[Tensor, "3 4"]
-) -> tuple[Float[Tensor, "cams 3 4"], Bool[np.ndarray, " cams"]]:
+def grow_from_pair(rough: Poses, pair: list[int], motion: Float[Tensor, "3 4"]) -> tuple[Poses, CameraMask]:
     """First poses from one pair's relative pose (x_j = R x_i + t), in the rough frame: error shared, baseline kept."""
-    i, j = pair
-    baseline = float((rough[i, :, 3] - rough[j, :, 3]).norm())
+    baseline = float((rough[pair[0], :, 3] - rough[pair[1], :, 3]).norm())
     scaled = torch.cat([motion[:, :3], baseline * motion[:, 3:]], dim=-1)
     own = torch.stack([torch.eye(4, dtype=rough.dtype)[:3], inverse(scaled)])
     c2w, solved = rough.clone(), np.zeros(len(rough), dtype=bool)
-    c2w[[i, j]] = align_poses(own, rough[[i, j]]).poses(own)
-    solved[[i, j]] = True
+    c2w[pair], solved[pair] = align_poses(own, rough[pair]).poses(own), True
     return c2w, solved

@@ -19,14 +19,12 @@ CameraState = Literal["adjusted", "predicted", "kept"]
 STAGE_ZERO_NAME = "stage0.npz"
 """File in the folder of a run."""
 
-Chosen = Literal["solution", "input"]
-
 
 @dataclass(frozen=True)
 class Decision:
     """Which poses won on the matches that no adjustment saw, and by what figures."""
 
-    chosen: Chosen
+    chosen: Literal["solution", "input"]
     reason: str
     held_out: int
     """Held-out matches that either set of poses explains."""
@@ -123,17 +121,12 @@ class StageZero:
 
     def save(self, path: Path) -> None:
         """Write atomically as npz; raises InputError when the disk is full."""
-        arrays: dict[str, np.ndarray] = {}
-        for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "decision":
-                arrays.update({f"decision_{key}": np.asarray(v) for key, v in vars(value).items()})
-            elif item.name == "intrinsics":
-                if value is not None:
-                    arrays["intrinsics"] = np.asarray(value.values())
-            else:
-                arrays[item.name] = np.asarray(value, dtype=np.str_ if isinstance(value, list) else None)
-        write_npz(path, arrays)
+        values = {name: value for name, value in vars(self).items() if name not in ("decision", "intrinsics")}
+        values |= {f"decision_{name}": value for name, value in vars(self.decision).items()}
+        if self.intrinsics is not None:
+            values["intrinsics"] = np.array(self.intrinsics.values())
+        kinds = {name: np.str_ if isinstance(value, list) else None for name, value in values.items()}
+        write_npz(path, {name: np.asarray(value, dtype=kinds[name]) for name, value in values.items()})
 
     @classmethod
     def load(cls, path: Path) -> "StageZero":

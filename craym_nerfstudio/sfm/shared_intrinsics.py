@@ -12,7 +12,7 @@ from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
 from craym_nerfstudio.sfm.bundle import PosePrior, damped
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
-from craym_nerfstudio.sfm.ray_graph import RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined, first_sigma_px, trust_in_input
 from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.sfm.structure import build_structure
@@ -62,12 +62,8 @@ def _magnified(bearing: Tensor, state: Tensor) -> Tensor:
 
 
 def estimate_intrinsics(
-    graph: RayGraph,
-    start: Refined,
-    rough: Float[Tensor, "cams 3 4"],
-    keep: Bool[np.ndarray, " matches"],
-    fixed: Bool[np.ndarray, " cams"],
-) -> tuple[Intrinsics, Float[Tensor, "cams 3 4"]]:
+    graph: RayGraph, start: Refined, rough: Poses, keep: MatchMask, fixed: CameraMask
+) -> tuple[Intrinsics, Poses]:
     """Shared intrinsics and the poses that go with them, from matches in `keep` and the poses of `start`."""
     c2w = start.c2w
     state = torch.zeros(5, dtype=torch.float64)
@@ -81,9 +77,8 @@ def estimate_intrinsics(
             prior=trust_in_input(c2w, rough, start.solved & ~fixed),
             free=torch.from_numpy(start.solved & ~fixed),
         )
-        start_state = (c2w, structure.points, state)
-        found = minimise(start_state, problem.cost, problem.linearise, max_iterations=_ITERATIONS, tolerance=1e-6)
-        c2w, _, state = found.state
+        unknowns = (c2w, structure.points, state)
+        c2w, _, state = minimise(unknowns, problem.cost, problem.linearise, max_iterations=_ITERATIONS, tolerance=1e-6)
     return _named(state), c2w
 
 
@@ -153,14 +148,10 @@ class _Problem:
         seen = residuals.observations
         raw = self.observations.bearing[residuals.order]
         columns, growth = [], []
-        for number in range(5):
-            up, down = state.clone(), state.clone()
-            up[number] += _STEP
-            down[number] -= _STEP
-            change = _corrected(raw, up) - _corrected(raw, down)
-            magnified = _magnified(raw, up).log() - _magnified(raw, down).log()
-            columns.append(change / (2 * _STEP))
-            growth.append(magnified / (2 * _STEP))
+        for step in _STEP * torch.eye(5, dtype=state.dtype):
+            up, down = state + step, state - step
+            columns.append((_corrected(raw, up) - _corrected(raw, down)) / (2 * _STEP))
+            growth.append((_magnified(raw, up).log() - _magnified(raw, down).log()) / (2 * _STEP))
         # A bearing that moves by db in its tangent plane moves the residual by -db: exact where the residual is zero.
         by_state = -(residuals.axes[:, :2] @ torch.stack(columns, dim=-1)) * (rows.root / seen.sigma_rad)[:, None, None]
         by_state = by_state - rows.residual * torch.stack(growth, dim=-1)[:, None]

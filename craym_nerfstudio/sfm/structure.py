@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.sfm.normal_equations import RayObservations
-from craym_nerfstudio.sfm.ray_graph import RayGraph, connected
+from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph, connected
 from craym_nerfstudio.sfm.triangulate import triangulate
 
 _MIN_ANGLE_DEG = 0.3
@@ -32,6 +32,14 @@ class Structure:
             sigma_rad=torch.from_numpy(graph.sigma_rad(sigma_px)[self.node]),
         )
 
+    def error_px(self, graph: RayGraph, c2w: Poses) -> Float[np.ndarray, " obs"]:
+        """Angle between each ray and its point, in pixels at the image centre; infinite behind the camera."""
+        seen = self.observations(graph, 1.0)
+        local = ((self.points[seen.point] - c2w[seen.camera, :, 3])[:, None] @ c2w[seen.camera, :, :3]).squeeze(1)
+        along = (local * seen.bearing).sum(-1)
+        tangent = torch.linalg.cross(local, seen.bearing, dim=-1).norm(dim=-1) / along.clamp_min(1e-12)
+        return torch.where(along > 0, tangent, torch.inf).numpy() * graph.focal_px[graph.image[self.node]]
+
     def components(self, graph: RayGraph) -> tuple[Int[np.ndarray, " cams"], Int[np.ndarray, " points"]]:
         """Number of the connected part of every camera (-1 without points) and point, the largest part first."""
         image = graph.image[self.node]
@@ -39,17 +47,14 @@ class Structure:
         label = connected(neighbours, graph.num_images)
         seen = np.bincount(image, minlength=graph.num_images) > 0
         size = np.bincount(label[seen], minlength=int(label.max(initial=0)) + 1)
-        rank = np.empty(len(size), dtype=np.int64)
-        rank[np.argsort(-size, kind="stable")] = np.arange(len(size))
+        rank = np.argsort(np.argsort(-size, kind="stable"))
         camera = np.where(seen, rank[label], -1)
         point = np.full(len(self.points), -1)
         point[self.point] = camera[image]
         return camera, point
 
 
-def build_structure(
-    graph: RayGraph, c2w: Float[Tensor, "cams 3 4"], keep: Bool[np.ndarray, " matches"], gate_px: float
-) -> Structure:
+def build_structure(graph: RayGraph, c2w: Poses, keep: MatchMask, gate_px: float) -> Structure:
     """Triangulate the tracks of matches within `gate_px` of their epipolar lines; rays off by more than the gate go.
 
     A track sees no image twice.
@@ -60,25 +65,16 @@ def build_structure(
     node = node[np.argsort(track[node], kind="stable")]
     # Rays are dropped one gate after the other: a point dragged by a wrong ray is off for the right ones too.
     for widening in (2.0, 1.0):
-        point, points, angle = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
-        error = reprojection_px(graph, c2w, points, node, point)
-        good = (error < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
-        node = node[good & (np.bincount(point[good], minlength=len(points))[point] >= 2)]
-    point, points, _ = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
-    return Structure(points, point, node)
+        structure, angle = _triangulated(graph, c2w, node, track)
+        point = structure.point
+        good = (structure.error_px(graph, c2w) < widening * gate_px) & (angle[point] > np.radians(_MIN_ANGLE_DEG))
+        node = node[good & (np.bincount(point[good], minlength=len(angle))[point] >= 2)]
+    return _triangulated(graph, c2w, node, track)[0]
 
 
-def reprojection_px(
-    graph: RayGraph,
-    c2w: Float[Tensor, "cams 3 4"],
-    points: Float[Tensor, "points 3"],
-    node: Int[np.ndarray, " obs"],
-    point: Int[np.ndarray, " obs"],
-) -> Float[np.ndarray, " obs"]:
-    """Angle between each ray and its point, in pixels at the image centre; infinite behind the camera."""
-    camera = torch.from_numpy(graph.image[node])
-    local = ((points[torch.from_numpy(point)] - c2w[camera, :, 3])[:, None] @ c2w[camera, :, :3]).squeeze(1)
-    bearing = torch.from_numpy(graph.bearing[node])
-    along = (local * bearing).sum(-1)
-    tangent = torch.linalg.cross(local, bearing, dim=-1).norm(dim=-1) / along.clamp_min(1e-12)
-    return torch.where(along > 0, tangent, torch.inf).numpy() * graph.focal_px[graph.image[node]]
+def _triangulated(
+    graph: RayGraph, c2w: Poses, node: Int[np.ndarray, " obs"], track: Int[np.ndarray, " nodes"]
+) -> tuple[Structure, Float[np.ndarray, " points"]]:
+    """One point per track, seen by its nodes; and the widest angle between the rays of each."""
+    point, points, angle = triangulate(c2w, graph.image[node], graph.bearing[node], track[node])
+    return Structure(points, point, node), angle

@@ -6,15 +6,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.rays import transform_directions
+from craym_nerfstudio.sfm.ray_graph import Poses
 
 _ROUNDS = 6
 
 
 def triangulate(
-    c2w: Float[Tensor, "cams 3 4"],
-    image: Int[np.ndarray, " obs"],
-    bearing: Float[np.ndarray, "obs 3"],
-    track: Int[np.ndarray, " obs"],
+    c2w: Poses, image: Int[np.ndarray, " obs"], bearing: Float[np.ndarray, "obs 3"], track: Int[np.ndarray, " obs"]
 ) -> tuple[Int[np.ndarray, " obs"], Float[Tensor, "points 3"], Float[np.ndarray, " points"]]:
     """Point number of every observation, points, and widest angle (radians, approximate) between a point's rays.
 
@@ -37,7 +35,7 @@ def triangulate(
         points = torch.linalg.solve(normal, target[..., None]).squeeze(-1)
         offset = points[index] - origin
         sine = (projector @ offset[..., None]).squeeze(-1).norm(dim=-1) / offset.norm(dim=-1).clamp_min(1e-12)
-        scale = (2.0 * _median_per_point(sine, index, count)[index]).clamp_min(1e-5)
+        scale = (2.0 * torch.from_numpy(median_per_group(sine.numpy(), point, count))[index]).clamp_min(1e-5)
         weight = 1 / (1 + (sine / scale).square()) / offset.square().sum(-1).clamp_min(1e-12)
     mean = c2w.new_zeros(count, 3).index_add_(0, index, direction)
     mean = torch.nn.functional.normalize(mean, dim=-1)
@@ -46,10 +44,12 @@ def triangulate(
     return point, points, 2 * widest.numpy()
 
 
-def _median_per_point(values: Tensor, index: Tensor, count: int) -> Tensor:
-    """Lower median of the values of each point."""
-    by_value = torch.argsort(values, stable=True)
-    order = by_value[torch.argsort(index[by_value], stable=True)]
-    size = torch.bincount(index, minlength=count)
-    start = torch.cumsum(size, 0) - size
-    return values[order][start + (size - 1) // 2]
+def median_per_group(
+    values: Float[np.ndarray, " n"], group: Int[np.ndarray, " n"], count: int
+) -> Float[np.ndarray, " count"]:
+    """Lower median of the values of each of `count` groups; NaN for groups without any."""
+    order = np.lexsort((values, group))
+    numbers, start, size = np.unique(group[order], return_index=True, return_counts=True)
+    medians = np.full(count, np.nan)
+    medians[numbers] = values[order][start + (size - 1) // 2]
+    return medians

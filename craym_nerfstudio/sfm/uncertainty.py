@@ -54,14 +54,14 @@ def _variances(system: Tensor, c2w: Tensor, anchored: bool) -> Tensor:
     """Variances [cams,6] of camera tangents; without an anchor the seven freedoms of the gauge are projected out."""
     unit = _units(c2w)
     system = system * unit * unit[:, None]
-    if anchored:
-        return torch.linalg.pinv(system, hermitian=True).diagonal().view(-1, 6) * unit.view(-1, 6).square()
-    gauge = _gauge_directions(c2w)
-    # The border may have any scale; that of the system keeps the inverse accurate.
-    border = gauge / gauge.norm(dim=0).clamp_min(1e-12) * system.diagonal().median()
-    corner = torch.zeros(7, 7, dtype=system.dtype)
-    bordered = torch.cat([torch.cat([system, border], 1), torch.cat([border.T, corner], 1)])
-    return torch.linalg.pinv(bordered, hermitian=True).diagonal()[: len(system)].view(-1, 6) * unit.view(-1, 6).square()
+    if not anchored:
+        gauge = _gauge_directions(c2w)
+        # The border may have any scale; that of the system keeps the inverse accurate.
+        border = gauge / gauge.norm(dim=0).clamp_min(1e-12) * system.diagonal().median()
+        corner = torch.zeros(7, 7, dtype=system.dtype)
+        system = torch.cat([torch.cat([system, border], 1), torch.cat([border.T, corner], 1)])
+    variance = torch.linalg.pinv(system, hermitian=True).diagonal()[: len(unit)]
+    return (variance * unit.square()).view(-1, 6)
 
 
 def _gauge_directions(c2w: Tensor) -> Tensor:

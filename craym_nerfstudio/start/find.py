@@ -106,8 +106,7 @@ def report_stage_zero(stage: StageZero) -> None:
         f"Stage 0: cameras {', '.join(f'{count} {name}' for name, count in states.items() if count)}; "
         f"epipolar residual {before:.2f} -> {after:.2f} px; {len(stage.points)} points; {stage.decision.reason}"
     )
-    if stage.intrinsics is not None:
-        found = stage.intrinsics
+    if (found := stage.intrinsics) is not None:
         x, y = found.center
         console.print(
             f"Stage 0: focal length x {found.focal_factor:.4f}, principal point moved by ({x:+.4f}, {y:+.4f}) focal "

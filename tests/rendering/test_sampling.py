@@ -9,6 +9,7 @@ from torch import Tensor
 from craym_nerfstudio.rendering import sampling
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
+    Placing,
     RaySamples,
     sample_pdf,
     sample_rays,
@@ -41,7 +42,7 @@ def parallel_rays(offsets: list[float]) -> tuple[Tensor, Tensor]:
 def sampled(origins: Tensor, directions: Tensor, **options) -> RaySamples:
     """Sections of rays through the sphere."""
     settings = {"coarse": 64, "fine": 32, "inv_s": torch.tensor(40.0), "interval": 0.1, "keep_below": 1e-3} | options
-    return sample_rays(filled_grid(), origins, directions, **settings)
+    return sample_rays(filled_grid(), origins, directions, Placing(**settings))
 
 
 @pytest.mark.parametrize(
@@ -180,8 +181,7 @@ def test_kernel_places_sections_as_tensor_operations_do(inv_s: float, interval: 
     aims = 0.7 * torch.randn((300, 3), generator=generator)
     rays = (origins, torch.nn.functional.normalize(aims - origins, dim=-1))
     jitter = torch.rand((300, 1), generator=generator)
-    sharpness = torch.tensor(inv_s).clamp(max=6.0 / interval)
-    settings = (filled_grid(), *rays, sampling._Placing(64, 24, sharpness, interval / 3.0, 1e-3, jitter))
+    settings = (filled_grid(), *rays, Placing(64, 24, torch.tensor(inv_s), interval, 1e-3, jitter))
     ours, theirs = sampling._place_by_kernel(*settings), sampling._place(*settings)
     meets = sphere_bounds(*rays)[2]
     assert 0.3 < meets.float().mean() < 1.0

@@ -108,7 +108,10 @@ class CpuKernels:
                 by_table = _array(None if grad_tables is None else grad_tables[i], EMPTY_2)
                 tasks.append(partial(native.backward, *bounds, *inputs, *settings, *given, by_table, by_x))
         run_parallel(tasks)
-        return None if grad_xs is None else grad_xs.sum(0).t(), _merge(grad_tables)
+        grad_table = None
+        if grad_tables is not None:
+            grad_table = grad_tables[0] if len(parts) == 1 else grad_tables.sum(0)
+        return None if grad_xs is None else grad_xs.sum(0).t(), grad_table
 
     def pull(self, jacobian: BlockJacobian, direction: Float[Tensor, "n feat"]) -> Float[Tensor, "n 3"]:
         """See ``fused.Kernels``."""
@@ -123,10 +126,3 @@ class CpuKernels:
         given = (jacobian.numpy(), _array(tangent.t(), EMPTY_2))
         _over_points(load_kernels().push, len(tangent), *given, pushed.numpy())
         return pushed
-
-
-def _merge(grad_tables: Float[Tensor, "parts entries f"] | None) -> Float[Tensor, "entries f"] | None:
-    """Sum the tables of the parts of the points."""
-    if grad_tables is None:
-        return None
-    return grad_tables[0] if len(grad_tables) == 1 else grad_tables.sum(0)
