@@ -123,6 +123,24 @@ def matchers(results: Results) -> list[str]:
     return [text, markdown_table(head, rows)] if rows else []
 
 
+def photos(results: Results) -> list[str]:
+    """Images without poses: what is placed, and stage 0 after it."""
+    rows = []
+    for name, run in ((name, run) for content in results.files("photos.json") for name, run in content.items()):
+        errors = ("{rotation_deg:.3f} / {translation_x100:.2f} / {focal_error_percent:+.2f}",) * 2
+        told = [run.get("refused", NOTHING), NOTHING]
+        if "placed" in run:
+            whens = ("placed", "adjusted")
+            found = [
+                {k.removeprefix(f"{when}_"): v for k, v in run.items() if k.startswith(f"{when}_")} for when in whens
+            ]
+            told = [text.format(**values) for text, values in zip(errors, found, strict=True)]
+        cpu = sum(run.get(f"{part}_cpu_s", 0) for part in ("place", "match", "adjust"))
+        rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, f"{cpu:.0f}"])
+    text = "Rotation in degrees / translation x100 / focal length in percent, off the reference; CPU seconds of a thread."
+    return [text, markdown_table(["scene", "placed", "as placed", "after stage 0", "CPU s"], rows)] if rows else []
+
+
 def encoding(results: Results) -> list[str]:
     """The hash grid beside nerfstudio's."""
     parts = ["Milliseconds; `second_order` includes an eikonal-like loss, `_poses` gradients by points."]
@@ -181,6 +199,7 @@ def earlier(section: dict) -> str:
 SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Stage 0 at full image size": ("benchmarks.stage0", stage_zero),
     "Matchers": ("benchmarks.matchers", matchers),
+    "Photos alone": ("benchmarks.photos --data-root DATA", photos),
     "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
