@@ -137,7 +137,7 @@ def photos(results: Results) -> list[str]:
             told = [text.format(**values) for text, values in zip(errors, found, strict=True)]
         cpu = sum(run.get(f"{part}_cpu_s", 0) for part in ("place", "match", "adjust"))
         rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, f"{cpu:.0f}"])
-    text = "Rotation in degrees / translation x100 / focal length in percent, off the reference; CPU seconds of a thread."
+    text = "Rotation in degrees / translation x100 / focal length in percent, off the reference; CPU seconds."
     return [text, markdown_table(["scene", "placed", "as placed", "after stage 0", "CPU s"], rows)] if rows else []
 
 
