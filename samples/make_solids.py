@@ -90,6 +90,8 @@ def main() -> None:
         seed=SEED,
         elevation_deg=ELEVATION_DEG,
     )
+    # All views are for training; a list of no test views would be refused.
+    (arguments.folder / "transforms_test.json").unlink()
     print(f"Wrote {arguments.folder}")
 
 
