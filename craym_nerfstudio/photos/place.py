@@ -26,8 +26,10 @@ _VERSION = 1
 _LEAST_PLACED = 0.2
 """Share of the photos under which what was placed is chance, or not what was meant."""
 _LEAST_CONSISTENT = 0.85
-"""Share of the matches between placed photos that must agree with the poses: right ones leave 1 to 5 % unexplained,
-an object folded onto its look-alike side left 20."""
+_FEW_PARTNERS = 10
+"""Less than this share of the matches between placed photos in agreement with the poses is a sign of look-alike sides.
+Photos with many partners outvote them (100 of a chair: 15 % contradict, the poses are right); with few partners the
+whole may be folded (20 of a Lego model: 20 %)."""
 
 
 def place_photos(photos: Photos, mask_paths: list[Path] | None, matcher: Matcher, cache_dir: Path) -> Path:
@@ -102,7 +104,8 @@ def _checked(photos: Photos, matches: PairMatches, solution: Solution | None) ->
             f"Only {placed} of {count} photos could be placed ({len(matches.pairs)} pairs match)", photos.folder,
             "Add photos between those that are there, a few degrees apart, of a textured scene that stands still.",
         )  # fmt: skip
-    if solution.consistent < _LEAST_CONSISTENT:
+    partners = np.median(np.bincount(matches.pairs.ravel(), minlength=count))
+    if solution.consistent < _LEAST_CONSISTENT and partners < _FEW_PARTNERS:
         raise InputError(
             f"{1 - solution.consistent:.0%} of the matches between the {placed} photos contradict each other",
             photos.folder,
@@ -166,6 +169,9 @@ def _lines(photos: Photos, reconstruction: Any, solution: Solution, missing: dic
         f"Photos: {len(solution.placed)} of {len(photos.names)} placed, focal length {focal}, "
         f"{solution.explained:.0%} of all matches explained; the unit of length is arbitrary"
     ]
+    if solution.consistent < _LEAST_CONSISTENT:
+        share = f"{1 - solution.consistent:.0%}"
+        lines.append(f"Photos: {share} of the matches contradict the others and were left out: sides that look alike")
     for reason in dict.fromkeys(missing.values()):
         names = [photos.names[photo] for photo, why in missing.items() if why == reason]
         lines.append(f"Photos: not placed: {listed(names)} ({reason})")
