@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
+from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes, read_headers
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.images import IMAGE_SUFFIXES
@@ -20,11 +20,14 @@ _PARAMETERS = {
     "SIMPLE_RADIAL": "f cx cy k1",
     "RADIAL": "f cx cy k1 k2",
     "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 d4 d5 d6",
     "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
     "RADIAL_FISHEYE": "f cx cy k1 k2",
     "OPENCV_FISHEYE": "fx fy cx cy k1 k2 k3 k4",
 }
 """Camera models that nerfstudio's rays can follow, with COLMAP's order of their parameters."""
+_DENOMINATOR = ("d4", "d5", "d6")
+"""Of OpenCV's rational model, which is supported where they are zero."""
 
 
 def find_model(folder: Path) -> Path | None:
@@ -53,11 +56,9 @@ def read_colmap(folder: Path, model: Path) -> Frames:
     paths = [folder / "images" / image.name for image in images]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]
-    sizes = [
-        checked_size((camera.width, camera.height), header, path, model)
-        for camera, header, path in zip(cameras, read_headers(paths, model), paths, strict=True)
-    ]
-    return Frames(
+    declared = [(camera.width, camera.height) for camera in cameras]
+    sizes = checked_sizes(declared, read_headers(paths, model), paths, model)
+    frames = Frames(
         layout="colmap",
         source=model,
         names=[image.name for image in images],
@@ -65,10 +66,11 @@ def read_colmap(folder: Path, model: Path) -> Frames:
         mask_paths=_masks(folder, [image.name for image in images], sizes, model),
         c2w=np.stack([_c2w(image, model) for image in images]),
         intrinsics_px=np.array([_take(values, ("fx", "fy", "cx", "cy")) for values in parameters]),
-        size_px=np.array(sizes, dtype=np.int64),
+        size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_take(values, ("k1", "k2", "k3", "k4", "p1", "p2")) for values in parameters]),
         camera_types=["FISHEYE" if "FISHEYE" in camera.model_name else "PERSPECTIVE" for camera in cameras],
     )
+    return frames.scaled_to(np.array(sizes, dtype=np.int64))
 
 
 def _load(model: Path) -> Any:
@@ -97,13 +99,14 @@ def _c2w(image: Any, model: Path) -> Float[np.ndarray, "3 4"]:
 
 
 def _parameters(camera: Any, model: Path) -> dict[str, float]:
-    if camera.model_name not in _PARAMETERS:
+    names = _PARAMETERS.get(camera.model_name, "").split()
+    values = dict(zip(names, map(float, camera.params), strict=False))
+    if not names or any(values.get(name) for name in _DENOMINATOR):
         raise InputError(
-            f"Camera model {camera.model_name} is not supported",
+            f"Camera model {camera.model_name} is not supported{' with k4, k5, k6' if names else ''}",
             model,
             f"Undistort the images with `colmap image_undistorter`, or use one of {', '.join(_PARAMETERS)}.",
         )
-    values = dict(zip(_PARAMETERS[camera.model_name].split(), map(float, camera.params), strict=True))
     if "f" in values:
         values["fx"] = values["fy"] = values["f"]
     return values

@@ -15,6 +15,7 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import find_model, read_colmap
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
+from craym_nerfstudio.data.remarks import remark_centers
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
 from craym_nerfstudio.errors import InputError
@@ -53,11 +54,17 @@ class Scene:
 
 
 def detect_and_read(data: Path) -> Frames:
-    """All images of a dataset, whichever layout it has.
+    """All images of a dataset, whichever layout it has; what is odd about it is said.
 
     Raises:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
+    frames = _read(data)
+    remark_centers(frames)
+    return frames
+
+
+def _read(data: Path) -> Frames:
     if data.is_file() and data.suffix.lower() == ".json":
         return read_blender(data.parent) if data.name == BLENDER_TRAIN else read_nerfstudio(data)
     if (data / "transforms.json").is_file():

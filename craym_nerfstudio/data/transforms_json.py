@@ -3,7 +3,7 @@
 import difflib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,14 @@ from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
-    *("k1", "k2", "k3", "k4", "p1", "p2", "distortion_params"),
+    *("k1", "k2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "p1", "p2", "distortion_params"),
 }
 _SCENE_KEYS = _INTRINSIC_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
 _FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "mask_path", "transform_matrix"}
 _OTHER_KEYS = {
     *("applied_transform", "applied_scale", "aabb_scale", "scale", "offset", "rotation", "sharpness", "time", "note"),
     *("depth_file_path", "depth_unit_scale_factor", "ply_file_path", "orientation_override", "fisheye_crop_radius"),
-    *("colmap_im_id", "near", "far", "k5", "k6", "s1", "s2", "s3", "s4", "depth_path", "normal_path"),
+    *("colmap_im_id", "near", "far", "depth_path", "normal_path"),
 }
 """Keys that other programs write into these files and that say nothing this parser needs."""
 
@@ -66,7 +66,13 @@ class FrameTable:
 
     def get(self, key: str) -> Any:
         """The value of the entry, else of the file; None where neither has it."""
-        return self.own.get(key, self.shared.get(key))
+        value = self.own.get(key)
+        return self.shared.get(key) if value is None else value
+
+    def nearest(self, *keys: str) -> "FrameTable":
+        """The entry alone where it has one of the keys, else the top level alone: half of each would fit neither."""
+        is_own = any(self.own.get(key) is not None for key in keys)
+        return replace(self, shared={}) if is_own else replace(self, own={})
 
     def fail(self, key: str, expected: str) -> InputError:
         """The error for a value of the wrong type."""
@@ -77,9 +83,9 @@ class FrameTable:
         )
 
     def number(self, key: str, positive: bool = False) -> float | None:
-        """A finite number, None where the key is absent."""
+        """A finite number, None where the key is absent or null."""
         value = self.get(key)
-        if value is None and key not in self.own and key not in self.shared:
+        if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self.fail(key, "a finite number")
@@ -88,9 +94,9 @@ class FrameTable:
         return float(value)
 
     def text(self, key: str) -> str | None:
-        """A string of the entry itself, None where the key is absent."""
+        """A string of the entry itself, None where the key is absent or null."""
         value = self.own.get(key)
-        if key in self.own and not (isinstance(value, str) and value.strip()):
+        if value is not None and not (isinstance(value, str) and value.strip()):
             raise self.fail(key, "a file name")
         return value
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import ImageHeader, read_header
 
@@ -65,21 +66,44 @@ def read_headers(paths: list[Path], source: Path) -> list[ImageHeader]:
     return [read_header(path) for path in paths]
 
 
-def checked_size(declared: tuple[int, int] | None, header: ImageHeader, path: Path, source: Path) -> tuple[int, int]:
-    """Size in pixels of an image file, which must be the one declared beside its intrinsics."""
-    if declared is None or declared == header.size_px:
-        return header.size_px
-    problem = "Image of {} x {} px where {} says {} x {}".format(*header.size_px, source, *declared)
-    if header.is_turned_by_exif and declared == header.size_px[::-1]:
-        remedy = "The file is turned by its EXIF orientation only: save it with the pixels turned."
-    else:
-        remedy = "Give the images the size that their intrinsics (fl_x, cx, w, h...) refer to, or each frame its own."
-    raise InputError(problem, path, remedy)
+def checked_sizes(
+    declared: list[tuple[int, int]], headers: list[ImageHeader], paths: list[Path], source: Path
+) -> list[tuple[int, int]]:
+    """Sizes in pixels of image files, which have the shape of those declared beside their intrinsics.
+
+    Raises:
+        InputError: an image of another shape.
+    """
+    scaled = []
+    for size, header, path in zip(declared, headers, paths, strict=True):
+        if not _same_shape(size, header.size_px):
+            problem = "Image of {} x {} px where {} says {} x {}".format(*header.size_px, source, *size)
+            if header.is_turned_by_exif and size == header.size_px[::-1]:
+                remedy = "The file is turned by its EXIF orientation only: save it with the pixels turned."
+            else:
+                remedy = "Give the images the shape that their intrinsics (fl_x, cx, w, h...) refer to."
+            raise InputError(problem, path, remedy)
+        if size != header.size_px:
+            scaled.append((size, header.size_px, path))
+    if scaled:
+        size, found, path = scaled[0]
+        console.print(
+            f"[yellow]{len(scaled)} of {len(paths)} images have another size than {source.name} says ({path.name}: "
+            f"{found[0]} x {found[1]} px, not {size[0]} x {size[1]}): their intrinsics are scaled to it."
+        )
+    return [header.size_px for header in headers]
+
+
+def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Equal aspect ratios, but for sides of the smaller that were rounded to whole pixels."""
+    (width, height), (large_width, large_height) = sorted((one, other))
+    off_px = (width - large_width * height / large_height, height - large_height * width / large_width)
+    return max(map(abs, off_px)) <= 1
 
 
 def check_masks(mask_paths: list[Path], size_px: list[tuple[int, int]], source: Path) -> None:
-    """Masks exist and have the sizes of their images."""
+    """Masks exist and have the shape of their images."""
     for path, header, size in zip(mask_paths, read_headers(mask_paths, source), size_px, strict=True):
-        if header.size_px != size:
+        if not _same_shape(size, header.size_px):
             problem = "Mask of {} x {} px for an image of {} x {}".format(*header.size_px, *size)
-            raise InputError(problem, path, "Give the mask the size of its image.")
+            raise InputError(problem, path, "Give the mask the shape of its image.")

@@ -164,11 +164,13 @@ def test_matrix_of_a_wrong_shape_or_type(tmp_path: Path, matrix: Any) -> None:
         ({"fl_x": "10"}, '"fl_x" must be a finite number'),
         ({"fl_x": True}, '"fl_x" must be a finite number'),
         ({"fl_y": 0}, '"fl_y" must be a number above zero'),
-        ({"cx": None}, '"cx" must be a finite number'),
+        ({"camera_model": "EQUIRECTANGULAR"}, "The images are panoramas"),
+        ({"k5": 0.1}, 'coefficient "k5"'),
+        ({"camera_model": "FULL_OPENCV", "k4": 0.1}, 'coefficient "k4"'),
         ({"w": 8.5}, '"w" must be a whole number of pixels'),
         ({"k1": [0.1]}, '"k1" must be a finite number'),
         ({"distortion_params": [0.1, 0.2]}, '"distortion_params" must be a list of 6'),
-        ({"camera_model": "EQUIRECTANGULAR"}, '"camera_model" must be one of'),
+        ({"camera_model": "FOV"}, '"camera_model" must be one of'),
         ({"file_path": 3}, '"file_path" must be a file name'),
         ({"mask_path": "masks/2.png"}, 'No "mask_path"'),
         ({"file_path": "images/001.png"}, 'Duplicate file name "images/001.png"'),
@@ -273,7 +275,7 @@ def test_downscale_factor_below_one(tmp_path: Path) -> None:
 
 
 def test_colmap_problems(tmp_path: Path) -> None:
-    rejected(lambda: parse(write_colmap(tmp_path / "a", model="FULL_OPENCV")), "FULL_OPENCV", "sparse/0")
+    rejected(lambda: parse(write_colmap(tmp_path / "a", model="FOV")), "FOV", "sparse/0")
     folder = write_colmap(tmp_path / "b")
     images = folder / "sparse/0/images.bin"
     images.write_bytes(images.read_bytes()[:40])

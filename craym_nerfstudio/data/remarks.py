@@ -1,0 +1,39 @@
+"""What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
+
+import numpy as np
+
+from craym_nerfstudio.console import console
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.errors import InputError
+
+_OFF_CENTER = 0.25
+"""Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
+
+
+def remark_centers(frames: Frames) -> None:
+    """Say where principal points are far from the middle of their images.
+
+    Raises:
+        InputError: a principal point on or beyond the corner of its image.
+    """
+    relative = frames.intrinsics_px[:, 2:] / frames.size_px
+    is_beyond = ((relative <= 0) | (relative >= 1)).all(-1)
+    is_off = (np.abs(relative - 0.5) > _OFF_CENTER).any(-1)
+    if not is_off.any():
+        return
+    number = int((is_beyond if is_beyond.any() else is_off).argmax())
+    x, y = frames.intrinsics_px[number, 2:]
+    width, height = frames.size_px[number]
+    where = f"({x:.6g}, {y:.6g}) of {frames.names[number]} ({width} x {height} px)"
+    if not is_beyond.any():
+        console.print(f"[yellow]{is_off.sum()} of {len(frames)} principal points far from the middle, such as {where}.")
+        return
+    remedy = "Correct cx and cy"
+    if relative[number].min() >= 1:
+        factor = 2 * relative[number].mean()
+        remedy = (
+            f"If the intrinsics are those of images {factor:.3g} times as large, give w and h of these images too, "
+        )
+        remedy += f"or divide by {factor:.3g} what refers to them (cx, cy, fl_x, fl_y)"
+    problem = f"Principal point {where} lies on or beyond a corner of the image"
+    raise InputError(problem, frames.source, f"{remedy}; without cx and cy the middle is taken.")
