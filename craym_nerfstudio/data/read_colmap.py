@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.data.colmap_model import load_model
+from craym_nerfstudio.data.files import clean_name, find_images
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes, read_headers
+from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
-from craym_nerfstudio.images import IMAGE_SUFFIXES
-
-_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse")
+from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
 
 _PARAMETERS = {
     "SIMPLE_PINHOLE": "f cx cy",
@@ -30,19 +30,10 @@ _DENOMINATOR = ("d4", "d5", "d6")
 """Of OpenCV's rational model, which is supported where they are zero."""
 
 
-def find_model(folder: Path) -> Path | None:
-    """The COLMAP model inside a data folder, None where there is none."""
-    for name in _FOLDERS:
-        for suffix in (".bin", ".txt"):
-            if all((folder / name / f"{part}{suffix}").is_file() for part in ("cameras", "images")):
-                return folder / name
-    return None
-
-
 def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     """Image names and OpenGL camera-to-world poses in the model's world; the images themselves need not exist."""
-    images = _registered(_load(model), model)
-    return [image.name for image in images], np.stack([_c2w(image, model) for image in images])
+    images = _registered(load_model(model), model)
+    return [clean_name(image.name) for image in images], np.stack([_c2w(image, model) for image in images])
 
 
 def read_colmap(folder: Path, model: Path) -> Frames:
@@ -51,17 +42,18 @@ def read_colmap(folder: Path, model: Path) -> Frames:
     Raises:
         InputError: an unreadable model, an unsupported camera model, or images that are missing or of another size.
     """
-    reconstruction = _load(model)
+    reconstruction = load_model(model)
     images = _registered(reconstruction, model)
-    paths = [folder / "images" / image.name for image in images]
+    paths, kept = find_images(folder, [f"images/{clean_name(image.name)}" for image in images], model)
+    images = [images[number] for number in kept]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]
     declared = [(camera.width, camera.height) for camera in cameras]
-    sizes = checked_sizes(declared, read_headers(paths, model), paths, model)
+    sizes = checked_sizes(declared, [read_header(path) for path in paths], paths, model)
     frames = Frames(
         layout="colmap",
         source=model,
-        names=[image.name for image in images],
+        names=[clean_name(image.name) for image in images],
         paths=paths,
         mask_paths=_masks(folder, [image.name for image in images], sizes, model),
         c2w=np.stack([_c2w(image, model) for image in images]),
@@ -71,18 +63,6 @@ def read_colmap(folder: Path, model: Path) -> Frames:
         camera_types=["FISHEYE" if "FISHEYE" in camera.model_name else "PERSPECTIVE" for camera in cameras],
     )
     return frames.scaled_to(np.array(sizes, dtype=np.int64))
-
-
-def _load(model: Path) -> Any:
-    # pycolmap's wheel aborts unless numpy was imported before it; numpy is, at the top of this file.
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise InputError("Reading a COLMAP model needs pycolmap", model, "Run: pip install pycolmap") from error
-    try:
-        return pycolmap.Reconstruction(str(model))
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError("Unreadable COLMAP model", model, "Export it again as binary or text.") from error
 
 
 def _registered(reconstruction: Any, model: Path) -> list[Any]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
-from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json, match_key
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes, read_headers
+from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json
+from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES
+from craym_nerfstudio.images import read_header
 
 _CAMERA_TYPES = {
     **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"), "PERSPECTIVE"),
@@ -40,9 +41,10 @@ def read_nerfstudio(path: Path) -> Frames:
     test = listed["test"] if listed["test"] is not None else listed["val"]
     if listed["train"] is None and test is None:
         return frames
-    chosen_test = _indices(frames, test or [], path)
+    known = {match_key(frame["file_path"]) for frame in content["frames"]}
+    chosen_test = _indices(frames, test or [], known, path)
     others = np.setdiff1d(np.arange(len(frames)), chosen_test)
-    chosen_train = others if listed["train"] is None else _indices(frames, listed["train"], path)
+    chosen_train = others if listed["train"] is None else _indices(frames, listed["train"], known, path)
     return replace(frames, train=chosen_train, test=chosen_test)
 
 
@@ -59,16 +61,17 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
     tables = frame_tables(path, content)
     if sort:
         tables.sort(key=_clean_name)
-    images = [_find_image(path.parent, _clean_name(table)) for table in tables]
+    images, kept = find_images(path.parent, [_clean_name(table) for table in tables], path)
+    tables = [tables[number] for number in kept]
     c2w = _poses(tables)
-    headers = read_headers(images, path)
+    headers = [read_header(image) for image in images]
     declared = [_declared_size(table) or header.size_px for table, header in zip(tables, headers, strict=True)]
     sizes = checked_sizes(declared, headers, images, path)
     _check_shared_size(tables, declared, images)
     frames = Frames(
         layout=layout,
         source=path,
-        names=[_with_suffix_of(_clean_name(table), image) for table, image in zip(tables, images, strict=True)],
+        names=[match_key(_clean_name(table)) + image.suffix for table, image in zip(tables, images, strict=True)],
         paths=images,
         mask_paths=_masks(tables, sizes, path),
         c2w=c2w,
@@ -81,23 +84,7 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
 
 
 def _clean_name(table: FrameTable) -> str:
-    name = str(table.own["file_path"]).replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name
-
-
-def _find_image(root: Path, name: str) -> Path:
-    """The file of a name that may lack its suffix; where there is none, the path it was expected at."""
-    path = root / name
-    if path.is_file() or path.suffix.lower() in IMAGE_SUFFIXES:
-        return path
-    candidates = [root / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-
-
-def _with_suffix_of(name: str, image: Path) -> str:
-    return name if name.endswith(image.suffix) else f"{name}{image.suffix}"
+    return clean_name(str(table.own["file_path"]))
 
 
 def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
@@ -211,9 +198,11 @@ def _masks(tables: list[FrameTable], sizes: list[tuple[int, int]], path: Path) -
     return masks
 
 
-def _indices(frames: Frames, names: list[str], path: Path) -> np.ndarray:
+def _indices(frames: Frames, names: list[str], known: set[str], path: Path) -> np.ndarray:
+    """Numbers of named images; those that are listed and were left out are skipped."""
     position = {match_key(name): index for index, name in enumerate(frames.names)}
-    unknown = [name for name in names if match_key(name) not in position]
+    unknown = [name for name in names if match_key(name) not in known]
     if unknown:
         raise InputError(f'The split names "{unknown[0]}", which is no frame', path, "Correct the list of file names.")
-    return np.array(sorted(position[match_key(name)] for name in names), dtype=np.int64)
+    keys = map(match_key, names)
+    return np.array(sorted(position[key] for key in keys if key in position), dtype=np.int64)

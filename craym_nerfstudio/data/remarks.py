@@ -1,13 +1,28 @@
 """What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
 
+import re
+
 import numpy as np
 
 from craym_nerfstudio.console import console
+from craym_nerfstudio.data.files import images_in
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 
+_NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
+"""In the names of files that other programs put beside images."""
 _OFF_CENTER = 0.25
 """Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
+
+
+def remark_unused_images(frames: Frames) -> None:
+    """Say how many images of the folders that were read have no pose."""
+    used = set(frames.paths)
+    files = [path for folder in sorted({path.parent for path in used}) for path in images_in(folder)]
+    unused = [path for path in files if path not in used and not _NO_PHOTO.search(path.stem)]
+    if unused:
+        total = len(used) + len(unused)
+        console.print(f"[yellow]{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
 
 
 def remark_centers(frames: Frames) -> None:

@@ -10,12 +10,13 @@ from jaxtyping import Float, Int
 
 from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.console import console
+from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.read_colmap import find_model, read_colmap
+from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
-from craym_nerfstudio.data.remarks import remark_centers
+from craym_nerfstudio.data.remarks import remark_centers, remark_unused_images
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
 from craym_nerfstudio.errors import InputError
@@ -60,6 +61,7 @@ def detect_and_read(data: Path) -> Frames:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
     frames = _read(data)
+    remark_unused_images(frames)
     remark_centers(frames)
     return frames
 

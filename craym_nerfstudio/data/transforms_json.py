@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.data.files import match_key, read_text
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
@@ -27,15 +27,6 @@ _OTHER_KEYS = {
 """Keys that other programs write into these files and that say nothing this parser needs."""
 
 
-def match_key(name: str) -> str:
-    """File name by which images are matched between files: forward slashes, no leading ./ and no image suffix."""
-    name = name.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
-
-
 def load_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
 
@@ -43,12 +34,10 @@ def load_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing or unreadable, is malformed (with the line), or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         problem = f"Malformed JSON ({error.msg}, line {error.lineno}, column {error.colno})"
         raise InputError(problem, path, "Correct that line.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("Unreadable JSON file", path, "It must exist and be a text file.") from error
     if not isinstance(content, dict):
         raise InputError("The JSON file holds no object", path, 'It must look like {"fl_x": ..., "frames": [...]}.')
     return content

@@ -51,21 +51,6 @@ def checked_pose(matrix: Float[np.ndarray, "rows 4"], where: str, source: Path) 
     return np.concatenate([left @ right, matrix[:3, 3:]], axis=1)
 
 
-def read_headers(paths: list[Path], source: Path) -> list[ImageHeader]:
-    """Headers of all images.
-
-    Raises:
-        InputError: images are missing (the first is named, with their number) or unreadable.
-    """
-    missing = [path for path in paths if not path.is_file()]
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise InputError(
-            f"Missing image{more}, listed in {source}", missing[0], "Put the files there, or remove them from the list."
-        )
-    return [read_header(path) for path in paths]
-
-
 def checked_sizes(
     declared: list[tuple[int, int]], headers: list[ImageHeader], paths: list[Path], source: Path
 ) -> list[tuple[int, int]]:
@@ -88,7 +73,7 @@ def checked_sizes(
     if scaled:
         size, found, path = scaled[0]
         console.print(
-            f"[yellow]{len(scaled)} of {len(paths)} images have another size than {source.name} says ({path.name}: "
+            f"[yellow]{len(scaled)} of {len(paths)} images have another size than {source} says ({path.name}: "
             f"{found[0]} x {found[1]} px, not {size[0]} x {size[1]}): their intrinsics are scaled to it."
         )
     return [header.size_px for header in headers]
@@ -103,7 +88,7 @@ def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
 
 def check_masks(mask_paths: list[Path], size_px: list[tuple[int, int]], source: Path) -> None:
     """Masks exist and have the shape of their images."""
-    for path, header, size in zip(mask_paths, read_headers(mask_paths, source), size_px, strict=True):
+    for path, header, size in zip(mask_paths, map(read_header, mask_paths), size_px, strict=True):
         if not _same_shape(size, header.size_px):
             problem = "Mask of {} x {} px for an image of {} x {}".format(*header.size_px, *size)
             raise InputError(problem, path, "Give the mask the shape of its image.")

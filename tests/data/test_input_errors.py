@@ -223,8 +223,8 @@ def test_broken_json(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_binary_json(tmp_path: Path) -> None:
-    (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00\x81")
-    rejected(lambda: parse(tmp_path), "Unreadable JSON", "transforms.json")
+    (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00")
+    rejected(lambda: parse(tmp_path), "Unreadable text file", "transforms.json")
 
 
 def test_one_camera_is_too_few_and_two_are_enough(tmp_path: Path) -> None:

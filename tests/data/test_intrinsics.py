@@ -70,7 +70,7 @@ def test_a_principal_point_far_from_the_middle_is_said(tmp_path: Path, capsys: p
     detect_and_read(write_nerfstudio(tmp_path, cx=7.0))
     assert "8 of 8 principal points far from the middle, such as (7, 2.75)" in capsys.readouterr().out
     detect_and_read(write_nerfstudio(tmp_path))
-    assert capsys.readouterr().out == ""
+    assert "principal" not in capsys.readouterr().out
 
 
 def test_the_third_radial_coefficient_of_colmap_is_read_and_a_rational_lens_refused(tmp_path: Path) -> None:
