@@ -9,10 +9,11 @@ from jaxtyping import Float
 from craym_nerfstudio.data.colmap_model import load_model
 from craym_nerfstudio.data.files import clean_name, find_images
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes
+from craym_nerfstudio.data.masks import masks_beside
+from craym_nerfstudio.data.validate import checked_pose, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
-from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
+from craym_nerfstudio.images import read_header
 
 _PARAMETERS = {
     "SIMPLE_PINHOLE": "f cx cy",
@@ -55,7 +56,7 @@ def read_colmap(folder: Path, model: Path) -> Frames:
         source=model,
         names=[clean_name(image.name) for image in images],
         paths=paths,
-        mask_paths=_masks(folder, [image.name for image in images], sizes, model),
+        mask_paths=masks_beside(folder, paths, sizes),
         c2w=np.stack([_c2w(image, model) for image in images]),
         intrinsics_px=np.array([_take(values, ("fx", "fy", "cx", "cy")) for values in parameters]),
         size_px=np.array(declared, dtype=np.int64),
@@ -94,19 +95,3 @@ def _parameters(camera: Any, model: Path) -> dict[str, float]:
 
 def _take(values: dict[str, float], keys: tuple[str, ...]) -> list[float]:
     return [values.get(key, 0.0) for key in keys]
-
-
-def _masks(folder: Path, names: list[str], sizes: list[tuple[int, int]], model: Path) -> list[Path] | None:
-    """Masks named as the image (COLMAP appends .png, others replace the suffix); used when every image has one."""
-    if not (folder / "masks").is_dir():
-        return None
-    masks = []
-    for name in names:
-        path = folder / "masks" / name
-        candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]
-        found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if found is None:
-            raise InputError("Missing mask", candidates[0], "Give every image a mask, or remove the folder of masks.")
-        masks.append(found)
-    check_masks(masks, sizes, model)
-    return masks

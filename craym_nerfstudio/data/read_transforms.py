@@ -9,8 +9,9 @@ from jaxtyping import Float
 
 from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
-from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_sizes
+from craym_nerfstudio.data.masks import masks_beside, named_masks
+from craym_nerfstudio.data.transforms_json import MASK_KEYS, FrameTable, file_list, frame_tables, load_json
+from craym_nerfstudio.data.validate import checked_pose, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import read_header
 
@@ -73,7 +74,7 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
         source=path,
         names=[match_key(_clean_name(table)) + image.suffix for table, image in zip(tables, images, strict=True)],
         paths=images,
-        mask_paths=_masks(tables, sizes, path),
+        mask_paths=_masks(tables, images, sizes, path),
         c2w=c2w,
         intrinsics_px=np.array([_intrinsics(table, size) for table, size in zip(tables, declared, strict=True)]),
         size_px=np.array(declared, dtype=np.int64),
@@ -186,16 +187,13 @@ def _camera_type(table: FrameTable) -> str:
     return _CAMERA_TYPES[model]
 
 
-def _masks(tables: list[FrameTable], sizes: list[tuple[int, int]], path: Path) -> list[Path] | None:
-    names = [table.text("mask_path") for table in tables]
+def _masks(
+    tables: list[FrameTable], images: list[Path], sizes: list[tuple[int, int]], path: Path
+) -> list[Path | None] | None:
+    names = [next((name for key in MASK_KEYS if (name := table.text(key)) is not None), None) for table in tables]
     if all(name is None for name in names):
-        return None
-    for name, table in zip(names, tables, strict=True):
-        if name is None:
-            raise InputError(f'No "mask_path" in {table.where}', path, "Give every image a mask, or none.")
-    masks = [path.parent / str(name) for name in names]
-    check_masks(masks, sizes, path)
-    return masks
+        return masks_beside(path.parent, images, sizes)
+    return named_masks(path.parent, names, sizes, path)
 
 
 def _indices(frames: Frames, names: list[str], known: set[str], path: Path) -> np.ndarray:

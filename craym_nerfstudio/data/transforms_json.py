@@ -18,7 +18,9 @@ _INTRINSIC_KEYS = {
     *("k1", "k2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "p1", "p2", "distortion_params"),
 }
 _SCENE_KEYS = _INTRINSIC_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
-_FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "mask_path", "transform_matrix"}
+MASK_KEYS = ("mask_path", "mask_file_path", "mask")
+"""The first is nerfstudio's, others are in use."""
+_FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
 _OTHER_KEYS = {
     *("applied_transform", "applied_scale", "aabb_scale", "scale", "offset", "rotation", "sharpness", "time", "note"),
     *("depth_file_path", "depth_unit_scale_factor", "ply_file_path", "orientation_override", "fisheye_crop_radius"),

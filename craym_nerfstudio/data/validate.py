@@ -1,5 +1,6 @@
 """Checks of poses and image files that every layout goes through."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -86,9 +87,9 @@ def _same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
     return max(map(abs, off_px)) <= 1
 
 
-def check_masks(mask_paths: list[Path], size_px: list[tuple[int, int]], source: Path) -> None:
-    """Masks exist and have the shape of their images."""
-    for path, header, size in zip(mask_paths, map(read_header, mask_paths), size_px, strict=True):
-        if not _same_shape(size, header.size_px):
-            problem = "Mask of {} x {} px for an image of {} x {}".format(*header.size_px, *size)
+def check_masks(mask_paths: Sequence[Path | None], size_px: Sequence[tuple[int, int]]) -> None:
+    """Masks can be opened and have the shape of their images."""
+    for path, size in zip(mask_paths, size_px, strict=True):
+        if path is not None and not _same_shape(size, found := read_header(path).size_px):
+            problem = "Mask of {} x {} px for an image of {} x {}".format(*found, *size)
             raise InputError(problem, path, "Give the mask the shape of its image.")
