@@ -10,7 +10,7 @@ from craym_nerfstudio.data.colmap_model import load_model
 from craym_nerfstudio.data.files import clean_name, find_images
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.masks import masks_beside
-from craym_nerfstudio.data.validate import checked_pose, checked_sizes
+from craym_nerfstudio.data.validate import checked_poses, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.images import read_header
@@ -34,7 +34,7 @@ _DENOMINATOR = ("d4", "d5", "d6")
 def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     """Image names and OpenGL camera-to-world poses in the model's world; the images themselves need not exist."""
     images = _registered(load_model(model), model)
-    return [clean_name(image.name) for image in images], np.stack([_c2w(image, model) for image in images])
+    return [clean_name(image.name) for image in images], _poses(images, model)
 
 
 def read_colmap(folder: Path, model: Path) -> Frames:
@@ -57,7 +57,7 @@ def read_colmap(folder: Path, model: Path) -> Frames:
         names=[clean_name(image.name) for image in images],
         paths=paths,
         mask_paths=masks_beside(folder, paths, sizes),
-        c2w=np.stack([_c2w(image, model) for image in images]),
+        c2w=_poses(images, model),
         intrinsics_px=np.array([_take(values, ("fx", "fy", "cx", "cy")) for values in parameters]),
         size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_take(values, ("k1", "k2", "k3", "k4", "p1", "p2")) for values in parameters]),
@@ -73,10 +73,11 @@ def _registered(reconstruction: Any, model: Path) -> list[Any]:
     return images
 
 
-def _c2w(image: Any, model: Path) -> Float[np.ndarray, "3 4"]:
-    pose = image.cam_from_world
-    matrix = np.asarray((pose() if callable(pose) else pose).inverse().matrix(), dtype=np.float64)
-    return checked_pose(flip_pose_axes(matrix), f'image "{image.name}"', model)
+def _poses(images: list[Any], model: Path) -> Float[np.ndarray, "cams 3 4"]:
+    poses = [image.cam_from_world for image in images]
+    matrices = [(pose() if callable(pose) else pose).inverse().matrix() for pose in poses]
+    opengl = flip_pose_axes(np.array(matrices, dtype=np.float64))
+    return checked_poses(list(opengl), [f'image "{image.name}"' for image in images], model)
 
 
 def _parameters(camera: Any, model: Path) -> dict[str, float]:

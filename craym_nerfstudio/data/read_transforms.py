@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
 from craym_nerfstudio.data.masks import masks_beside, named_masks
 from craym_nerfstudio.data.transforms_json import MASK_KEYS, FrameTable, file_list, frame_tables, load_json
-from craym_nerfstudio.data.validate import checked_pose, checked_sizes
+from craym_nerfstudio.data.validate import checked_poses, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import read_header
 
@@ -54,7 +55,14 @@ def read_blender(folder: Path) -> Frames:
     train, _ = _read(folder / BLENDER_TRAIN, "blender", sort=False)
     if not (folder / BLENDER_TEST).is_file():
         return train
-    return concatenate(train, _read(folder / BLENDER_TEST, "blender", sort=False)[0])
+    test, _ = _read(folder / BLENDER_TEST, "blender", sort=False)
+    shared = set(train.paths) & set(test.paths)
+    if shared:
+        console.print(
+            f"[yellow]{len(shared)} of {len(test)} test images are training images too, such as {min(shared)}: "
+            "figures of test images say little."
+        )
+    return concatenate(train, test)
 
 
 def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
@@ -69,6 +77,12 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
     declared = [_declared_size(table) or header.size_px for table, header in zip(tables, headers, strict=True)]
     sizes = checked_sizes(declared, headers, images, path)
     _check_shared_size(tables, declared, images)
+    cropped = [table for table in tables if table.get("fisheye_crop_radius") is not None]
+    if cropped:
+        console.print(
+            f"[yellow]fisheye_crop_radius of {len(cropped)} images in {path} is not used: mask what lies beyond it, or "
+            "its black border is learnt."
+        )
     frames = Frames(
         layout=layout,
         source=path,
@@ -89,7 +103,8 @@ def _clean_name(table: FrameTable) -> str:
 
 
 def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
-    return np.stack([checked_pose(table.matrix("transform_matrix"), table.where, table.path) for table in tables])
+    matrices = [table.matrix("transform_matrix") for table in tables]
+    return checked_poses(matrices, [table.where for table in tables], tables[0].path)
 
 
 def _declared_size(table: FrameTable) -> tuple[int, int] | None:

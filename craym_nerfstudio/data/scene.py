@@ -14,6 +14,7 @@ from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_colmap
+from craym_nerfstudio.data.read_llff import LLFF_POSES, read_llff
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.data.remarks import remark_centers, remark_unused_images
@@ -26,8 +27,26 @@ from craym_nerfstudio.matching.views import Views
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
-    "transforms_train.json (Blender), or a folder with images/ and sparse/0 (COLMAP)."
+    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), or one with poses_bounds.npy (LLFF)."
 )
+_CAPTURES = {
+    "keyframes/*": ("capture of Polycam", "ns-process-data polycam --data CAPTURE.zip --output-dir FOLDER"),
+    "metadata.json": ("capture of Record3D", "ns-process-data record3d --data FOLDER --output-dir FOLDER"),
+    "meta_data.json": (
+        "dataset of sdfstudio",
+        'write a transforms.json with "fl_x"... of its intrinsics and each camtoworld with the second and third column '
+        "negated",
+    ),
+    "*.csv": (
+        "table of cameras, as RealityCapture writes it",
+        "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
+    ),
+    "*.xml": ("project of Metashape", "ns-process-data metashape --data IMAGES --xml FILE.xml --output-dir FOLDER"),
+    "*.nvm": ("model of VisualSFM", "colmap model_converter, or ns-process-data images"),
+    "*.sfm": ("project of Meshroom", "ns-process-data images, or export it as COLMAP from Meshroom"),
+    "*.npz": ("dataset in an array file (as DTU in the form of IDR)", "write images/ and a transforms.json"),
+}
+"""Files by which what others write is known, and how it becomes what is read here."""
 _FEWEST_TO_SPLIT = 8
 
 
@@ -76,6 +95,11 @@ def _read(data: Path) -> Frames:
     model = find_model(data)
     if model is not None:
         return read_colmap(data, model)
+    if (data / LLFF_POSES).is_file():
+        return read_llff(data)
+    for pattern, (capture, remedy) in _CAPTURES.items():
+        if data.is_dir() and any(data.glob(pattern)):
+            raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.")
     raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED)
 
 

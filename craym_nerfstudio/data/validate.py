@@ -10,39 +10,64 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import ImageHeader, read_header
 
-_ROUNDING = 1e-3
-"""Deviation of R^T R from the identity that rounded decimals explain; it is repaired, more is refused."""
+_EXACT, _ROUNDED = 1e-3, 2e-2
+"""Deviations of a rotation's singular values that many and that two decimals explain; more is refused."""
 
 
-def checked_pose(matrix: Float[np.ndarray, "rows 4"], where: str, source: Path) -> Float[np.ndarray, "3 4"]:
-    """A camera-to-world matrix as float64 3x4 with an exactly orthonormal rotation.
+def checked_poses(
+    matrices: Sequence[Float[np.ndarray, "rows 4"]], wheres: Sequence[str], source: Path
+) -> Float[np.ndarray, "cams 3 4"]:
+    """Camera-to-world matrices as float64 with exactly orthonormal rotations; the text of each names its image.
 
-    Rotations are repaired when they deviate as rounded decimals do.
+    Rotations are repaired when they deviate as rounded decimals do, or when all carry one scale; either is said.
 
     Raises:
         InputError: NaN or infinite values, a wrong last row, a singular, scaled, mirrored or sheared rotation.
     """
+    known = [k for k, matrix in enumerate(matrices) if np.isfinite(matrix).all() and matrix[:3, :3].any()]
+    if len(known) < len(matrices):
+        lost = [k for k in range(len(matrices)) if k not in set(known)]
+        kind = "Singular rotation (all zeros)" if np.isfinite(matrices[lost[0]]).all() else "NaN or infinite value"
+        raise InputError(
+            f"{kind} in the pose of {', '.join(wheres[k] for k in lost[:20])}{', ...' if len(lost) > 20 else ''} "
+            f"({len(lost)} of {len(matrices)} images have no pose)",
+            source,
+            "Tracking was lost there, or no pose was written: remove these images from the list.",
+        )
+    scales = np.linalg.svd(np.stack([matrix[:3, :3] for matrix in matrices]), compute_uv=False)
+    scale = float(np.median(scales))
+    if abs(scale - 1) <= _ROUNDED or scales.max() - scales.min() > _EXACT * scale:
+        scale = 1.0
+    else:
+        console.print(f"[yellow]All rotations in {source} carry one scale, {scale:.6g}, which is divided out.")
+    coarse = int((np.abs(scales / scale - 1).max(-1) > _EXACT).sum())
+    poses = np.stack([_checked_pose(m, scale, where, source) for m, where in zip(matrices, wheres, strict=True)])
+    if coarse:
+        console.print(f"[yellow]{coarse} of {len(poses)} rotations in {source} are coarsely rounded and were repaired.")
+    return poses
 
+
+def _checked_pose(
+    matrix: Float[np.ndarray, "rows 4"], common_scale: float, where: str, source: Path
+) -> Float[np.ndarray, "3 4"]:
     def fail(problem: str, remedy: str) -> InputError:
         return InputError(f"{problem} in the pose of {where}", source, remedy)
 
-    if not np.isfinite(matrix).all():
-        raise fail("NaN or infinite value", "Give that image a valid pose or remove it.")
     if len(matrix) == 4 and not np.allclose(matrix[3], [0, 0, 0, 1], atol=1e-6):
         raise fail(
             f"Last row is {matrix[3].tolist()} instead of [0, 0, 0, 1]", "Poses are camera-to-world, translation last."
         )
-    linear = matrix[:3, :3]
+    linear = matrix[:3, :3] / common_scale
     scales = np.linalg.svd(linear, compute_uv=False)
-    if scales[0] < 1e-12 or scales[2] < 1e-6 * scales[0]:
+    if scales[2] < 1e-6 * scales[0]:
         raise fail("Singular rotation", "Give that image a valid pose or remove it.")
     scale = float(scales.mean())
-    if scales[0] - scales[2] > _ROUNDING * scale:
+    if scales[0] - scales[2] > 2 * _ROUNDED * scale:
         raise fail(
             f"Rotation is not orthonormal (its columns deviate by {scales[0] / scales[2] - 1:.2g})",
             "The upper left 3x3 block must be a rotation: no shear, no different scales of the axes.",
         )
-    if abs(scale - 1) > _ROUNDING:
+    if abs(scale - 1) > _ROUNDED:
         raise fail(
             f"Rotation carries a uniform scale of {scale:.4g}", f"Divide its upper left 3x3 block by {scale:.6g}."
         )
