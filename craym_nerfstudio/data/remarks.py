@@ -25,6 +25,18 @@ def remark_unused_images(frames: Frames) -> None:
         console.print(f"[yellow]{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
 
 
+def remark_equal_poses(frames: Frames) -> None:
+    """Say how many images have the pose of another image."""
+    _, first = np.unique(list(map(str, frames.paths)), return_index=True)
+    _, group, counts = np.unique(frames.c2w[first].reshape(-1, 12), axis=0, return_inverse=True, return_counts=True)
+    if counts.max() > 1:
+        one, other = first[group.reshape(-1) == counts.argmax()][:2]
+        console.print(
+            f"[yellow]{counts[counts > 1].sum()} of {len(first)} images have the pose of another one, such as "
+            f"{frames.names[one]} and {frames.names[other]}: was tracking lost, or were no poses written?"
+        )
+
+
 def remark_centers(frames: Frames) -> None:
     """Say where principal points are far from the middle of their images.
 

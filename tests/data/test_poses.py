@@ -90,3 +90,14 @@ def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture)
     (folder / "transforms_test.json").write_text(path.read_text())
     detect_and_read(folder)
     assert "8 of 8 test images are training images too" in capsys.readouterr().out
+
+
+def test_images_with_equal_poses_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    poses = ring_poses(8)
+    poses[6:] = poses[5]
+    detect_and_read(write_poses(tmp_path, poses))
+    assert "3 of 8 images have the pose of another one, such as images/005.png" in capsys.readouterr().out
+    detect_and_read(write_poses(tmp_path, np.tile(np.eye(3, 4), (8, 1, 1))))
+    assert "8 of 8 images have the pose of another one" in capsys.readouterr().out
+    detect_and_read(write_poses(tmp_path, ring_poses(8)))
+    assert "pose of another" not in capsys.readouterr().out
