@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.errors import InputError
 
@@ -26,7 +26,7 @@ def find_model(folder: Path) -> Path | None:
     if len(counts) > 1:
         others = ", ".join(f"{path.relative_to(folder)} ({count})" for path, count in counts.items() if path != best)
         taken = f"{best.relative_to(folder)} with {counts[best]} images"
-        console.print(f"[yellow]{len(counts)} COLMAP models: {taken} is read, not {others}.")
+        warn(f"{len(counts)} COLMAP models: {taken} is read, not {others}.")
     return best
 
 
@@ -45,7 +45,7 @@ def load_model(model: Path) -> Any:
         raise InputError("Reading a COLMAP model needs pycolmap", model, "Run: pip install pycolmap") from error
     suffix = _suffix(model)
     if all((model / f"{_PARTS[1]}{other}").is_file() for other in (".bin", ".txt")):
-        console.print(f"[yellow]{model} holds a binary and a text model: the newer is read, images{suffix}.")
+        warn(f"{model} holds a binary and a text model: the newer is read, images{suffix}.")
     reconstruction = pycolmap.Reconstruction()
     try:
         with tempfile.TemporaryDirectory() as copy:

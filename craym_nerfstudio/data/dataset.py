@@ -5,7 +5,7 @@ import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
-from craym_nerfstudio.console import console, track
+from craym_nerfstudio.console import track, warn
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.images import load_image, load_mask
 
@@ -54,4 +54,4 @@ def _remark_hidden_images(store: ImageStore, outputs: DataparserOutputs) -> None
     parts = store.mask.split(store.size_px.prod(-1).tolist())
     hidden = [path for path, part in zip(outputs.image_filenames, parts, strict=True) if not part.any()]
     if hidden:
-        console.print(f"[yellow]{len(hidden)} of {len(parts)} images are masked whole and not used: {hidden[0]}.")
+        warn(f"{len(hidden)} of {len(parts)} images are masked whole and not used: {hidden[0]}.")

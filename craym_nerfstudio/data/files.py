@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import IMAGE_SUFFIXES
 
@@ -66,9 +66,7 @@ def find_images(root: Path, names: Sequence[str], source: Path) -> tuple[list[Pa
         remedy = f"{hint}Put the files there, or remove them from the list."
         raise InputError(f"Missing image{more} of {len(names)}, listed in {source}", missing[0], remedy)
     if missing:
-        console.print(
-            f"[yellow]{len(missing)} of {len(names)} images in {source} are missing and left out, such as {missing[0]}."
-        )
+        warn(f"{len(missing)} of {len(names)} images in {source} are missing and left out, such as {missing[0]}.")
     # Names without suffix are usual.
     moved = [
         number
@@ -76,8 +74,8 @@ def find_images(root: Path, names: Sequence[str], source: Path) -> tuple[list[Pa
         if path not in (expected[number], root / f"{clean_name(names[number])}{path.suffix}")
     ]
     if moved:
-        console.print(
-            f"[yellow]{len(moved)} of {len(names)} images in {source} were found under another name: "
+        warn(
+            f"{len(moved)} of {len(names)} images in {source} were found under another name: "
             f"{found[moved[0]]} for {names[moved[0]]}."
         )
     return paths, kept

@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import find_files, images_in
 from craym_nerfstudio.data.validate import check_masks
 from craym_nerfstudio.errors import InputError
@@ -46,16 +46,16 @@ def masks_beside(root: Path, images: Sequence[Path], sizes: Sequence[tuple[int, 
         masks = _masks_in(folder, [Path(os.path.relpath(image, root)) for image in images])
         count = len(masks) - masks.count(None)
         if count:
-            console.print(f"[yellow]{count} of {len(images)} images have a mask in {folder}, which is used.")
+            warn(f"{count} of {len(images)} images have a mask in {folder}, which is used.")
             check_masks(masks, sizes)
             return masks
         if folder.is_dir():
-            console.print(f"[yellow]{folder} has no mask under the name of an image, such as {images[0].name}.png.")
+            warn(f"{folder} has no mask under the name of an image, such as {images[0].name}.png.")
     beside = [path for place in sorted({path.parent for path in images}) for path in images_in(place)]
     inverted = [path for path in beside if path.name.startswith(_INVERTED)]
     if inverted:
-        console.print(
-            f"[yellow]{len(inverted)} masks of instant-ngp such as {inverted[0]} are not used: invert them (here 0 is "
+        warn(
+            f"{len(inverted)} masks of instant-ngp such as {inverted[0]} are not used: invert them (here 0 is "
             "unknown) and save them in masks/ under the names of their images."
         )
     return None

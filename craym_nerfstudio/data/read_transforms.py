@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
 from craym_nerfstudio.data.masks import masks_beside, named_masks
@@ -58,8 +58,8 @@ def read_blender(folder: Path) -> Frames:
     test, _ = _read(folder / BLENDER_TEST, "blender", sort=False)
     shared = set(train.paths) & set(test.paths)
     if shared:
-        console.print(
-            f"[yellow]{len(shared)} of {len(test)} test images are training images too, such as {min(shared)}: "
+        warn(
+            f"{len(shared)} of {len(test)} test images are training images too, such as {min(shared)}: "
             "figures of test images say little."
         )
     return concatenate(train, test)
@@ -79,8 +79,8 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
     _check_shared_size(tables, declared, images)
     cropped = [table for table in tables if table.get("fisheye_crop_radius") is not None]
     if cropped:
-        console.print(
-            f"[yellow]fisheye_crop_radius of {len(cropped)} images in {path} is not used: mask what lies beyond it, or "
+        warn(
+            f"fisheye_crop_radius of {len(cropped)} images in {path} is not used: mask what lies beyond it, or "
             "its black border is learnt."
         )
     frames = Frames(

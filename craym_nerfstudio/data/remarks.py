@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import images_in
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
@@ -22,7 +22,7 @@ def remark_unused_images(frames: Frames) -> None:
     unused = [path for path in files if path not in used and not _NO_PHOTO.search(path.stem)]
     if unused:
         total = len(used) + len(unused)
-        console.print(f"[yellow]{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
+        warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
 
 
 def remark_equal_poses(frames: Frames) -> None:
@@ -31,8 +31,8 @@ def remark_equal_poses(frames: Frames) -> None:
     _, group, counts = np.unique(frames.c2w[first].reshape(-1, 12), axis=0, return_inverse=True, return_counts=True)
     if counts.max() > 1:
         one, other = first[group.reshape(-1) == counts.argmax()][:2]
-        console.print(
-            f"[yellow]{counts[counts > 1].sum()} of {len(first)} images have the pose of another one, such as "
+        warn(
+            f"{counts[counts > 1].sum()} of {len(first)} images have the pose of another one, such as "
             f"{frames.names[one]} and {frames.names[other]}: was tracking lost, or were no poses written?"
         )
 
@@ -53,14 +53,12 @@ def remark_centers(frames: Frames) -> None:
     width, height = frames.size_px[number]
     where = f"({x:.6g}, {y:.6g}) of {frames.names[number]} ({width} x {height} px)"
     if not is_beyond.any():
-        console.print(f"[yellow]{is_off.sum()} of {len(frames)} principal points far from the middle, such as {where}.")
+        warn(f"{is_off.sum()} of {len(frames)} principal points far from the middle, such as {where}.")
         return
     remedy = "Correct cx and cy"
     if relative[number].min() >= 1:
-        factor = 2 * relative[number].mean()
-        remedy = (
-            f"If the intrinsics are those of images {factor:.3g} times as large, give w and h of these images too, "
-        )
-        remedy += f"or divide by {factor:.3g} what refers to them (cx, cy, fl_x, fl_y)"
+        times = f"{2 * relative[number].mean():.3g}"
+        remedy = f"If the intrinsics are those of images {times} times as large, give w and h of these images too, or "
+        remedy += f"divide by {times} what refers to them (cx, cy, fl_x, fl_y)"
     problem = f"Principal point {where} lies on or beyond a corner of the image"
     raise InputError(problem, frames.source, f"{remedy}; without cx and cy the middle is taken.")

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 
 from craym_nerfstudio.cameras.noise import perturb_poses
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.frames import Frames
@@ -42,9 +42,6 @@ _CAPTURES = {
         "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
     ),
     "*.xml": ("project of Metashape", "ns-process-data metashape --data IMAGES --xml FILE.xml --output-dir FOLDER"),
-    "*.nvm": ("model of VisualSFM", "colmap model_converter, or ns-process-data images"),
-    "*.sfm": ("project of Meshroom", "ns-process-data images, or export it as COLMAP from Meshroom"),
-    "*.npz": ("dataset in an array file (as DTU in the form of IDR)", "write images/ and a transforms.json"),
 }
 """Files by which what others write is known, and how it becomes what is read here."""
 _FEWEST_TO_SPLIT = 8
@@ -151,7 +148,7 @@ def _split(frames: Frames, interval: int) -> tuple[Int[np.ndarray, " train"], In
         )
     if len(test) == 0:
         if interval > 0:
-            console.print(f"[yellow]No test images: evaluation uses the {len(train)} training images.")
+            warn(f"No test images: evaluation uses the {len(train)} training images.")
         test = train
     return train, test
 

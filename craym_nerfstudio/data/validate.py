@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import ImageHeader, read_header
 
@@ -39,11 +39,11 @@ def checked_poses(
     if abs(scale - 1) <= _ROUNDED or scales.max() - scales.min() > _EXACT * scale:
         scale = 1.0
     else:
-        console.print(f"[yellow]All rotations in {source} carry one scale, {scale:.6g}, which is divided out.")
+        warn(f"All rotations in {source} carry one scale, {scale:.6g}, which is divided out.")
     coarse = int((np.abs(scales / scale - 1).max(-1) > _EXACT).sum())
     poses = np.stack([_checked_pose(m, scale, where, source) for m, where in zip(matrices, wheres, strict=True)])
     if coarse:
-        console.print(f"[yellow]{coarse} of {len(poses)} rotations in {source} are coarsely rounded and were repaired.")
+        warn(f"{coarse} of {len(poses)} rotations in {source} are coarsely rounded and were repaired.")
     return poses
 
 
@@ -98,8 +98,8 @@ def checked_sizes(
             scaled.append((size, header.size_px, path))
     if scaled:
         size, found, path = scaled[0]
-        console.print(
-            f"[yellow]{len(scaled)} of {len(paths)} images have another size than {source} says ({path.name}: "
+        warn(
+            f"{len(scaled)} of {len(paths)} images have another size than {source} says ({path.name}: "
             f"{found[0]} x {found[1]} px, not {size[0]} x {size[1]}): their intrinsics are scaled to it."
         )
     return [header.size_px for header in headers]
