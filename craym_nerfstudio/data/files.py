@@ -11,6 +11,8 @@ from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import IMAGE_SUFFIXES
 
+_UNREAD_SUFFIXES = (".heic", ".heif", ".dng")
+"""Of what cameras write and people convert after the poses were found."""
 _MOST_MISSING = 0.2
 """Share of images up to which missing ones are left out; more is a mistake."""
 _OTHER_FOLDER = re.compile(r"(mask|depth|normal|semantic|segment)", re.IGNORECASE)
@@ -45,7 +47,7 @@ def match_key(name: str) -> str:
     """File name by which images are matched between files: clean, and without image suffix."""
     name = clean_name(name)
     suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
+    return name[: -len(suffix)] if suffix.lower() in (*IMAGE_SUFFIXES, *_UNREAD_SUFFIXES) else name
 
 
 def find_images(root: Path, names: Sequence[str], source: Path) -> tuple[list[Path], list[int]]:
@@ -83,7 +85,7 @@ def find_images(root: Path, names: Sequence[str], source: Path) -> tuple[list[Pa
 
 def _expected(root: Path, name: str) -> Path:
     path = root / clean_name(name)
-    return path if path.suffix.lower() in IMAGE_SUFFIXES else path.with_name(f"{path.name}.png")
+    return path if match_key(path.name) != path.name else path.with_name(f"{path.name}.png")
 
 
 def _near_miss(missing: Path, taken: Iterable[Path]) -> Path | None:

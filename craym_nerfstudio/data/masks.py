@@ -10,8 +10,6 @@ from craym_nerfstudio.data.validate import check_masks
 from craym_nerfstudio.errors import InputError
 
 _FOLDERS = ("masks", "mask")
-_INVERTED = "dynamic_mask_"
-"""Of instant-ngp's masks, which lie beside the images and are not zero where the image is unknown."""
 
 
 def named_masks(
@@ -52,11 +50,11 @@ def masks_beside(root: Path, images: Sequence[Path], sizes: Sequence[tuple[int, 
         if folder.is_dir():
             warn(f"{folder} has no mask under the name of an image, such as {images[0].name}.png.")
     beside = [path for place in sorted({path.parent for path in images}) for path in images_in(place)]
-    inverted = [path for path in beside if path.name.startswith(_INVERTED)]
-    if inverted:
+    unused = [path for path in beside if "mask" in path.stem.lower() and path not in set(images)]
+    if unused:
         warn(
-            f"{len(inverted)} masks of instant-ngp such as {inverted[0]} are not used: invert them (here 0 is "
-            "unknown) and save them in masks/ under the names of their images."
+            f"{len(unused)} masks beside the images, such as {unused[0]}, are not used: save them in masks/ under the "
+            "names of their images; what is 0 there is unknown (instant-ngp's dynamic_mask_* must be inverted)."
         )
     return None
 

@@ -22,6 +22,8 @@ _CAMERA_TYPES = {
 }
 _DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
 _UNSUPPORTED_KEYS = ("k5", "k6", "s1", "s2", "s3", "s4")
+_IGNORED_KEYS = ("fisheye_crop_radius", "depth_file_path", "depth_path", "normal_path")
+"""What one might expect an effect of."""
 _FOCAL_KEYS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 BLENDER_TRAIN, BLENDER_TEST = "transforms_train.json", "transforms_test.json"
 
@@ -55,14 +57,7 @@ def read_blender(folder: Path) -> Frames:
     train, _ = _read(folder / BLENDER_TRAIN, "blender", sort=False)
     if not (folder / BLENDER_TEST).is_file():
         return train
-    test, _ = _read(folder / BLENDER_TEST, "blender", sort=False)
-    shared = set(train.paths) & set(test.paths)
-    if shared:
-        warn(
-            f"{len(shared)} of {len(test)} test images are training images too, such as {min(shared)}: "
-            "figures of test images say little."
-        )
-    return concatenate(train, test)
+    return concatenate(train, _read(folder / BLENDER_TEST, "blender", sort=False)[0])
 
 
 def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
@@ -77,12 +72,10 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
     declared = [_declared_size(table) or header.size_px for table, header in zip(tables, headers, strict=True)]
     sizes = checked_sizes(declared, headers, images, path)
     _check_shared_size(tables, declared, images)
-    cropped = [table for table in tables if table.get("fisheye_crop_radius") is not None]
-    if cropped:
-        warn(
-            f"fisheye_crop_radius of {len(cropped)} images in {path} is not used: mask what lies beyond it, or "
-            "its black border is learnt."
-        )
+    ignored = [key for key in _IGNORED_KEYS if any(table.get(key) is not None for table in tables)]
+    if ignored:
+        hint = "; mask what lies beyond that radius" if "fisheye_crop_radius" in ignored else ""
+        warn(f"Not used of {path}: {', '.join(ignored)}{hint}.")
     frames = Frames(
         layout=layout,
         source=path,

@@ -25,6 +25,16 @@ def remark_unused_images(frames: Frames) -> None:
         warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
 
 
+def remark_trained_tests(frames: Frames) -> None:
+    """Say how many of the test images that the files name are training images too."""
+    if frames.train is None or frames.test is None:
+        return
+    train, test = ({frames.paths[index] for index in part} for part in (frames.train, frames.test))
+    if train & test:
+        count = f"{len(train & test)} of {len(test)} test images"
+        warn(f"{count} are training images too, such as {min(train & test)}: their figures say little.")
+
+
 def remark_equal_poses(frames: Frames) -> None:
     """Say how many images have the pose of another image."""
     _, first = np.unique(list(map(str, frames.paths)), return_index=True)

@@ -17,7 +17,7 @@ from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.data.read_llff import LLFF_POSES, read_llff
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
-from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_unused_images
+from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
 from craym_nerfstudio.errors import InputError
@@ -78,6 +78,7 @@ def detect_and_read(data: Path) -> Frames:
     """
     frames = _read(data)
     remark_unused_images(frames)
+    remark_trained_tests(frames)
     remark_equal_poses(frames)
     remark_centers(frames)
     return frames

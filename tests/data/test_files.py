@@ -23,6 +23,7 @@ def found(root: Path, names: list[str]) -> list[str | None]:
         ("images/a", "images/a.JPG"),
         ("images/a.jpg", "images/a.JPG"),
         ("images/a.png", "images/a.jpeg"),
+        ("images/a.HEIC", "images/a.jpg"),
         ("Images/IMG_1.JPG", "images/img_1.jpg"),
         ("/home/someone/images/a.png", "images/a.png"),
         ("C:\\work\\left\\a.png", "cameras/left/a.png"),

@@ -101,7 +101,7 @@ def test_masks_that_are_not_used_are_said(tmp_path: Path, capsys: pytest.Capture
     save_mask(folder / "images/dynamic_mask_000.png")
     assert detect_and_read(folder).mask_paths is None
     said = capsys.readouterr().out
-    assert "has no mask under the name of an image" in said and "1 masks of instant-ngp" in said
+    assert "has no mask under the name of an image" in said and "1 masks beside the images" in said
 
 
 def test_images_that_are_masked_whole_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

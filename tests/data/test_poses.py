@@ -84,12 +84,15 @@ def test_captures_of_others_are_named_with_their_converter(tmp_path: Path, file:
 def test_what_is_not_used_is_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     folder = write_nerfstudio(tmp_path, fisheye_crop_radius=3, camera_model="OPENCV_FISHEYE")
     detect_and_read(folder)
-    assert "fisheye_crop_radius of 8 images" in capsys.readouterr().out
+    assert "transforms.json: fisheye_crop_radius;" in capsys.readouterr().out
     path = (folder / "transforms.json").rename(folder / "transforms_train.json")
     edit_json(path, fisheye_crop_radius=None)
     (folder / "transforms_test.json").write_text(path.read_text())
     detect_and_read(folder)
     assert "8 of 8 test images are training images too" in capsys.readouterr().out
+    names = [f"images/00{number}.png" for number in range(8)]
+    detect_and_read(write_nerfstudio(tmp_path / "lists", train_filenames=names[:6], test_filenames=names[5:]))
+    assert "1 of 3 test images are training images too" in capsys.readouterr().out
 
 
 def test_images_with_equal_poses_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
