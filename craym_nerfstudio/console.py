@@ -6,11 +6,17 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 Item = TypeVar("Item")
 
 # A path that was wrapped could not be copied.
 console = Console(soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """One yellow line; brackets in names of files are no markup."""
+    console.print(Text(text, style="yellow"))
 
 
 def progress() -> Progress:

@@ -3,14 +3,18 @@
 EXIF orientation is *not* applied: poses and intrinsics describe the pixels as they lie in the file.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from craym_nerfstudio.errors import InputError
+
+Decoded = TypeVar("Decoded")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 
@@ -74,11 +78,11 @@ def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
     return image.convert("RGBA" if _has_alpha(image) else "RGB")
 
 
-def _decode(path: Path) -> Image.Image:
+def _decode(path: Path, convert: Callable[[Image.Image, Path], Decoded]) -> Decoded:
     with _open(path) as image:
         try:
             image.load()
-            return _to_8_bit(image, path)
+            return convert(image, path)
         except InputError:
             raise
         except _DECODE_ERRORS as error:
@@ -93,26 +97,41 @@ def load_image(path: Path, size_px: tuple[int, int] | None = None) -> UInt8[np.n
     Raises:
         InputError: the file is missing, truncated, no image, or of floating-point type.
     """
-    image = _decode(path)
+    image = _decode(path, _to_8_bit)
     if size_px is not None and image.size != tuple(size_px):
         # Pillow premultiplies RGBA before it resamples, so that colours hidden by alpha 0 do not bleed in.
         image = image.resize((size_px[0], size_px[1]), Image.Resampling.BOX)
     return np.array(image)
 
 
-def load_mask(path: Path, size_px: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
-    """Mask with 255 where the image may be used and 0 where it is unknown.
+def load_mask(path: Path | None, size_px: tuple[int, int] | None = None) -> UInt8[np.ndarray, "h w"]:
+    """Mask with 255 where the image may be used and 0 where it is unknown; without a file, all of `size_px` is usable.
 
-    Any grey above 0 in the file counts as usable; after shrinking, a pixel is when at least half of it was.
+    Any value above 0 counts as usable, whatever its depth, and alpha as a grey value does; what is the same in all
+    pixels of a file says nothing. After shrinking, a pixel is usable when at least half of it was.
 
     Raises:
         InputError: the file is missing, truncated or no image.
     """
-    rgb = np.array(_decode(path).convert("RGB"))
-    mask = Image.fromarray((rgb.max(axis=-1) > 0).astype(np.uint8) * 255)
+    if path is None:
+        assert size_px is not None
+        return np.full(size_px[::-1], 255, dtype=np.uint8)
+    layers = _decode(path, _above_zero)
+    varying = [layer for layer in layers if layer.any() and not layer.all()]
+    usable = np.logical_and.reduce(varying) if varying else layers[0]
+    mask = Image.fromarray(usable.astype(np.uint8) * 255)
     if size_px is not None and mask.size != tuple(size_px):
         mask = mask.resize((size_px[0], size_px[1]), Image.Resampling.BOX)
     return (np.array(mask) >= 128).astype(np.uint8) * 255
+
+
+def _above_zero(image: Image.Image, _: Path) -> list[Bool[np.ndarray, "h w"]]:
+    """Where the colour of an image of any PIL mode is above 0, and where its alpha is if it has one."""
+    if image.mode[0] in "IF":
+        return [np.asarray(image) > 0]
+    channels = np.asarray(image.convert("RGBA")) > 0
+    color = channels[..., :3].any(-1)
+    return [color, channels[..., 3]] if _has_alpha(image) else [color]
 
 
 def alpha_use(paths: list[Path], samples: int = 8) -> tuple[bool, bool]:

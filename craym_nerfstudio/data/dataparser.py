@@ -1,7 +1,8 @@
 """The dataparser: hands a scene to nerfstudio, in the world frame."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataParser, DataParserConfig, DataparserOutputs
@@ -54,7 +55,8 @@ class CraymDataParser(DataParser):
             cameras=host_cameras(frames, poses),
             alpha_color=torch.full((3,), 1.0 if self.config.background_color == "white" else 0.0),
             scene_box=SceneBox(aabb=torch.tensor([[-1.0] * 3, [1.0] * 3])),
-            mask_filenames=frames.mask_paths,
+            # An image without mask is no matter to the host, whose dataset is replaced.
+            mask_filenames=cast("list[Path] | None", frames.mask_paths),
             metadata=metadata,
             # The host applies the scale last.
             dataparser_transform=torch.cat([world.rotation, (world.translation / world.scale)[:, None]], dim=1).float(),

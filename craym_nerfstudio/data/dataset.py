@@ -5,7 +5,7 @@ import torch
 from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs
 from nerfstudio.data.datasets.base_dataset import InputDataset
 
-from craym_nerfstudio.console import track
+from craym_nerfstudio.console import track, warn
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.images import load_image, load_mask
 
@@ -43,4 +43,15 @@ def load_image_store(outputs: DataparserOutputs) -> ImageStore:
     if masks is None:
         return ImageStore(images, sizes)
     hidden = (torch.from_numpy(load_mask(path, size)) for path, size in zip(masks, sizes, strict=True))
-    return ImageStore(images, sizes, hidden)
+    store = ImageStore(images, sizes, hidden)
+    _remark_hidden_images(store, outputs)
+    return store
+
+
+def _remark_hidden_images(store: ImageStore, outputs: DataparserOutputs) -> None:
+    """Say which images are masked whole: they count for nothing."""
+    assert store.mask is not None
+    parts = store.mask.split(store.size_px.prod(-1).tolist())
+    hidden = [path for path, part in zip(outputs.image_filenames, parts, strict=True) if not part.any()]
+    if hidden:
+        warn(f"{len(hidden)} of {len(parts)} images are masked whole and not used: {hidden[0]}.")

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-Layout = Literal["nerfstudio", "blender", "colmap"]
+Layout = Literal["nerfstudio", "blender", "colmap", "llff"]
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Frames:
     names: list[str]
     """Unique; the path relative to the data folder, with forward slashes."""
     paths: list[Path]
-    mask_paths: list[Path] | None
+    mask_paths: list[Path | None] | None
+    """None for an image without mask; None for all where no image has one."""
     c2w: Float[np.ndarray, "cams 3 4"]
     """OpenGL camera axes, float64."""
     intrinsics_px: Float[np.ndarray, "cams 4"]
@@ -68,6 +69,6 @@ def concatenate(first: Frames, second: Frames) -> Frames:
         elif isinstance(one, np.ndarray) and item.name not in ("train", "test"):
             joined[item.name] = np.concatenate([one, two])
     split = np.arange(len(first) + len(second))
-    if first.mask_paths is None or second.mask_paths is None:
-        joined["mask_paths"] = None
+    masks = [frames.mask_paths or [None] * len(frames) for frames in (first, second)]
+    joined["mask_paths"] = masks[0] + masks[1] if first.mask_paths or second.mask_paths else None
     return replace(first, **joined, train=split[: len(first)], test=split[len(first) :])

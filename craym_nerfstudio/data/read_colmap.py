@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.data.colmap_model import load_model
+from craym_nerfstudio.data.files import clean_name, find_images
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
+from craym_nerfstudio.data.masks import masks_beside
+from craym_nerfstudio.data.validate import checked_poses, checked_sizes
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
-from craym_nerfstudio.images import IMAGE_SUFFIXES
-
-_FOLDERS = ("sparse/0", "colmap/sparse/0", "sparse")
+from craym_nerfstudio.images import read_header
 
 _PARAMETERS = {
     "SIMPLE_PINHOLE": "f cx cy",
@@ -20,26 +21,20 @@ _PARAMETERS = {
     "SIMPLE_RADIAL": "f cx cy k1",
     "RADIAL": "f cx cy k1 k2",
     "OPENCV": "fx fy cx cy k1 k2 p1 p2",
+    "FULL_OPENCV": "fx fy cx cy k1 k2 p1 p2 k3 d4 d5 d6",
     "SIMPLE_RADIAL_FISHEYE": "f cx cy k1",
     "RADIAL_FISHEYE": "f cx cy k1 k2",
     "OPENCV_FISHEYE": "fx fy cx cy k1 k2 k3 k4",
 }
 """Camera models that nerfstudio's rays can follow, with COLMAP's order of their parameters."""
-
-
-def find_model(folder: Path) -> Path | None:
-    """The COLMAP model inside a data folder, None where there is none."""
-    for name in _FOLDERS:
-        for suffix in (".bin", ".txt"):
-            if all((folder / name / f"{part}{suffix}").is_file() for part in ("cameras", "images")):
-                return folder / name
-    return None
+_DENOMINATOR = ("d4", "d5", "d6")
+"""Of OpenCV's rational model, which is supported where they are zero."""
 
 
 def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     """Image names and OpenGL camera-to-world poses in the model's world; the images themselves need not exist."""
-    images = _registered(_load(model), model)
-    return [image.name for image in images], np.stack([_c2w(image, model) for image in images])
+    images = _registered(load_model(model), model)
+    return [clean_name(image.name) for image in images], _poses(images, model)
 
 
 def read_colmap(folder: Path, model: Path, images_in: Path | None = None) -> Frames:
@@ -50,39 +45,28 @@ def read_colmap(folder: Path, model: Path, images_in: Path | None = None) -> Fra
     Raises:
         InputError: an unreadable model, an unsupported camera model, or images that are missing or of another size.
     """
-    reconstruction = _load(model)
+    reconstruction = load_model(model)
     images = _registered(reconstruction, model)
-    paths = [(images_in or folder / "images") / image.name for image in images]
+    root, prefix = (folder, "images/") if images_in is None else (images_in, "")
+    paths, kept = find_images(root, [prefix + clean_name(image.name) for image in images], model)
+    images = [images[number] for number in kept]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]
-    sizes = [
-        checked_size((camera.width, camera.height), header, path, model)
-        for camera, header, path in zip(cameras, read_headers(paths, model), paths, strict=True)
-    ]
-    return Frames(
+    declared = [(camera.width, camera.height) for camera in cameras]
+    sizes = checked_sizes(declared, [read_header(path) for path in paths], paths, model)
+    frames = Frames(
         layout="colmap",
         source=model,
-        names=[image.name for image in images],
+        names=[clean_name(image.name) for image in images],
         paths=paths,
-        mask_paths=_masks(folder, [image.name for image in images], sizes, model),
-        c2w=np.stack([_c2w(image, model) for image in images]),
+        mask_paths=masks_beside(folder, paths, sizes),
+        c2w=_poses(images, model),
         intrinsics_px=np.array([_take(values, ("fx", "fy", "cx", "cy")) for values in parameters]),
-        size_px=np.array(sizes, dtype=np.int64),
+        size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_take(values, ("k1", "k2", "k3", "k4", "p1", "p2")) for values in parameters]),
         camera_types=["FISHEYE" if "FISHEYE" in camera.model_name else "PERSPECTIVE" for camera in cameras],
     )
-
-
-def _load(model: Path) -> Any:
-    # pycolmap's wheel aborts unless numpy was imported before it; numpy is, at the top of this file.
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise InputError("Reading a COLMAP model needs pycolmap", model, "Run: pip install pycolmap") from error
-    try:
-        return pycolmap.Reconstruction(str(model))
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise InputError("Unreadable COLMAP model", model, "Export it again as binary or text.") from error
+    return frames.scaled_to(np.array(sizes, dtype=np.int64))
 
 
 def _registered(reconstruction: Any, model: Path) -> list[Any]:
@@ -92,20 +76,22 @@ def _registered(reconstruction: Any, model: Path) -> list[Any]:
     return images
 
 
-def _c2w(image: Any, model: Path) -> Float[np.ndarray, "3 4"]:
-    pose = image.cam_from_world
-    matrix = np.asarray((pose() if callable(pose) else pose).inverse().matrix(), dtype=np.float64)
-    return checked_pose(flip_pose_axes(matrix), f'image "{image.name}"', model)
+def _poses(images: list[Any], model: Path) -> Float[np.ndarray, "cams 3 4"]:
+    poses = [image.cam_from_world for image in images]
+    matrices = [(pose() if callable(pose) else pose).inverse().matrix() for pose in poses]
+    opengl = flip_pose_axes(np.array(matrices, dtype=np.float64))
+    return checked_poses(list(opengl), [f'image "{image.name}"' for image in images], model)
 
 
 def _parameters(camera: Any, model: Path) -> dict[str, float]:
-    if camera.model_name not in _PARAMETERS:
+    names = _PARAMETERS.get(camera.model_name, "").split()
+    values = dict(zip(names, map(float, camera.params), strict=False))
+    if not names or any(values.get(name) for name in _DENOMINATOR):
         raise InputError(
-            f"Camera model {camera.model_name} is not supported",
+            f"Camera model {camera.model_name} is not supported{' with k4, k5, k6' if names else ''}",
             model,
             f"Undistort the images with `colmap image_undistorter`, or use one of {', '.join(_PARAMETERS)}.",
         )
-    values = dict(zip(_PARAMETERS[camera.model_name].split(), map(float, camera.params), strict=True))
     if "f" in values:
         values["fx"] = values["fy"] = values["f"]
     return values
@@ -113,19 +99,3 @@ def _parameters(camera: Any, model: Path) -> dict[str, float]:
 
 def _take(values: dict[str, float], keys: tuple[str, ...]) -> list[float]:
     return [values.get(key, 0.0) for key in keys]
-
-
-def _masks(folder: Path, names: list[str], sizes: list[tuple[int, int]], model: Path) -> list[Path] | None:
-    """Masks named as the image (COLMAP appends .png, others replace the suffix); used when every image has one."""
-    if not (folder / "masks").is_dir():
-        return None
-    masks = []
-    for name in names:
-        path = folder / "masks" / name
-        candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]
-        found = next((candidate for candidate in candidates if candidate.is_file()), None)
-        if found is None:
-            raise InputError("Missing mask", candidates[0], "Give every image a mask, or remove the folder of masks.")
-        masks.append(found)
-    check_masks(masks, sizes, model)
-    return masks

@@ -35,9 +35,9 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     return read_colmap(data, model, folder)
 
 
-def _masks(folder: Path, names: list[str]) -> list[Path] | None:
+def _masks(folder: Path, names: list[str]) -> list[Path | None] | None:
     """A mask for every photo, as the reader of COLMAP models finds them; None unless all have one."""
-    masks = []
+    masks: list[Path | None] = []
     for name in names:
         path = folder / name
         candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]

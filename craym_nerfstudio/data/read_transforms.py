@@ -7,18 +7,24 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
-from craym_nerfstudio.data.transforms_json import FrameTable, file_list, frame_tables, load_json, match_key
-from craym_nerfstudio.data.validate import check_masks, checked_pose, checked_size, read_headers
+from craym_nerfstudio.data.masks import masks_beside, named_masks
+from craym_nerfstudio.data.transforms_json import MASK_KEYS, FrameTable, file_list, frame_tables, load_json
+from craym_nerfstudio.data.validate import checked_poses, checked_sizes
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES
+from craym_nerfstudio.images import read_header
 
 _CAMERA_TYPES = {
-    **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV"), "PERSPECTIVE"),
-    "OPENCV_FISHEYE": "FISHEYE",
+    **dict.fromkeys(("SIMPLE_PINHOLE", "PINHOLE", "SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV"), "PERSPECTIVE"),
+    **dict.fromkeys(("SIMPLE_RADIAL_FISHEYE", "RADIAL_FISHEYE", "OPENCV_FISHEYE"), "FISHEYE"),
 }
 _DISTORTION_KEYS = ("k1", "k2", "k3", "k4", "p1", "p2")
-_FOCAL_KEYS = {"fl_x", "fl_y", "camera_angle_x", "camera_angle_y"}
+_UNSUPPORTED_KEYS = ("k5", "k6", "s1", "s2", "s3", "s4")
+_IGNORED_KEYS = ("fisheye_crop_radius", "depth_file_path", "depth_path", "normal_path")
+"""What one might expect an effect of."""
+_FOCAL_KEYS = ("fl_x", "fl_y", "camera_angle_x", "camera_angle_y")
 BLENDER_TRAIN, BLENDER_TEST = "transforms_train.json", "transforms_test.json"
 
 
@@ -39,9 +45,10 @@ def read_nerfstudio(path: Path) -> Frames:
     test = listed["test"] if listed["test"] is not None else listed["val"]
     if listed["train"] is None and test is None:
         return frames
-    chosen_test = _indices(frames, test or [], path)
+    known = {match_key(frame["file_path"]) for frame in content["frames"]}
+    chosen_test = _indices(frames, test or [], known, path)
     others = np.setdiff1d(np.arange(len(frames)), chosen_test)
-    chosen_train = others if listed["train"] is None else _indices(frames, listed["train"], path)
+    chosen_train = others if listed["train"] is None else _indices(frames, listed["train"], known, path)
     return replace(frames, train=chosen_train, test=chosen_test)
 
 
@@ -58,51 +65,39 @@ def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
     tables = frame_tables(path, content)
     if sort:
         tables.sort(key=_clean_name)
-    images = [_find_image(path.parent, _clean_name(table)) for table in tables]
+    images, kept = find_images(path.parent, [_clean_name(table) for table in tables], path)
+    tables = [tables[number] for number in kept]
     c2w = _poses(tables)
-    headers = read_headers(images, path)
-    sizes = [
-        checked_size(_declared_size(table), header, image, path)
-        for table, header, image in zip(tables, headers, images, strict=True)
-    ]
-    _check_shared_size(tables, sizes, images)
+    headers = [read_header(image) for image in images]
+    declared = [_declared_size(table) or header.size_px for table, header in zip(tables, headers, strict=True)]
+    sizes = checked_sizes(declared, headers, images, path)
+    _check_shared_size(tables, declared, images)
+    ignored = [key for key in _IGNORED_KEYS if any(table.get(key) is not None for table in tables)]
+    if ignored:
+        hint = "; mask what lies beyond that radius" if "fisheye_crop_radius" in ignored else ""
+        warn(f"Not used of {path}: {', '.join(ignored)}{hint}.")
     frames = Frames(
         layout=layout,
         source=path,
-        names=[_with_suffix_of(_clean_name(table), image) for table, image in zip(tables, images, strict=True)],
+        names=[match_key(_clean_name(table)) + image.suffix for table, image in zip(tables, images, strict=True)],
         paths=images,
-        mask_paths=_masks(tables, sizes, path),
+        mask_paths=_masks(tables, images, sizes, path),
         c2w=c2w,
-        intrinsics_px=np.array([_intrinsics(table, size) for table, size in zip(tables, sizes, strict=True)]),
-        size_px=np.array(sizes, dtype=np.int64),
+        intrinsics_px=np.array([_intrinsics(table, size) for table, size in zip(tables, declared, strict=True)]),
+        size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_distortion(table) for table in tables]),
         camera_types=[_camera_type(table) for table in tables],
     )
-    return frames, content
+    return frames.scaled_to(np.array(sizes, dtype=np.int64)), content
 
 
 def _clean_name(table: FrameTable) -> str:
-    name = str(table.own["file_path"]).replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    return name
-
-
-def _find_image(root: Path, name: str) -> Path:
-    """The file of a name that may lack its suffix; where there is none, the path it was expected at."""
-    path = root / name
-    if path.is_file() or path.suffix.lower() in IMAGE_SUFFIXES:
-        return path
-    candidates = [root / f"{name}{suffix}" for suffix in IMAGE_SUFFIXES]
-    return next((candidate for candidate in candidates if candidate.is_file()), candidates[0])
-
-
-def _with_suffix_of(name: str, image: Path) -> str:
-    return name if name.endswith(image.suffix) else f"{name}{image.suffix}"
+    return clean_name(str(table.own["file_path"]))
 
 
 def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
-    return np.stack([checked_pose(table.matrix("transform_matrix"), table.where, table.path) for table in tables])
+    matrices = [table.matrix("transform_matrix") for table in tables]
+    return checked_poses(matrices, [table.where for table in tables], tables[0].path)
 
 
 def _declared_size(table: FrameTable) -> tuple[int, int] | None:
@@ -117,7 +112,7 @@ def _declared_size(table: FrameTable) -> tuple[int, int] | None:
 
 def _check_shared_size(tables: list[FrameTable], sizes: list[tuple[int, int]], images: list[Path]) -> None:
     """Images that share one set of intrinsics must have one size: it is unknown how the others were cut or scaled."""
-    shared = [number for number, table in enumerate(tables) if not _FOCAL_KEYS & table.own.keys()]
+    shared = [number for number, table in enumerate(tables) if table.nearest(*_FOCAL_KEYS).shared]
     for number in shared:
         if sizes[number] != sizes[shared[0]]:
             raise InputError(
@@ -130,65 +125,90 @@ def _check_shared_size(tables: list[FrameTable], sizes: list[tuple[int, int]], i
 
 
 def _intrinsics(table: FrameTable, size_px: tuple[int, int]) -> tuple[float, float, float, float]:
-    """fx, fy, cx, cy; from the field of view where no focal length is given, with a centred principal point if none."""
-    width, height = size_px
-    focal_x, focal_y = table.number("fl_x", positive=True), table.number("fl_y", positive=True)
-    angle_x, angle_y = table.number("camera_angle_x", positive=True), table.number("camera_angle_y", positive=True)
-    if focal_x is None and angle_x is not None:
-        focal_x = _focal(table, "camera_angle_x", angle_x, width)
-    if focal_y is None and angle_y is not None:
-        focal_y = _focal(table, "camera_angle_y", angle_y, height)
-    focal = focal_x or focal_y
-    if focal is None:
-        raise InputError(
-            f"No focal length for {table.where}",
-            table.path,
-            'Give "fl_x" (and "fl_y") in pixels or "camera_angle_x" in radians, in the frame or at the top level.',
-        )
+    """fx, fy, cx, cy for images of a size, with a centred principal point if none is given."""
     center_x, center_y = table.number("cx"), table.number("cy")
     return (
-        focal_x or focal,
-        focal_y or focal,
-        width / 2 if center_x is None else center_x,
-        height / 2 if center_y is None else center_y,
+        *_focal_lengths(table, size_px),
+        size_px[0] / 2 if center_x is None else center_x,
+        size_px[1] / 2 if center_y is None else center_y,
     )
 
 
-def _focal(table: FrameTable, key: str, angle_rad: float, extent_px: int) -> float:
-    if angle_rad >= math.pi:
-        raise table.fail(key, "an angle in radians below pi")
-    return 0.5 * extent_px / math.tan(0.5 * angle_rad)
+def _focal_lengths(table: FrameTable, size_px: tuple[int, int]) -> tuple[float, float]:
+    """fx and fy: the frame's own before shared ones; one that lacks follows from the shape of the pixels."""
+    x, y = _stated_focals(table.nearest(*_FOCAL_KEYS), size_px)
+    shared_x, shared_y = _stated_focals(table.nearest(), size_px)
+    height_to_width = shared_x / shared_y if shared_x and shared_y else 1.0
+    if x is not None:
+        return x, x / height_to_width if y is None else y
+    if y is not None:
+        return y * height_to_width, y
+    raise InputError(
+        f"No focal length for {table.where}",
+        table.path,
+        'Give "fl_x" (and "fl_y") in pixels or "camera_angle_x" in radians, in the frame or at the top level.',
+    )
+
+
+def _stated_focals(table: FrameTable, size_px: tuple[int, int]) -> list[float | None]:
+    """Focal lengths in px along x and y, from the field of view where that is given; None where nothing is."""
+    focals = []
+    for axis, extent_px in zip("xy", size_px, strict=True):
+        focal, key = table.number(f"fl_{axis}", positive=True), f"camera_angle_{axis}"
+        angle_rad = table.number(key, positive=True)
+        if focal is None and angle_rad is not None:
+            if angle_rad >= math.pi:
+                raise table.fail(key, "an angle in radians below pi")
+            focal = 0.5 * extent_px / math.tan(0.5 * angle_rad)
+        focals.append(focal)
+    return focals
 
 
 def _distortion(table: FrameTable) -> list[float]:
-    listed = table.numbers("distortion_params", len(_DISTORTION_KEYS))
+    """nerfstudio's six coefficients.
+
+    Raises:
+        InputError: others than zero that nerfstudio's rays cannot follow.
+    """
+    is_rational = table.get("camera_model") == "FULL_OPENCV" or table.get("k5") or table.get("k6")
+    for key in ("k4", *_UNSUPPORTED_KEYS) if is_rational else _UNSUPPORTED_KEYS:
+        if table.number(key):
+            raise InputError(
+                f'Distortion coefficient "{key}" of {table.where} is not supported',
+                table.path,
+                f"Undistort the images, or calibrate with {', '.join(_DISTORTION_KEYS)} alone (no rational model).",
+            )
+    listed = table.nearest("distortion_params", *_DISTORTION_KEYS).numbers("distortion_params", len(_DISTORTION_KEYS))
     return listed or [table.number(key) or 0.0 for key in _DISTORTION_KEYS]
 
 
 def _camera_type(table: FrameTable) -> str:
-    model = table.get("camera_model")
+    near = table.nearest("camera_model", "is_fisheye")
+    model = near.get("camera_model")
     if model is None:
-        return "FISHEYE" if table.get("is_fisheye") is True else "PERSPECTIVE"
+        return "FISHEYE" if near.get("is_fisheye") is True else "PERSPECTIVE"
+    if model == "EQUIRECTANGULAR":
+        remedy = "Cut them into perspective images: ns-process-data images --camera-type equirectangular."
+        raise InputError(f"The images are panoramas (EQUIRECTANGULAR), in {table.where}", table.path, remedy)
     if model not in _CAMERA_TYPES:
-        raise table.fail("camera_model", f"one of {', '.join(_CAMERA_TYPES)}")
+        raise near.fail("camera_model", f"one of {', '.join(_CAMERA_TYPES)}")
     return _CAMERA_TYPES[model]
 
 
-def _masks(tables: list[FrameTable], sizes: list[tuple[int, int]], path: Path) -> list[Path] | None:
-    names = [table.text("mask_path") for table in tables]
+def _masks(
+    tables: list[FrameTable], images: list[Path], sizes: list[tuple[int, int]], path: Path
+) -> list[Path | None] | None:
+    names = [next((name for key in MASK_KEYS if (name := table.text(key)) is not None), None) for table in tables]
     if all(name is None for name in names):
-        return None
-    for name, table in zip(names, tables, strict=True):
-        if name is None:
-            raise InputError(f'No "mask_path" in {table.where}', path, "Give every image a mask, or none.")
-    masks = [path.parent / str(name) for name in names]
-    check_masks(masks, sizes, path)
-    return masks
+        return masks_beside(path.parent, images, sizes)
+    return named_masks(path.parent, names, sizes, path)
 
 
-def _indices(frames: Frames, names: list[str], path: Path) -> np.ndarray:
+def _indices(frames: Frames, names: list[str], known: set[str], path: Path) -> np.ndarray:
+    """Numbers of named images; those that are listed and were left out are skipped."""
     position = {match_key(name): index for index, name in enumerate(frames.names)}
-    unknown = [name for name in names if match_key(name) not in position]
+    unknown = [name for name in names if match_key(name) not in known]
     if unknown:
         raise InputError(f'The split names "{unknown[0]}", which is no frame', path, "Correct the list of file names.")
-    return np.array(sorted(position[match_key(name)] for name in names), dtype=np.int64)
+    keys = map(match_key, names)
+    return np.array(sorted(position[key] for key in keys if key in position), dtype=np.int64)

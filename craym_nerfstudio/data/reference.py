@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.data import read_colmap, read_transforms
-from craym_nerfstudio.data.transforms_json import match_key
+from craym_nerfstudio.data.colmap_model import find_model
+from craym_nerfstudio.data.files import match_key
 from craym_nerfstudio.errors import InputError
 
 
@@ -71,7 +72,7 @@ def _read_any(path: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
                 more_names, more_c2w = read_transforms.read_poses(path / read_transforms.BLENDER_TEST)
                 names, c2w = names + more_names, np.concatenate([c2w, more_c2w])
             return names, c2w
-    model = read_colmap.find_model(path) if path.is_dir() else None
+    model = find_model(path) if path.is_dir() else None
     if model is not None:
         return read_colmap.read_poses(model)
     raise InputError(

@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Float, Int
 
 from craym_nerfstudio.cameras.noise import perturb_poses
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.data.read_colmap import find_model, read_colmap
+from craym_nerfstudio.data.read_colmap import read_colmap
+from craym_nerfstudio.data.read_llff import LLFF_POSES, read_llff
 from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
+from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
 from craym_nerfstudio.errors import InputError
@@ -25,8 +28,24 @@ from craym_nerfstudio.matching.views import Views
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
-    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), a folder of photos, or a video."
+    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), one with poses_bounds.npy (LLFF), a "
+    "folder of photos, or a video."
 )
+_CAPTURES = {
+    "keyframes/*": ("capture of Polycam", "ns-process-data polycam --data CAPTURE.zip --output-dir FOLDER"),
+    "metadata.json": ("capture of Record3D", "ns-process-data record3d --data FOLDER --output-dir FOLDER"),
+    "meta_data.json": (
+        "dataset of sdfstudio",
+        'write a transforms.json with "fl_x"... of its intrinsics and each camtoworld with the second and third column '
+        "negated",
+    ),
+    "*.csv": (
+        "table of cameras, as RealityCapture writes it",
+        "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
+    ),
+    "*.xml": ("project of Metashape", "ns-process-data metashape --data IMAGES --xml FILE.xml --output-dir FOLDER"),
+}
+"""Files by which what others write is known, and how it becomes what is read here."""
 _FEWEST_TO_SPLIT = 8
 
 
@@ -54,11 +73,20 @@ class Scene:
 
 
 def detect_and_read(data: Path) -> Frames:
-    """All images of a dataset, whichever layout it has.
+    """All images of a dataset, whichever layout it has; what is odd about it is said.
 
     Raises:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
+    frames = _read(data)
+    remark_unused_images(frames)
+    remark_trained_tests(frames)
+    remark_equal_poses(frames)
+    remark_centers(frames)
+    return frames
+
+
+def _read(data: Path) -> Frames:
     if data.is_file() and data.suffix.lower() == ".json":
         return read_blender(data.parent) if data.name == BLENDER_TRAIN else read_nerfstudio(data)
     if (data / "transforms.json").is_file():
@@ -68,6 +96,11 @@ def detect_and_read(data: Path) -> Frames:
     model = find_model(data)
     if model is not None:
         return read_colmap(data, model)
+    if (data / LLFF_POSES).is_file():
+        return read_llff(data)
+    for pattern, (capture, remedy) in _CAPTURES.items():
+        if data.is_dir() and any(data.glob(pattern)):
+            raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.")
     if is_photos(data):
         return read_unposed(data)
     raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED)
@@ -120,7 +153,7 @@ def _split(frames: Frames, interval: int) -> tuple[Int[np.ndarray, " train"], In
         )
     if len(test) == 0:
         if interval > 0:
-            console.print(f"[yellow]No test images: evaluation uses the {len(train)} training images.")
+            warn(f"No test images: evaluation uses the {len(train)} training images.")
         test = train
     return train, test
 

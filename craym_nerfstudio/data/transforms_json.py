@@ -3,37 +3,30 @@
 import difflib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from craym_nerfstudio.data.files import match_key, read_text
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES
 
 _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
-    *("k1", "k2", "k3", "k4", "p1", "p2", "distortion_params"),
+    *("k1", "k2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "p1", "p2", "distortion_params"),
 }
 _SCENE_KEYS = _INTRINSIC_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
-_FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "mask_path", "transform_matrix"}
+MASK_KEYS = ("mask_path", "mask_file_path", "mask")
+"""The first is nerfstudio's, others are in use."""
+_FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
 _OTHER_KEYS = {
     *("applied_transform", "applied_scale", "aabb_scale", "scale", "offset", "rotation", "sharpness", "time", "note"),
     *("depth_file_path", "depth_unit_scale_factor", "ply_file_path", "orientation_override", "fisheye_crop_radius"),
-    *("colmap_im_id", "near", "far", "k5", "k6", "s1", "s2", "s3", "s4", "depth_path", "normal_path"),
+    *("colmap_im_id", "near", "far", "depth_path", "normal_path"),
 }
 """Keys that other programs write into these files and that say nothing this parser needs."""
-
-
-def match_key(name: str) -> str:
-    """File name by which images are matched between files: forward slashes, no leading ./ and no image suffix."""
-    name = name.replace("\\", "/")
-    while name.startswith("./"):
-        name = name[2:]
-    suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def load_json(path: Path) -> dict[str, Any]:
@@ -43,12 +36,10 @@ def load_json(path: Path) -> dict[str, Any]:
         InputError: the file is missing or unreadable, is malformed (with the line), or holds no object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
         problem = f"Malformed JSON ({error.msg}, line {error.lineno}, column {error.colno})"
         raise InputError(problem, path, "Correct that line.") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("Unreadable JSON file", path, "It must exist and be a text file.") from error
     if not isinstance(content, dict):
         raise InputError("The JSON file holds no object", path, 'It must look like {"fl_x": ..., "frames": [...]}.')
     return content
@@ -66,7 +57,13 @@ class FrameTable:
 
     def get(self, key: str) -> Any:
         """The value of the entry, else of the file; None where neither has it."""
-        return self.own.get(key, self.shared.get(key))
+        value = self.own.get(key)
+        return self.shared.get(key) if value is None else value
+
+    def nearest(self, *keys: str) -> "FrameTable":
+        """The entry alone where it has one of the keys, else the top level alone: half of each would fit neither."""
+        is_own = any(self.own.get(key) is not None for key in keys)
+        return replace(self, shared={}) if is_own else replace(self, own={})
 
     def fail(self, key: str, expected: str) -> InputError:
         """The error for a value of the wrong type."""
@@ -77,9 +74,9 @@ class FrameTable:
         )
 
     def number(self, key: str, positive: bool = False) -> float | None:
-        """A finite number, None where the key is absent."""
+        """A finite number, None where the key is absent or null."""
         value = self.get(key)
-        if value is None and key not in self.own and key not in self.shared:
+        if value is None:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
             raise self.fail(key, "a finite number")
@@ -88,9 +85,9 @@ class FrameTable:
         return float(value)
 
     def text(self, key: str) -> str | None:
-        """A string of the entry itself, None where the key is absent."""
+        """A string of the entry itself, None where the key is absent or null."""
         value = self.own.get(key)
-        if key in self.own and not (isinstance(value, str) and value.strip()):
+        if value is not None and not (isinstance(value, str) and value.strip()):
             raise self.fail(key, "a file name")
         return value
 

@@ -63,6 +63,7 @@ def _entry(frames: Frames, number: int, root: Path, paths: PathStyle) -> dict[st
 
     matrix = [*frames.c2w[number].tolist(), [0.0, 0.0, 0.0, 1.0]]
     entry: dict[str, Any] = {"file_path": shown(frames.paths[number]), "transform_matrix": matrix}
-    if frames.mask_paths is not None:
-        entry["mask_path"] = shown(frames.mask_paths[number])
+    mask = None if frames.mask_paths is None else frames.mask_paths[number]
+    if mask is not None:
+        entry["mask_path"] = shown(mask)
     return entry

@@ -44,8 +44,9 @@ def load_picture(views: Views, index: int) -> Picture:
         usable = rgb[..., 3] > 0
         white = Image.new("RGBA", size, (255, 255, 255, 255))
         rgb = np.array(Image.alpha_composite(white, Image.fromarray(rgb)).convert("RGB"))
-    if views.mask_paths is not None:
-        shown = load_mask(views.mask_paths[index], size) > 0
+    mask = None if views.mask_paths is None else views.mask_paths[index]
+    if mask is not None:
+        shown = load_mask(mask, size) > 0
         usable = shown if usable is None else usable & shown
     return Picture(rgb, None if usable is None or usable.all() else _dilated(usable))
 
@@ -56,8 +57,10 @@ def picture_key(views: Views, index: int) -> str:
     Raises:
         InputError: the image or its mask is missing.
     """
-    mask = "" if views.mask_paths is None else file_key(views.mask_paths[index])
-    return content_key(file_key(views.paths[index]), mask, [int(n) for n in views.size_px[index]])
+    mask = None if views.mask_paths is None else views.mask_paths[index]
+    return content_key(
+        file_key(views.paths[index]), "" if mask is None else file_key(mask), [int(n) for n in views.size_px[index]]
+    )
 
 
 def _dilated(usable: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:

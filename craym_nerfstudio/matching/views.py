@@ -15,7 +15,7 @@ class Views:
     names: list[str]
     """Unique; file name relative to the data root."""
     paths: list[Path]
-    mask_paths: list[Path] | None
+    mask_paths: list[Path | None] | None
     c2w: Float[np.ndarray, "cams 3 4"]
     """Rough camera-to-world poses, OpenGL axes, float64."""
     focal_px: Float[np.ndarray, " cams"]

@@ -32,7 +32,7 @@ Photos with many partners outvote them (100 of a chair: 15 % contradict, the pos
 whole may be folded (20 of a Lego model: 20 %)."""
 
 
-def place_photos(photos: Photos, mask_paths: list[Path] | None, matcher: Matcher, cache_dir: Path) -> Path:
+def place_photos(photos: Photos, mask_paths: list[Path | None] | None, matcher: Matcher, cache_dir: Path) -> Path:
     """Folder of a COLMAP model (binary) of the photos, in the pixels of their files; found once for the same photos.
 
     The world's +z is up as the cameras stand on average; its unit is the median distance of a camera from their middle
@@ -60,7 +60,7 @@ def place_photos(photos: Photos, mask_paths: list[Path] | None, matcher: Matcher
     return folder / "sparse" / "0"
 
 
-def _views(photos: Photos, mask_paths: list[Path] | None) -> Views:
+def _views(photos: Photos, mask_paths: list[Path | None] | None) -> Views:
     """The photos as matching sees them, but for poses and lens, which nothing here asks for."""
 
     def bearings(image: int, keypoints: np.ndarray) -> np.ndarray:

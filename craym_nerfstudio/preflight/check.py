@@ -113,8 +113,10 @@ def camera_epipolar_px(
     matrices = essential(poses[matches.pairs[:, 0]], poses[matches.pairs[:, 1]])[matches.pair_of_match]
     first, second = torch.from_numpy(rays).unbind(1)
     distance = sampson_distance(matrices, first, second).numpy() * np.asarray(views.focal_px)[images].mean(-1)
+    # Without a baseline there are no epipolar lines to be off.
+    has_lines = (matrices.abs().amax((1, 2)) > 0).numpy()
     for image in range(len(views.names)):
-        mine = (images == image).any(1)
+        mine = (images == image).any(1) & has_lines
         if mine.any():
             result[image] = np.median(distance[mine])
     return result

@@ -51,7 +51,10 @@ class Guess:
 def pair_disagreement(
     c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions
 ) -> tuple[Float[np.ndarray, " pairs"], Float[np.ndarray, " pairs"]]:
-    """Angles in degrees between predicted and measured rotations, and translation directions; NaN if not measured."""
+    """Angles in degrees between predicted and measured rotations, and translation directions.
+
+    NaN where nothing was measured, and for directions where the poses have no baseline: they predict none.
+    """
     poses = torch.from_numpy(np.ascontiguousarray(c2w, dtype=np.float64))
     predicted = relative_pose(poses[images[:, 0]], poses[images[:, 1]])
     known = np.isfinite(measured.rotation).all((1, 2))
@@ -59,15 +62,17 @@ def pair_disagreement(
     turn = rotation_angle_deg(predicted[..., :3] @ torch.from_numpy(rotation).transpose(-1, -2)).numpy()
     direction = torch.nn.functional.normalize(predicted[..., 3], dim=-1).numpy()
     cosine = (direction * measured.translation).sum(-1).clip(-1, 1)
-    return np.where(known, turn, np.nan), np.degrees(np.arccos(cosine))
+    known_direction = np.linalg.norm(direction, axis=-1) > 0.5
+    return np.where(known, turn, np.nan), np.where(known_direction, np.degrees(np.arccos(cosine)), np.nan)
 
 
 def disagreement(c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions) -> Disagreement:
-    """Medians over all pairs; 180 degrees without any."""
+    """Medians over all pairs; 180 degrees without any, and by rotation alone where no pair has a baseline."""
     turn, direction = pair_disagreement(c2w, images, measured)
     if not np.isfinite(turn).any():
         return Disagreement(180.0, 180.0)
-    return Disagreement(float(np.nanmedian(turn)), float(np.nanmedian(direction)))
+    shift_deg = float(np.nanmedian(direction)) if np.isfinite(direction).any() else 0.0
+    return Disagreement(float(np.nanmedian(turn)), shift_deg)
 
 
 def turned_axes(c2w: Poses, axes: Float[np.ndarray, "3 3"]) -> Poses:

@@ -107,7 +107,8 @@ def refine_order(
 
 def _misfit(c2w: Poses, images: Int[np.ndarray, "pairs 2"], measured: Motions) -> float:
     turn, direction = pair_disagreement(c2w, images, measured)
-    cut = (turn / _CUT_DEG).clip(max=1) + (direction / _CUT_DIRECTION_DEG).clip(max=1)
+    # Two cameras in one place must not be a way to fit any direction.
+    cut = (turn / _CUT_DEG).clip(max=1) + np.nan_to_num(direction / _CUT_DIRECTION_DEG, nan=1.0).clip(max=1)
     return float(np.nansum(cut))
 
 

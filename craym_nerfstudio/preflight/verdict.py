@@ -21,6 +21,8 @@ _FEWEST_REGISTERED = 0.5
 _OUTLYING = 3.0
 """Times the median over cameras at which a figure is suspicious, if it exceeds"""
 _LEAST_PX, _LEAST_DEG = 2.0, 2.0
+_ONE_SPOT = 1e-9
+"""Extent of the cameras in parts of their distance from the origin, which is large in map coordinates."""
 _UNEXPLAINED = 3.0
 """Times the matching threshold that may be left after stage 0."""
 
@@ -122,6 +124,12 @@ def _hopeless(
     """Why nothing can be made of the input and what would help; None when something can."""
     if matches == 0 or stage is None:
         return "no verified matches between the images", "Add images with more overlap and texture; check the masks."
+    centers = diagnosis.repaired.c2w[:, :, 3]
+    if np.ptp(centers, axis=0).max() <= _ONE_SPOT * np.abs(centers).max():
+        return (
+            "all cameras are in one place, so that the poses say nothing about where things are",
+            "Write the cameras' positions: an exporter may have failed; or estimate poses with SfM (ns-process-data).",
+        )
     remaining = diagnosis.remaining.rotation_deg
     if remaining > _UNRELATED_DEG:
         return (

@@ -136,7 +136,7 @@ def test_pose_that_is_not_finite(tmp_path: Path, value: float) -> None:
     [
         (np.zeros((3, 3)), "Singular rotation"),
         (np.diag([1.0, 1.0, 0.0]), "Singular rotation"),
-        (np.diag([1.0, 1.0, 1.01]), "not orthonormal"),
+        (np.diag([1.0, 1.0, 1.05]), "not orthonormal"),
         (2.5 * np.eye(3), "uniform scale of 2.5"),
         (np.diag([1.0, 1.0, -1.0]), "Mirrored"),
     ],
@@ -164,13 +164,16 @@ def test_matrix_of_a_wrong_shape_or_type(tmp_path: Path, matrix: Any) -> None:
         ({"fl_x": "10"}, '"fl_x" must be a finite number'),
         ({"fl_x": True}, '"fl_x" must be a finite number'),
         ({"fl_y": 0}, '"fl_y" must be a number above zero'),
-        ({"cx": None}, '"cx" must be a finite number'),
+        ({"camera_model": "EQUIRECTANGULAR"}, "The images are panoramas"),
+        ({"k5": 0.1}, 'coefficient "k5"'),
+        ({"camera_model": "FULL_OPENCV", "k4": 0.1}, 'coefficient "k4"'),
         ({"w": 8.5}, '"w" must be a whole number of pixels'),
         ({"k1": [0.1]}, '"k1" must be a finite number'),
         ({"distortion_params": [0.1, 0.2]}, '"distortion_params" must be a list of 6'),
-        ({"camera_model": "EQUIRECTANGULAR"}, '"camera_model" must be one of'),
+        ({"camera_model": "FOV"}, '"camera_model" must be one of'),
         ({"file_path": 3}, '"file_path" must be a file name'),
-        ({"mask_path": "masks/2.png"}, 'No "mask_path"'),
+        ({"mask_path": "masks/2.png"}, "Missing mask"),
+        ({"mask_file_path": "masks/2.png"}, "Missing mask"),
         ({"file_path": "images/001.png"}, 'Duplicate file name "images/001.png"'),
         ({"K1": 0.1}, 'Unknown key "K1"'),
         ({"file_paths": "a"}, None),
@@ -221,8 +224,8 @@ def test_broken_json(tmp_path: Path, text: str, message: str) -> None:
 
 
 def test_binary_json(tmp_path: Path) -> None:
-    (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00\x81")
-    rejected(lambda: parse(tmp_path), "Unreadable JSON", "transforms.json")
+    (tmp_path / "transforms.json").write_bytes(b"\xff\xfe\x00")
+    rejected(lambda: parse(tmp_path), "Unreadable text file", "transforms.json")
 
 
 def test_one_camera_is_too_few_and_two_are_enough(tmp_path: Path) -> None:
@@ -265,7 +268,7 @@ def test_mask_problems(tmp_path: Path) -> None:
     save_image(tmp_path / "masks/4.png", (6, 6))
     rejected(lambda: parse(folder), "Mask of 6 x 6 px for an image of 8 x 6", "4.png")
     (tmp_path / "masks/4.png").unlink()
-    rejected(lambda: parse(folder), "Missing image", "4.png")
+    rejected(lambda: parse(folder), "Missing mask", "4.png")
 
 
 def test_downscale_factor_below_one(tmp_path: Path) -> None:
@@ -273,14 +276,11 @@ def test_downscale_factor_below_one(tmp_path: Path) -> None:
 
 
 def test_colmap_problems(tmp_path: Path) -> None:
-    rejected(lambda: parse(write_colmap(tmp_path / "a", model="FULL_OPENCV")), "FULL_OPENCV", "sparse/0")
+    rejected(lambda: parse(write_colmap(tmp_path / "a", model="FOV")), "FOV", "sparse/0")
     folder = write_colmap(tmp_path / "b")
     images = folder / "sparse/0/images.bin"
     images.write_bytes(images.read_bytes()[:40])
     rejected(lambda: parse(folder), "Unreadable COLMAP model", "sparse/0")
-    masked = write_colmap(tmp_path / "c")
-    (masked / "masks").mkdir()
-    rejected(lambda: parse(masked), "Missing mask", "view_0.png.png")
 
 
 def test_pixel_formats(tmp_path: Path) -> None:

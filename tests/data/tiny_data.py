@@ -83,7 +83,8 @@ def write_colmap(folder: Path, count: int = 4, model: str = "OPENCV", text: bool
         "OPENCV": [FOCAL_PX, FOCAL_PX + 1, 4.25, 2.75, 0.1, -0.02, 0.003, -0.004],
         "SIMPLE_RADIAL": [FOCAL_PX, 4.0, 3.0, 0.05],
         "OPENCV_FISHEYE": [FOCAL_PX, FOCAL_PX, 4.0, 3.0, 0.1, 0.02, 0.0, 0.01],
-        "FULL_OPENCV": [FOCAL_PX, FOCAL_PX, 4.0, 3.0, *[0.0] * 8],
+        "FULL_OPENCV": [FOCAL_PX, FOCAL_PX, 4.0, 3.0, 0.1, -0.02, 0.003, -0.004, 0.05, 0.0, 0.0, 0.0],
+        "FOV": [FOCAL_PX, FOCAL_PX, 4.0, 3.0, 0.9],
     }[model]
     reconstruction = pycolmap.Reconstruction()
     camera = pycolmap.Camera(model=model, width=SIZE_PX[0], height=SIZE_PX[1], params=parameters, camera_id=1)

@@ -60,6 +60,25 @@ def test_garbage_is_hopeless() -> None:
     assert (checked.verdict.grade, checked.verdict.exit_status) == ("hopeless", 3)
 
 
+@pytest.mark.parametrize("place", [0.0, 5e6])
+def test_cameras_in_one_place_are_hopeless(place: float) -> None:
+    views, observed = scene()
+    for rotations in (views.c2w[:, :, :3], np.tile(np.eye(3), (CAMERAS, 1, 1))):
+        c2w = np.concatenate([rotations, np.full((CAMERAS, 3, 1), place)], axis=-1)
+        checked = check_observed(replace(views, c2w=c2w), observed)
+        assert checked.verdict.grade == "hopeless" and "in one place" in checked.verdict.reason
+        assert np.isnan(checked.given_px).all()
+        print_summary(checked, Path("report.html"))
+        json.dumps(summary(checked), allow_nan=False)
+
+
+def test_a_few_cameras_with_the_pose_of_another_are_not_good() -> None:
+    views, observed = scene()
+    c2w = views.c2w.copy()
+    c2w[-4:] = c2w[-5]
+    assert check_observed(replace(views, c2w=c2w), observed).verdict.grade != "good"
+
+
 def test_no_matches_are_hopeless() -> None:
     views, observed = scene()
     checked = check_observed(views, replace(observed, putative=join_putative([])))

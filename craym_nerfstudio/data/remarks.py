@@ -1,0 +1,74 @@
+"""What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
+
+import re
+
+import numpy as np
+
+from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.files import images_in
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.errors import InputError
+
+_NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
+"""In the names of files that other programs put beside images."""
+_OFF_CENTER = 0.25
+"""Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
+
+
+def remark_unused_images(frames: Frames) -> None:
+    """Say how many images of the folders that were read have no pose."""
+    used = set(frames.paths)
+    files = [path for folder in sorted({path.parent for path in used}) for path in images_in(folder)]
+    unused = [path for path in files if path not in used and not _NO_PHOTO.search(path.stem)]
+    if unused:
+        total = len(used) + len(unused)
+        warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
+
+
+def remark_trained_tests(frames: Frames) -> None:
+    """Say how many of the test images that the files name are training images too."""
+    if frames.train is None or frames.test is None:
+        return
+    train, test = ({frames.paths[index] for index in part} for part in (frames.train, frames.test))
+    if train & test:
+        count = f"{len(train & test)} of {len(test)} test images"
+        warn(f"{count} are training images too, such as {min(train & test)}: their figures say little.")
+
+
+def remark_equal_poses(frames: Frames) -> None:
+    """Say how many images have the pose of another image."""
+    _, first = np.unique(list(map(str, frames.paths)), return_index=True)
+    _, group, counts = np.unique(frames.c2w[first].reshape(-1, 12), axis=0, return_inverse=True, return_counts=True)
+    if counts.max() > 1:
+        one, other = first[group.reshape(-1) == counts.argmax()][:2]
+        warn(
+            f"{counts[counts > 1].sum()} of {len(first)} images have the pose of another one, such as "
+            f"{frames.names[one]} and {frames.names[other]}: was tracking lost, or were no poses written?"
+        )
+
+
+def remark_centers(frames: Frames) -> None:
+    """Say where principal points are far from the middle of their images.
+
+    Raises:
+        InputError: a principal point on or beyond the corner of its image.
+    """
+    relative = frames.intrinsics_px[:, 2:] / frames.size_px
+    is_beyond = ((relative <= 0) | (relative >= 1)).all(-1)
+    is_off = (np.abs(relative - 0.5) > _OFF_CENTER).any(-1)
+    if not is_off.any():
+        return
+    number = int((is_beyond if is_beyond.any() else is_off).argmax())
+    x, y = frames.intrinsics_px[number, 2:]
+    width, height = frames.size_px[number]
+    where = f"({x:.6g}, {y:.6g}) of {frames.names[number]} ({width} x {height} px)"
+    if not is_beyond.any():
+        warn(f"{is_off.sum()} of {len(frames)} principal points far from the middle, such as {where}.")
+        return
+    remedy = "Correct cx and cy"
+    if relative[number].min() >= 1:
+        times = f"{2 * relative[number].mean():.3g}"
+        remedy = f"If the intrinsics are those of images {times} times as large, give w and h of these images too, or "
+        remedy += f"divide by {times} what refers to them (cx, cy, fl_x, fl_y)"
+    problem = f"Principal point {where} lies on or beyond a corner of the image"
+    raise InputError(problem, frames.source, f"{remedy}; without cx and cy the middle is taken.")
