@@ -150,7 +150,7 @@ def measure(case: Case, data_root: Path) -> dict:
     change = errors(stage.c2w, torch.from_numpy(views.c2w))
     return {
         **vars(case),
-        "cameras": {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")},
+        "cameras": stage.counts,
         "matches": len(matches),
         "points": len(stage.points),
         "before": errors(views.c2w, true),

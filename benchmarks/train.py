@@ -81,9 +81,8 @@ def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     matched = time.perf_counter()
     stage = adjust_rays(views, matches)
     times = {"matching_s": round(matched - start, 2), "adjustment_s": round(time.perf_counter() - matched, 2)}
-    states = {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
     result = pose_results(stage.c2w, data)
-    return {**result, **times, "matches": len(matches), "cameras": states, "stage0": stage.decision.reason}
+    return {**result, **times, "matches": len(matches), "cameras": stage.counts, "stage0": stage.decision.reason}
 
 
 def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:

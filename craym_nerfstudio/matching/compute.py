@@ -4,13 +4,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Float, Int, Int32
 
 from craym_nerfstudio.console import console, progress
 from craym_nerfstudio.errors import InputError
@@ -26,6 +25,7 @@ _CHUNK = 128
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Chunk = TypeVar("Chunk")
 Loaded = TypeVar("Loaded")
 
 
@@ -89,24 +89,40 @@ def all_pairs(
         i, j = pair
         return _match_pair(detector, features, bearings, (i, j), limit_px / focal_px[[i, j]].mean())
 
+    return in_chunks(match, pairs, detector, folder, PutativePairs, join_putative)
+
+
+def in_chunks(
+    match: Callable[[list[int]], Chunk | None],
+    pairs: Int[np.ndarray, "pairs 2"],
+    detector: Detector,
+    folder: Path,
+    kind: Callable[..., Chunk],
+    join: Callable[[list[Chunk]], Chunk],
+) -> Chunk:
+    """What `match` finds for all pairs, joined; saved in `folder` chunk by chunk as the fields of the dataclass `kind`.
+
+    Raises:
+        InputError: the cache cannot be written; finished chunks stay in it.
+    """
     chunks = []
     with _workers(detector.parallel) as run, progress() as bars:
         bar = bars.add_task(f"Pairs ({detector.name})", total=len(pairs))
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK].tolist()
             path = folder / f"{start:06d}.npz"
-            chunk = from_cache(path, lambda path: PutativePairs(**read_npz(path)))
+            chunk = from_cache(path, lambda path: kind(**read_npz(path)))
             if chunk is None:
                 found = []
                 for result in run(match, part):
                     found += [] if result is None else [result]
                     bars.advance(bar)
-                chunk = join_putative(found)
-                write_npz(path, asdict(chunk))
+                chunk = join(found)
+                write_npz(path, vars(chunk))
             else:
                 bars.advance(bar, len(part))
             chunks.append(chunk)
-    return join_putative(chunks)
+    return join(chunks)
 
 
 def _match_pair(

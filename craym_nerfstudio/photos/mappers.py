@@ -1,7 +1,6 @@
 """pycolmap's mappers on the matches of photos: seeded, on one thread, silent."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
 from craym_nerfstudio.photos.motions import Motions
 from craym_nerfstudio.photos.pair_matches import PairMatches
+from craym_nerfstudio.sfm.global_solve import quiet, repeatable_options
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 
 _MODEL = "SIMPLE_RADIAL"
@@ -79,19 +79,6 @@ class Problem:
         return [self.cameras[c].bearings(k) for c, k in zip(self.camera_of, self.keypoints, strict=True)]
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """The mappers log every stage and warn of what they recover from; nothing of it passes."""
-    import pycolmap
-
-    level = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.FATAL)
-    try:
-        yield
-    finally:
-        pycolmap.logging.minloglevel = level
-
-
 def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = False) -> list[Any]:
     """Reconstructions of all connected sets that the global mapper can solve, the largest first.
 
@@ -99,13 +86,7 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
     """
     import pycolmap
 
-    options = pycolmap.GlobalPipelineOptions()
-    options.decompose_relative_pose = False
-    options.min_num_matches = 1
-    options.random_seed = options.mapper.random_seed = seed
-    options.num_threads = options.mapper.num_threads = 1
-    options.mapper.rotation_averaging.random_seed = seed
-    options.mapper.global_positioning.random_seed = seed
+    options = repeatable_options(seed)
     options.mapper.retriangulation.random_seed = seed
     options.mapper.bundle_adjustment.ceres.solver_options.num_threads = 1
     # A guessed focal length wants its correction before distortion could stand in for it.
@@ -114,7 +95,7 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
         options.mapper.ba_num_iterations = 1
         options.mapper.skip_retriangulation = True
     manager = pycolmap.ReconstructionManager()
-    with quiet():
+    with quiet("FATAL"):
         database = _database(problem, motions)
         if database is not None:
             pycolmap.GlobalPipeline(options, database, manager).run()
@@ -132,7 +113,7 @@ def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any
     options.min_model_size = 3
     options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
     manager = pycolmap.ReconstructionManager()
-    with quiet():
+    with quiet("FATAL"):
         database = _database(problem, motions)
         if database is not None:
             pycolmap.IncrementalPipeline(options, database, manager).run()
@@ -172,7 +153,7 @@ def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False
     for number in reconstruction.reg_image_ids():
         config.add_image(number)
     config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    with quiet():
+    with quiet("FATAL"):
         # Not `pycolmap.bundle_adjustment`: that one logs whatever the level.
         summary: Any = pycolmap.create_default_bundle_adjuster(options, config, reconstruction).solve()
     reconstruction.update_point_3d_errors()

@@ -1,23 +1,16 @@
 """Matches of photo pairs that one fundamental matrix explains: it knows neither poses nor focal length."""
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int, Int32
+from jaxtyping import Float, Int, Int32
 
-from craym_nerfstudio.console import progress
-from craym_nerfstudio.matching.compute import from_cache, one_torch_thread
+from craym_nerfstudio.matching.compute import in_chunks
 from craym_nerfstudio.matching.detectors import Detector, Features
 from craym_nerfstudio.matching.verify import MIN_INLIERS
-from craym_nerfstudio.storage import read_npz, write_npz
 
-_CHUNK = 256
-"""Pairs between two saves."""
 _LEAST_SHARE = 0.25
 """Of the strict matches that must agree: below it the inliers of a wrong geometry may be chance."""
 
@@ -37,13 +30,6 @@ class PairMatches:
         """Matches of every pair."""
         return np.bincount(self.pair_of_match, minlength=len(self.pairs))
 
-    def of_pairs(self, keep: Bool[np.ndarray, " pairs"]) -> "PairMatches":
-        """Only the pairs where `keep` holds."""
-        number = np.cumsum(keep) - 1
-        mine = keep[self.pair_of_match]
-        of_match = number[self.pair_of_match[mine]].astype(np.int32)
-        return PairMatches(self.pairs[keep], self.fundamental[keep], of_match, self.keypoint_ids[mine])
-
 
 def match_pairs(
     detector: Detector, features: Sequence[Features], pairs: Int32[np.ndarray, "pairs 2"], limit_px: float, folder: Path
@@ -53,41 +39,11 @@ def match_pairs(
     Raises:
         InputError: the cache cannot be written; finished chunks stay in it.
     """
-    chunks = []
-    with progress() as bars:
-        bar = bars.add_task(f"Pairs ({detector.name})", total=len(pairs))
-        for start in range(0, len(pairs), _CHUNK):
-            part = pairs[start : start + _CHUNK]
-            path = folder / f"{start:06d}.npz"
-            chunk = from_cache(path, lambda path: PairMatches(**read_npz(path)))
-            if chunk is None:
-                found = []
-                for each in _matched(detector, features, part.tolist(), limit_px):
-                    found += [] if each is None else [each]
-                    bars.advance(bar)
-                chunk = _joined(found)
-                write_npz(path, asdict(chunk))
-            else:
-                bars.advance(bar, len(part))
-            chunks.append(chunk)
-    return _joined(chunks)
 
-
-def _matched(
-    detector: Detector, features: Sequence[Features], pairs: list[list[int]], limit_px: float
-) -> Iterator[PairMatches | None]:
     def match(pair: list[int]) -> PairMatches | None:
         return _match(detector, features, (pair[0], pair[1]), limit_px)
 
-    if not detector.parallel:
-        yield from map(match, pairs)
-        return
-    with one_torch_thread():
-        pool = ThreadPoolExecutor(os.cpu_count() or 1, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            yield from pool.map(match, pairs)
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    return in_chunks(match, pairs, detector, folder, PairMatches, _joined)
 
 
 def _match(

@@ -22,7 +22,7 @@ from craym_nerfstudio.photos.solve import Solution, solve
 from craym_nerfstudio.photos.upright import stand_upright
 from craym_nerfstudio.storage import content_key, write_json
 
-_VERSION = 1
+_VERSION = 2
 _LEAST_PLACED = 0.2
 """Share of the photos under which what was placed is chance, or not what was meant."""
 _LEAST_CONSISTENT = 0.85

@@ -35,8 +35,7 @@ def figures(checked: Checked) -> dict[str, str]:
     if checked.diagnosis.findings:
         rows["relative rotations"] += f", {remaining.rotation_deg:.1f} repaired"
     if checked.stage is not None:
-        states = {state: checked.stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
-        rows["cameras after stage 0"] = ", ".join(f"{count} {state}" for state, count in states.items() if count)
+        rows["cameras after stage 0"] = checked.stage.counts_in_words
     return rows
 
 

@@ -46,9 +46,7 @@ def _start_of_poses(pipeline: CraymPipeline) -> str:
     if stage is None:
         return "as given; stage 0 has not run"
     before, after = stage.median_epipolar_px
-    states = [f"{stage.state.count(state)} {state}" for state in ("adjusted", "predicted", "kept")]
-    shown = ", ".join(state for state in states if not state.startswith("0 "))
-    text = f"cameras {shown}; epipolar distance {before:.2f} -> {after:.2f} px"
+    text = f"cameras {stage.counts_in_words}; epipolar distance {before:.2f} -> {after:.2f} px"
     metrics = pipeline.pose_metrics()
     if metrics:
         text += f"; rotation error {metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"

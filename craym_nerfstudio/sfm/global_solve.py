@@ -7,7 +7,7 @@ focal length stays as it is.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ def solve_globally(graph: RayGraph, keep: MatchMask, seed: int) -> list[Componen
         return []
     database = pycolmap.Database.open(":memory:")
     manager = pycolmap.ReconstructionManager()
-    with _quiet(pycolmap):
+    with quiet("ERROR"):
         _write_cameras(pycolmap, database, graph)
         local = _write_keypoints(database, graph)
         if _write_pairs(pycolmap, database, graph, keep, local) == 0:
@@ -52,10 +52,12 @@ def solve_globally(graph: RayGraph, keep: MatchMask, seed: int) -> list[Componen
 
 
 @contextmanager
-def _quiet(pycolmap: Any) -> Iterator[None]:
-    """The mapper logs every stage; only errors pass."""
+def quiet(above: Literal["ERROR", "FATAL"]) -> Iterator[None]:
+    """pycolmap's mappers log every stage; only what is as bad as this passes."""
+    import pycolmap
+
     level = pycolmap.logging.minloglevel
-    pycolmap.logging.minloglevel = int(pycolmap.logging.Level.ERROR)
+    pycolmap.logging.minloglevel = int(getattr(pycolmap.logging.Level, above))
     try:
         yield
     finally:
@@ -63,7 +65,21 @@ def _quiet(pycolmap: Any) -> Iterator[None]:
 
 
 def _options(pycolmap: Any, seed: int) -> Any:
-    """One round of the mapper's bundle adjustment is enough: ours follows. Seeded and single-threaded: repeatable."""
+    """One round of the mapper's bundle adjustment is enough: ours follows."""
+    options = repeatable_options(seed)
+    options.mapper.ba_num_iterations = 1
+    options.mapper.skip_retriangulation = True
+    adjustment = options.mapper.bundle_adjustment
+    adjustment.refine_focal_length = False
+    adjustment.refine_extra_params = False
+    adjustment.print_summary = False
+    return options
+
+
+def repeatable_options(seed: int) -> Any:
+    """Of pycolmap's global mapper, for relative poses that are given: seeded and single-threaded."""
+    import pycolmap
+
     options = pycolmap.GlobalPipelineOptions()
     options.decompose_relative_pose = False
     options.min_num_matches = 1
@@ -71,12 +87,6 @@ def _options(pycolmap: Any, seed: int) -> Any:
     options.num_threads = options.mapper.num_threads = 1
     options.mapper.rotation_averaging.random_seed = seed
     options.mapper.global_positioning.random_seed = seed
-    options.mapper.ba_num_iterations = 1
-    options.mapper.skip_retriangulation = True
-    adjustment = options.mapper.bundle_adjustment
-    adjustment.refine_focal_length = False
-    adjustment.refine_extra_params = False
-    adjustment.print_summary = False
     return options
 
 

@@ -100,6 +100,16 @@ class StageZero:
         return np.asarray([state != "predicted" for state in self.state])
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Cameras in each state."""
+        return {state: self.state.count(state) for state in get_args(CameraState)}
+
+    @property
+    def counts_in_words(self) -> str:
+        """The same, such as "38 adjusted, 2 predicted"."""
+        return ", ".join(f"{count} {state}" for state, count in self.counts.items() if count)
+
+    @property
     def median_epipolar_px(self) -> tuple[float, float]:
         """Median over cameras of the epipolar distance under the input and the final poses; NaN without matches."""
         return float(np.nanmedian(self.epipolar_before_px)), float(np.nanmedian(self.epipolar_after_px))

@@ -100,10 +100,9 @@ def adjusted(
 
 def report_stage_zero(stage: StageZero) -> None:
     """Print what stage 0 decided and found."""
-    states = {state: stage.state.count(state) for state in ("adjusted", "predicted", "kept")}
     before, after = stage.median_epipolar_px
     console.print(
-        f"Stage 0: cameras {', '.join(f'{count} {name}' for name, count in states.items() if count)}; "
+        f"Stage 0: cameras {stage.counts_in_words}; "
         f"epipolar residual {before:.2f} -> {after:.2f} px; {len(stage.points)} points; {stage.decision.reason}"
     )
     if (found := stage.intrinsics) is not None:
