@@ -11,7 +11,7 @@ import time
 from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from nerfstudio.configs.method_configs import method_configs
@@ -26,8 +26,7 @@ from benchmarks.suite import running_commit
 from craym_nerfstudio.methods import craym, craym_lite
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.storage import write_json
-
-_SCALED_STEPS = ("epipolar_anneal_steps", "steps_per_level", "cosine_anneal_steps", "surface_interval_steps")
+from craym_nerfstudio.trainer import CraymTrainerConfig
 
 
 class Run:
@@ -96,9 +95,9 @@ class Run:
         torch.set_rng_state(state["random"])
 
 
-def method_config(name: str) -> TrainerConfig:
+def method_config(name: str) -> CraymTrainerConfig:
     """A copy of a method's config."""
-    return deepcopy({"craym": craym, "craym-lite": craym_lite}[name].config)
+    return deepcopy(cast(CraymTrainerConfig, {"craym": craym, "craym-lite": craym_lite}[name].config))
 
 
 def nerfacto_config(parser: DataParserConfig, rays: int, steps: int, background: str) -> TrainerConfig:
@@ -115,21 +114,6 @@ def nerfacto_config(parser: DataParserConfig, rays: int, steps: int, background:
     for group in config.optimizers.values():
         group["scheduler"].max_steps = steps
     return config
-
-
-def shorten(config: TrainerConfig, steps: int) -> None:
-    """Everything that is scheduled, in proportion to the number of steps."""
-    share, model = steps / config.max_num_iterations, config.pipeline.model
-    config.max_num_iterations = steps
-    for name in _SCALED_STEPS:
-        setattr(model, name, max(1, round(share * getattr(model, name))))
-    model.point_alignment_steps = tuple(round(share * step) for step in model.point_alignment_steps)
-    # The poses of stage 0 wait for a field that is better than a blur: it takes its steps however short the schedule.
-    optimizer = model.camera_optimizer
-    optimizer.settled_delay_steps = min(optimizer.settled_delay_steps, steps // 2)
-    for group in config.optimizers.values():
-        group["scheduler"].max_steps = steps
-        group["scheduler"].warmup_steps = max(1, round(share * group["scheduler"].warmup_steps))
 
 
 def machine(device: torch.device) -> dict[str, str | int | float]:

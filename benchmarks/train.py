@@ -12,7 +12,7 @@ import torch
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
-from benchmarks.harness import Run, method_config, shorten
+from benchmarks.harness import Run, method_config
 from benchmarks.scenes import Scene
 from benchmarks.stage0 import errors
 from benchmarks.suite import METHODS, PAUSED, SIZES, Cell, NoResult
@@ -89,7 +89,8 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     """The method at the size of the cell, its schedule shortened in proportion."""
     size = SIZES[cell.size]
     config = method_config(size.method)
-    shorten(config, size.steps)
+    config.max_num_iterations = size.steps
+    config.fit_schedules()
     config.mixed_precision = True
     pipeline = config.pipeline
     pipeline.datamanager.dataparser = parser_config(cell, scene)

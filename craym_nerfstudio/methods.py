@@ -110,22 +110,23 @@ def _trainer(
 _lite = CraymPipelineConfig(
     datamanager=CraymDataManagerConfig(
         dataparser=CraymDataParserConfig(max_image_size_px=400),
-        train_num_rays_per_batch=640,
+        train_num_rays_per_batch=2048,
         num_patches=1,
         num_key_pairs=12,
         num_aux_rays=4,
     ),
     model=CraymModelConfig(
-        camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1500),
+        camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1000),
         sdf_field=SDFFieldConfig(num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1),
         color_hidden_layers=2,
-        point_alignment_steps=(2000, 3000),
-        steps_per_level=200,
-        epipolar_anneal_steps=2000,
-        cosine_anneal_steps=1000,
-        surface_interval_steps=3000,
-        grid_refresh_steps=64,
-        fine_samples=24,
+        point_alignment_steps=(1000, 1500),
+        steps_per_level=100,
+        epipolar_anneal_steps=1000,
+        cosine_anneal_steps=500,
+        surface_interval_steps=1500,
+        landmark_steps=1500,
+        grid_refresh_steps=32,
+        fine_samples=16,
     ),
     test_pose_rays=256,
 )
@@ -135,6 +136,6 @@ craym = MethodSpecification(
     description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(
-    config=_trainer("craym-lite", _lite, steps=6000, warmup=100, steps_per_save=500),
+    config=_trainer("craym-lite", _lite, steps=3000, warmup=50, steps_per_save=250),
     description="CRAYM sized for a laptop without GPU: 2 cores, under 4 GiB of memory.",
 )

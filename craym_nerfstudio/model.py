@@ -25,9 +25,27 @@ from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, 
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+from craym_nerfstudio.start.landmarks import Landmarks, Probes
 
 _COLOR_WIDTH = 64
 """Width of the texture net, as the paper's."""
+_WARM_START_STEPS, _WARM_START_POINTS, _WARM_START_RATE = 300, 4096, 5e-3
+_WARM_VARIANCE = 0.5
+"""A density that is 1/150 wide, for a surface that is known before the first step."""
+_WARM_INTERVAL = 0.12
+"""Distance from that surface within which rays are sampled, at most."""
+_PROBES = 384
+"""Points per step at which landmarks put bounds on the distance, and as many round the carved surface."""
+
+SCHEDULED = (
+    "steps_per_level",
+    "cosine_anneal_steps",
+    "surface_interval_steps",
+    "epipolar_anneal_steps",
+    "point_alignment_steps",
+    "landmark_steps",
+)
+"""Settings of the model that are counted in steps of training, for a training of the method's own length."""
 
 
 @dataclass
@@ -57,7 +75,7 @@ class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """Steps over which NeuS's slope becomes exact."""
     fine_samples: int = 32
     """Sections per ray at which the field is evaluated, at most."""
-    surface_interval: tuple[float, float] = (0.5, 0.08)
+    surface_interval: tuple[float, float] = (0.5, 0.03)
     """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
     surface_interval_steps: int = 8000
     """Steps over which that distance shrinks."""
@@ -98,6 +116,8 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
+        self.landmarks: Landmarks | None = None
+        self.probes: Probes | None = None
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:
@@ -119,6 +139,25 @@ class CraymModel(Model):
         """Choose the region; its rotation must be none."""
         self.radius.copy_(world_from_unit.scale)
         self.center.copy_(world_from_unit.translation)
+
+    def learn_landmarks(self, landmarks: Landmarks) -> None:
+        """Let stage 0's points teach the field: at once, without rendering, and from now on beside the images."""
+        self.landmarks = landmarks
+        field, weights = self.scene.field, self.level_weights
+        generator = torch.Generator(device=self.device).manual_seed(self.config.seed)
+        optimizer = torch.optim.Adam(field.parameters(), lr=_WARM_START_RATE, eps=1e-15)
+        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _WARM_START_STEPS)
+        with self._full_precision(), torch.enable_grad():
+            for _ in range(_WARM_START_STEPS):
+                points, distance = landmarks.table.draw(_WARM_START_POINTS, generator)
+                surface = field.surface(points, *field.encode(points, weights))
+                loss = (surface.sdf - distance).abs().mean() + 0.02 * losses.eikonal_loss(surface.gradient)
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                decay.step()
+        # What is known to a hundredth of the region needs no soft start.
+        self.scene.variance.data.fill_(_WARM_VARIANCE)
 
     @torch.no_grad()
     def sdf(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, " n"]:
@@ -176,7 +215,14 @@ class CraymModel(Model):
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
         cosine_anneal = ramp(self.step, 0, config.cosine_anneal_steps)
         interval = exponential_decay(self.step, *config.surface_interval, config.surface_interval_steps)
-        return RenderState(weights, cosine_anneal, generator, interval, config.enrichment)
+        self.probes = None
+        if self.landmarks is not None:
+            interval = min(interval, _WARM_INTERVAL)
+            if generator is not None:
+                carved = 1.0 - ramp(self.step, 0, config.landmark_steps)
+                self.probes = self.landmarks.draw(_PROBES, generator, carved)
+        points = None if self.probes is None else self.probes.points
+        return RenderState(weights, cosine_anneal, generator, interval, config.enrichment, points)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
@@ -201,6 +247,8 @@ class CraymModel(Model):
         rendered, background, points = self._rendered(ray_bundle, layout)
         outputs = self._host_outputs(rendered)
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
+        if rendered.probed is not None:
+            outputs["probed"] = rendered.probed
         return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
@@ -287,6 +335,7 @@ class CraymModel(Model):
                 layout=batch["layout"],
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),
+                probes=self.probes,
                 settled=self.camera_optimizer.all_settled,
                 unit_from_world=self.world_from_unit.inverse(),
                 render=self.render_rays,

@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 from torchvision.utils import save_image
 
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
-from craym_nerfstudio.console import silence_others, track
+from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
@@ -26,6 +26,7 @@ from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
+from craym_nerfstudio.start.landmarks import Landmarks
 
 
 @dataclass
@@ -102,7 +103,22 @@ class CraymPipeline(VanillaPipeline):
                 known["settled"] = torch.from_numpy(start.stage_zero.registered)
                 known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
         model.camera_optimizer.set_poses(given, center=model.center, **known)
+        if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
+            self._learn_landmarks(start.stage_zero)
         model.fill_grid()
+
+    def _learn_landmarks(self, stage: StageZero) -> None:
+        """Start from the surface that stage 0's points tell of, where they do."""
+        model = self.craym_model
+        with console.status("Warm start: the surface between stage 0's points"):
+            landmarks = Landmarks.of(stage, model.world_from_unit, self.device)
+            if landmarks is not None:
+                with self.own_threads():
+                    model.learn_landmarks(landmarks)
+        if landmarks is None:
+            console.print("Warm start: none, too few of stage 0's points lie in the region")
+        else:
+            console.print(f"Warm start: the field begins with the surface between {len(landmarks)} points of stage 0")
 
     @property
     def craym_model(self) -> CraymModel:

@@ -4,6 +4,7 @@ import errno
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
@@ -12,7 +13,8 @@ from nerfstudio.utils.decorators import check_main_thread
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.model import SCHEDULED
+from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.summary import announce_training, report_training
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
 
@@ -24,6 +26,34 @@ class CraymTrainerConfig(TrainerConfig):
     """nerfstudio's settings, which are not printed page by page: they stand in the run's config.yml."""
 
     _target: type = field(default_factory=lambda: CraymTrainer)
+
+    def save_config(self) -> None:
+        """Write config.yml, with the schedules as this run has them."""
+        self.fit_schedules()
+        super().save_config()
+
+    def setup(self, **kwargs: Any) -> Any:
+        """The trainer, its schedules as long as the training."""
+        self.fit_schedules()
+        return super().setup(**kwargs)
+
+    def fit_schedules(self) -> None:
+        """Scale everything that is scheduled from the length that it is stated for to `max_num_iterations`.
+
+        That length is the one of the optimizers' schedules: once scaled, a config stays as it is.
+        """
+        share = self.max_num_iterations / self.optimizers["fields"]["scheduler"].max_steps
+
+        def scaled(steps: Any) -> Any:
+            return tuple(scaled(each) for each in steps) if isinstance(steps, tuple) else max(1, round(share * steps))
+
+        pipeline = cast(CraymPipelineConfig, self.pipeline)
+        scheduled: list[tuple[Any, str]] = [(pipeline.model, name) for name in SCHEDULED]
+        scheduled.append((pipeline.model.camera_optimizer, "settled_delay_steps"))
+        for group in self.optimizers.values():
+            scheduled += [(group["scheduler"], "max_steps"), (group["scheduler"], "warmup_steps")]
+        for owner, name in scheduled:
+            setattr(owner, name, scaled(getattr(owner, name)))
 
     def print_to_terminal(self) -> None:
         """One line."""

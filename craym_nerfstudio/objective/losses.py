@@ -103,6 +103,13 @@ def eikonal_loss(gradients: Float[Tensor, "*b 3"], weights: Float[Tensor, "*b"] 
     return _weighted_mean((_safe_norm(gradients) - 1).square(), weights)
 
 
+def bounds_loss(
+    values: Float[Tensor, " n"], least: Float[Tensor, " n"], most: Float[Tensor, " n"], weights: Float[Tensor, " n"]
+) -> Float[Tensor, ""]:
+    """Mean distance of values from the interval in which each is known to lie, times its trust in [0, 1]."""
+    return _trusted_mean(torch.relu(least - values) + torch.relu(values - most), weights)
+
+
 def photometric_loss(
     predicted: Float[Tensor, "*rays channels"],
     target: Float[Tensor, "*rays channels"],

@@ -10,11 +10,15 @@ from torch import Tensor
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import MatchedPairs, RayLayout
 from craym_nerfstudio.objective import losses
-from craym_nerfstudio.schedules import ramp
+from craym_nerfstudio.schedules import exponential_decay, ramp
+from craym_nerfstudio.start.landmarks import Probes
 
 _FUSED_SHARE = 0.5
 """Share of the fused colours in the photometric loss of key rays; their own colours have the rest. Were they to come on
 top, key rays would count twice, and what lies between keypoints suffers (lego_400, 1500 steps: 0.4 dB)."""
+
+_LANDMARK_END = 0.1
+"""Of the landmarks' weight, once images tell more."""
 
 
 @dataclass
@@ -39,6 +43,11 @@ class ObjectiveConfig:
     """L_a is ramped up between these steps: before, rendered depth cannot be trusted."""
     eikonal_loss_mult: float = 0.1
     """Weight of the eikonal loss."""
+    landmark_loss_mult: float = 10.0
+    """Weight, at first, of the distance of the SDF from what stage 0's points and their rays allow; 0 also leaves out
+    the warm start."""
+    landmark_steps: int = 10000
+    """Steps over which that weight falls to a tenth, and trust in the surface between the points to nothing."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,8 @@ class TrainingStep:
     """Matches whose key rays are rendered."""
     epipolar_pairs: MatchedPairs | None
     """Further matches, which are not."""
+    probes: Probes | None
+    """Points at which stage 0's points put bounds on the signed distance, `probed` among the outputs."""
     settled: bool
     """Whether stage 0 has adjusted all poses."""
     unit_from_world: Similarity
@@ -73,6 +84,12 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
     }
     if config.ssim_loss_mult and step.layout.patches:
         result["ssim"] = config.ssim_loss_mult * _ssim(step)
+    if step.probes is not None and config.landmark_loss_mult:
+        first = config.landmark_loss_mult
+        weight = exponential_decay(step.number, first, _LANDMARK_END * first, config.landmark_steps)
+        probes = step.probes
+        bounds = losses.bounds_loss(step.outputs["probed"], probes.least, probes.most, probes.weights)
+        result["landmarks"] = weight * bounds
     if step.pairs is not None and step.epipolar_pairs is not None:
         result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)
     return result

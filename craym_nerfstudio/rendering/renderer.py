@@ -42,6 +42,8 @@ class RenderState:
     """Distance from the cached surface within which rays are sampled, in units of the field."""
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
+    probes: Float[Tensor, "probes 3"] | None = None
+    """Further points at which the signed distance is asked for."""
 
     def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
         """A random number in (0, 1) for each row of a tensor; None without jitter."""
@@ -60,6 +62,8 @@ class Rendered:
     normal: Float[Tensor, "rays 3"]
     ray_feature: Float[Tensor, "groups feat"] | None
     gradients: Float[Tensor, "n 3"]
+    probed: Float[Tensor, " probes"] | None
+    """Signed distance at the probes."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +115,7 @@ class SceneRenderer(nn.Module):
         layout = layout or RayLayout(origins.shape[0])
         samples = self._samples(origins, directions, layout, state)
         active = _active_sections(samples.active, layout)
-        surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
+        surface, every, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
         dense = scatter_active(evaluated, samples.active, active.index)
         opacity, values = dense.split([1, 6], dim=-1)
         weights = render_weights(opacity[..., 0])
@@ -123,7 +127,8 @@ class SceneRenderer(nn.Module):
             depth=expected_depth(weights, samples.middles),
             normal=out[:, 3:],
             ray_feature=self._ray_feature(samples, active, surface, weights, layout),
-            gradients=gradients,
+            gradients=every.gradient,
+            probed=None if state.probes is None else every.sdf[len(every.sdf) - len(state.probes) :],
         )
 
     def _evaluate(
@@ -134,19 +139,19 @@ class SceneRenderer(nn.Module):
         active: _Active,
         layout: RayLayout,
         state: RenderState,
-    ) -> tuple[SurfacePoint, Float[Tensor, "m 3"], Float[Tensor, "n 7"]]:
-        """Geometry of the active sections, SDF gradients with those of free points, and opacity, colour and normal."""
+    ) -> tuple[SurfacePoint, SurfacePoint, Float[Tensor, "n 7"]]:
+        """Geometry of the active sections, that of all points evaluated, and opacity, colour and normal."""
         middles = samples.middles.flatten()[active.index]
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
         chosen = per_ray.index_select(0, active.index // self.fine_samples)
         start, towards, harmonics = chosen.split([3, 3, 16], dim=-1)
-        surface, gradients = self._surface(start + towards * middles[:, None], active.plain, layout, state)
+        surface, every = self._surface(start + towards * middles[:, None], active.plain, layout, state)
         slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
         normal = F.normalize(surface.gradient, dim=-1)
         color = self.color(surface.feature, harmonics, normal)
-        return surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1)
+        return surface, every, torch.cat([alpha[:, None], color, normal], dim=-1)
 
     def _ray_feature(
         self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
@@ -178,12 +183,12 @@ class SceneRenderer(nn.Module):
 
     def _surface(
         self, points: Float[Tensor, "n 3"], plain_count: int, layout: RayLayout, state: RenderState
-    ) -> tuple[SurfacePoint, Float[Tensor, "m 3"]]:
-        """Geometry at all points, with free points for the eikonal loss appended while training."""
+    ) -> tuple[SurfacePoint, SurfacePoint]:
+        """Geometry at the points; and with those appended that training asks for: free points, then the probes."""
         count = points.shape[0]
         if state.generator is not None:
             free = torch.rand((_EIKONAL_POINTS, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
-            points = torch.cat([points, free])
+            points = torch.cat([points, free] if state.probes is None else [points, free, state.probes])
         features, pullback = self.field.encode(points, state.level_weights)
         chain = pullback
         if layout.groups and layout.aux and state.enrich and count > plain_count:
@@ -204,7 +209,7 @@ class SceneRenderer(nn.Module):
 
         surface = self.field.surface(points, features, chain)
         on_rays = (value.split((count, len(points) - count))[0] for value in vars(surface).values())
-        return SurfacePoint(*on_rays), surface.gradient
+        return SurfacePoint(*on_rays), surface
 
     def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
         if self.background is None:

@@ -1,0 +1,136 @@
+"""Landmarks: what stage 0's points, and the rays that see them, say of the surface."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.start.carving import CarvedSurface
+
+_MIN_TRACK = 3
+"""Rays of a landmark, at least: two always meet near one another."""
+_MIN_LANDMARKS = 100
+_BEHIND = 0.02
+"""How far behind a landmark still is inside of what it lies on, in units of the field."""
+_NEAR = 0.1
+"""Up to where points before a landmark are drawn more often."""
+_TABLE = 100_000
+"""Points whose distance to the carved surface is known."""
+_TABLE_SPREAD = 0.06
+"""Half of them lie about this far from a landmark, the others anywhere."""
+_SLACK, _RELATIVE_SLACK = 0.03, 0.3
+"""By how much the distance to the carved surface may be wrong: it is flat between landmarks."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Points of the unit frame, and the bounds that are known of the signed distance there."""
+
+    points: Float[Tensor, "n 3"]
+    least: Float[Tensor, " n"]
+    most: Float[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+    """Trust, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class DistanceTable:
+    """Points of the region with their signed distances to the carved surface, most of them near it."""
+
+    points: Float[Tensor, "n 3"]
+    distance: Float[Tensor, " n"]
+
+    def draw(self, count: int, generator: torch.Generator) -> tuple[Float[Tensor, "count 3"], Float[Tensor, " count"]]:
+        """Some of its rows."""
+        index = torch.randint(len(self.points), (count,), generator=generator, device=self.points.device)
+        return self.points[index], self.distance[index]
+
+
+class Landmarks:
+    """Points on the surface and the rays that see them, in the unit frame.
+
+    A ray passes through free space until it meets its point: the signed distance is positive there, and never more than
+    the distance to the point.
+    """
+
+    def __init__(
+        self,
+        points: Float[np.ndarray, "points 3"],
+        weights: Float[np.ndarray, " points"],
+        ray_point: Int[np.ndarray, " rays"],
+        ray_origin: Float[np.ndarray, "rays 3"],
+        device: torch.device | str = "cpu",
+    ) -> None:
+        carved = CarvedSurface(points, ray_point, ray_origin)
+        generator = np.random.default_rng(0)
+        near = points[generator.integers(len(points), size=_TABLE // 2)]
+        near = near + _TABLE_SPREAD * generator.standard_normal(near.shape)
+        wide = generator.uniform(-1.0, 1.0, (_TABLE - len(near), 3))
+        table = np.concatenate([near, wide]).clip(-1.0, 1.0)
+
+        def moved(values: np.ndarray) -> Tensor:
+            return torch.from_numpy(values).float().to(device)
+
+        self.points, self.weights, self.ray_origin = moved(points), moved(weights), moved(ray_origin)
+        self.ray_point = torch.from_numpy(ray_point).long().to(device)
+        self.table = DistanceTable(moved(table), moved(carved.signed_distance(table)))
+
+    @classmethod
+    def of(cls, stage: StageZero, world_from_unit: Similarity, device: torch.device | str) -> "Landmarks | None":
+        """The points of long tracks inside of the region; None where they are too few to tell of a surface.
+
+        Args:
+            stage: in the world.
+        """
+        unit = world_from_unit.cpu().inverse()
+        points, sigma = unit.points(stage.points), unit.lengths(stage.point_sigma)
+        sure = (stage.track_length >= _MIN_TRACK) & np.isfinite(sigma) & (np.linalg.norm(points, axis=-1) < 1.0)
+        if sure.sum() < _MIN_LANDMARKS:
+            return None
+        rays, number = np.flatnonzero(sure[stage.ray_point]), np.cumsum(sure) - 1
+        # A point counts half where its error is twice the median one.
+        weights = 1.0 / (1.0 + (sigma[sure] / (2.0 * np.median(sigma[sure]))) ** 2)
+        origins = unit.points(stage.c2w[:, :, 3])[stage.ray_image[rays]]
+        return cls(points[sure], weights, number[stage.ray_point[rays]], origins, device)
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def draw(self, count: int, generator: torch.Generator, carved: float) -> Probes:
+        """`count` probes on landmarks and their rays, and as many round the carved surface with the trust `carved`."""
+        own = self._on_rays(count, generator)
+        points, distance = self.table.draw(count, generator)
+        slack = _SLACK + _RELATIVE_SLACK * distance.abs()
+        return Probes(
+            torch.cat([own.points, points]),
+            torch.cat([own.least, distance - slack]),
+            torch.cat([own.most, distance + slack]),
+            torch.cat([own.weights, torch.full_like(distance, carved)]),
+        )
+
+    def _on_rays(self, count: int, generator: torch.Generator) -> Probes:
+        """On landmarks, close before them, anywhere before them within the sphere, and close behind: 4 : 2 : 3 : 1."""
+        device = self.points.device
+        ray = torch.randint(len(self.ray_point), (count,), generator=generator, device=device)
+        share = torch.rand(count, generator=generator, device=device)
+        landmark, origin = self.points[self.ray_point[ray]], self.ray_origin[ray]
+        distance = (landmark - origin).norm(dim=-1)
+        away = (landmark - origin) / distance[:, None]
+        middle = -(origin * away).sum(-1)
+        enter = middle - (1.0 - (origin * origin).sum(-1) + middle * middle).clamp_min(0.0).sqrt()
+        reach = (distance - enter.clamp_min(0.0)).clamp_min(0.0)
+        longest = torch.stack(
+            [torch.zeros_like(reach), reach.clamp(max=_NEAR), reach, torch.full_like(reach, -_BEHIND)]
+        )
+        kind = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 3], device=device).repeat(count // 10 + 1)[:count]
+        before = share * longest.gather(0, kind[None])[0]
+        return Probes(
+            landmark - away * before[:, None],
+            before.clamp(max=0.0),
+            before.clamp_min(0.0),
+            self.weights[self.ray_point[ray]],
+        )
