@@ -10,6 +10,14 @@ def transform_directions(c2w: Float[Tensor, "*b 3 4"], directions: Float[Tensor,
     return (c2w[..., :3] @ directions[..., None]).squeeze(-1)
 
 
+def tangent_frames(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotations whose rows are two tangents of the sphere at unit directions, and the directions."""
+    # The axis least aligned with the direction keeps the cross product away from zero.
+    helper = torch.nn.functional.one_hot(directions.abs().argmin(-1), 3).to(directions)
+    first = torch.nn.functional.normalize(torch.linalg.cross(helper, directions), dim=-1)
+    return torch.stack([first, torch.linalg.cross(directions, first), directions], dim=-2)
+
+
 def focus_point(
     origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], robust: bool = True, rounds: int = 10
 ) -> Float[Tensor, "3"]:

@@ -27,10 +27,6 @@ class Features:
     size_px: Int[np.ndarray, " 2"]
     """Width, height of the image."""
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Contents for an npz file."""
-        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
-
 
 @dataclass(frozen=True)
 class Putative:
