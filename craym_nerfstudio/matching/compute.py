@@ -57,10 +57,9 @@ def all_features(views: Views, detector: Detector, pictures: list[str], cache_di
         return found, False
 
     with _workers(detector.parallel) as run, progress() as bars:
-        numbers = range(len(views.names))
-        bar = bars.add_task(f"Keypoints ({detector.name})", total=len(numbers))
+        bar = bars.add_task(f"Keypoints ({detector.name})", total=len(pictures))
         results = []
-        for result in run(features, numbers):
+        for result in run(features, range(len(pictures))):
             results.append(result)
             bars.advance(bar)
     mean = np.mean([len(found.keypoints) for found, _ in results])

@@ -21,10 +21,9 @@ def average_rotations(
 ) -> Float[Tensor, "cams 3 3"]:
     """World-to-camera rotations near `start` with ``R_j = R_ij R_i`` for most pairs, in a robust sense; float64.
 
-    Iteratively reweighted least squares on the pair graph with the Geman-McClure kernel, whose scale shrinks from 40
-    degrees to 4 (graduated non-convexity), so that the many right pairs outvote the wrong ones before
-    these are cut off. The rotations at the start hold with `prior_sigma_deg`: they fix the frame, and the cameras
-    that no pair reaches.
+    Iteratively reweighted least squares on the pair graph with the Geman-McClure kernel. Its scale shrinks from 40 to 4
+    degrees (graduated non-convexity), so that the many right pairs outvote the wrong ones before these are cut off. The
+    rotations at the start hold with `prior_sigma_deg`: they fix the frame, and the cameras that no pair reaches.
     """
     rotation = start
     prior = torch.full((len(start),), (PAIR_SIGMA_DEG / prior_sigma_deg) ** 2, dtype=start.dtype)
