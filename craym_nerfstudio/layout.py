@@ -1,4 +1,4 @@
-"""What a training batch consists of: the order of its rays, and the matches its key rays stand for."""
+"""What a training batch consists of: the order of its rays, the matches its key rays stand for, and probes."""
 
 from dataclasses import dataclass
 
@@ -56,3 +56,14 @@ class MatchedPairs:
         """These pairs, followed by others."""
         parts = zip(vars(self).values(), vars(other).values(), strict=True)
         return MatchedPairs(*(torch.cat(part) for part in parts))
+
+
+@dataclass(frozen=True)
+class Probes:
+    """Points of the unit frame, and the bounds that are known of the signed distance there."""
+
+    points: Float[Tensor, "n 3"]
+    least: Float[Tensor, " n"]
+    most: Float[Tensor, " n"]
+    weights: Float[Tensor, " n"]
+    """Trust, 0 to 1."""

@@ -19,17 +19,17 @@ from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import RayLayout
+from craym_nerfstudio.layout import Probes, RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
+from craym_nerfstudio.objective.warm_start import learn_distances
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
-from craym_nerfstudio.start.landmarks import Landmarks, Probes
+from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
 """Width of the texture net, as the paper's."""
-_WARM_START_STEPS, _WARM_START_POINTS, _WARM_START_RATE = 300, 4096, 5e-3
 _WARM_VARIANCE = 0.5
 """A density that is 1/150 wide, for a surface that is known before the first step."""
 _WARM_INTERVAL = 0.12
@@ -143,20 +143,9 @@ class CraymModel(Model):
     def learn_landmarks(self, landmarks: Landmarks) -> None:
         """Let stage 0's points teach the field: at once, without rendering, and from now on beside the images."""
         self.landmarks = landmarks
-        field, weights = self.scene.field, self.level_weights
         generator = torch.Generator(device=self.device).manual_seed(self.config.seed)
-        optimizer = torch.optim.Adam(field.parameters(), lr=_WARM_START_RATE, eps=1e-15)
-        decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _WARM_START_STEPS)
-        with self._full_precision(), torch.enable_grad():
-            for _ in range(_WARM_START_STEPS):
-                points, distance = landmarks.table.draw(_WARM_START_POINTS, generator)
-                surface = field.surface(points, *field.encode(points, weights))
-                loss = (surface.sdf - distance).abs().mean() + 0.02 * losses.eikonal_loss(surface.gradient)
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-                decay.step()
-        # What is known to a hundredth of the region needs no soft start.
+        with self._full_precision():
+            learn_distances(self.scene.field, self.level_weights, lambda n: landmarks.table.draw(n, generator))
         self.scene.variance.data.fill_(_WARM_VARIANCE)
 
     @torch.no_grad()

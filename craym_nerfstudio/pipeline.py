@@ -116,7 +116,7 @@ class CraymPipeline(VanillaPipeline):
                 with self.own_threads():
                     model.learn_landmarks(landmarks)
         if landmarks is None:
-            console.print("Warm start: none, too few of stage 0's points lie in the region")
+            console.print("Warm start: none, stage 0's points in the region are too few to tell of a surface")
         else:
             console.print(f"Warm start: the field begins with the surface between {len(landmarks)} points of stage 0")
 

@@ -2,6 +2,8 @@
 
 import errno
 from contextlib import nullcontext
+from copy import deepcopy
+from dataclasses import fields
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,6 +13,8 @@ import torch
 from nerfstudio.engine.trainer import Trainer
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.methods import craym_lite
+from craym_nerfstudio.model import SCHEDULED, CraymModelConfig
 from craym_nerfstudio.trainer import CraymTrainer
 
 
@@ -129,3 +133,25 @@ def test_closing_the_viewer_after_training_is_no_interrupt(
     trainer.training_state = "completed"
     interrupt(trainer, monkeypatch, steps=1)
     assert "--load-dir" not in capsys.readouterr().out
+
+
+def test_schedules_are_as_long_as_the_training():
+    """Halved training, halved schedules, wherever they stand; and only once."""
+    config = deepcopy(craym_lite.config)
+    long = deepcopy(config)
+    config.max_num_iterations //= 2
+    config.fit_schedules()
+    config.fit_schedules()
+    model, before = config.pipeline.model, long.pipeline.model
+    for name in ("steps_per_level", "surface_interval_steps", "landmark_steps"):
+        assert getattr(model, name) == getattr(before, name) // 2
+    assert model.point_alignment_steps == tuple(steps // 2 for steps in before.point_alignment_steps)
+    assert model.camera_optimizer.settled_delay_steps == before.camera_optimizer.settled_delay_steps // 2
+    for name, group in config.optimizers.items():
+        assert group["scheduler"].max_steps == config.max_num_iterations
+        assert group["scheduler"].warmup_steps == long.optimizers[name]["scheduler"].warmup_steps // 2
+
+
+def test_every_step_count_of_the_model_is_scaled():
+    counted = {item.name for item in fields(CraymModelConfig) if "steps" in item.name}
+    assert counted - {"grid_refresh_steps"} == set(SCHEDULED)

@@ -8,10 +8,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import MatchedPairs, RayLayout
+from craym_nerfstudio.layout import MatchedPairs, Probes, RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.schedules import exponential_decay, ramp
-from craym_nerfstudio.start.landmarks import Probes
 
 _FUSED_SHARE = 0.5
 """Share of the fused colours in the photometric loss of key rays; their own colours have the rest. Were they to come on

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.layout import Probes
 from craym_nerfstudio.sfm.result import StageZero
 from craym_nerfstudio.start.carving import CarvedSurface
 
@@ -24,17 +25,6 @@ _TABLE_SPREAD = 0.06
 """Half of them lie about this far from a landmark, the others anywhere."""
 _SLACK, _RELATIVE_SLACK = 0.03, 0.3
 """By how much the distance to the carved surface may be wrong: it is flat between landmarks."""
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Points of the unit frame, and the bounds that are known of the signed distance there."""
-
-    points: Float[Tensor, "n 3"]
-    least: Float[Tensor, " n"]
-    most: Float[Tensor, " n"]
-    weights: Float[Tensor, " n"]
-    """Trust, 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +50,12 @@ class Landmarks:
     def __init__(
         self,
         points: Float[np.ndarray, "points 3"],
-        weights: Float[np.ndarray, " points"],
         ray_point: Int[np.ndarray, " rays"],
         ray_origin: Float[np.ndarray, "rays 3"],
+        weights: Float[np.ndarray, " points"],
+        carved: CarvedSurface,
         device: torch.device | str = "cpu",
     ) -> None:
-        carved = CarvedSurface(points, ray_point, ray_origin)
         generator = np.random.default_rng(0)
         near = points[generator.integers(len(points), size=_TABLE // 2)]
         near = near + _TABLE_SPREAD * generator.standard_normal(near.shape)
@@ -81,7 +71,7 @@ class Landmarks:
 
     @classmethod
     def of(cls, stage: StageZero, world_from_unit: Similarity, device: torch.device | str) -> "Landmarks | None":
-        """The points of long tracks inside of the region; None where they are too few to tell of a surface.
+        """The points of long tracks inside of the region; None where they do not tell of a surface.
 
         Args:
             stage: in the world.
@@ -94,8 +84,9 @@ class Landmarks:
         rays, number = np.flatnonzero(sure[stage.ray_point]), np.cumsum(sure) - 1
         # A point counts half where its error is twice the median one.
         weights = 1.0 / (1.0 + (sigma[sure] / (2.0 * np.median(sigma[sure]))) ** 2)
-        origins = unit.points(stage.c2w[:, :, 3])[stage.ray_image[rays]]
-        return cls(points[sure], weights, number[stage.ray_point[rays]], origins, device)
+        seen = points[sure], number[stage.ray_point[rays]], unit.points(stage.c2w[:, :, 3])[stage.ray_image[rays]]
+        carved = CarvedSurface(*seen)
+        return cls(*seen, weights, carved, device) if len(carved.faces) else None
 
     def __len__(self) -> int:
         return len(self.points)

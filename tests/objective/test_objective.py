@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import MatchedPairs, RayLayout
+from craym_nerfstudio.layout import MatchedPairs, Probes, RayLayout
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from tests.dome import make_dome
 
@@ -41,6 +41,7 @@ def made_step(number: int = 0) -> TrainingStep:
         layout=LAYOUT,
         pairs=pairs,
         epipolar_pairs=pairs,
+        probes=None,
         settled=False,
         unit_from_world=Similarity.of(),
         render=lambda *_: {},
@@ -102,3 +103,14 @@ def test_settled_poses_need_no_wide_kernel() -> None:
     wide = training_losses(ObjectiveConfig(), made_step())["epipolar"]
     narrow = training_losses(ObjectiveConfig(), replace(made_step(), settled=True))["epipolar"]
     assert float(narrow) <= float(wide)
+
+
+def test_landmarks_weigh_less_the_longer_training_lasts() -> None:
+    """A point that should be on the surface and is 0.2 off: 10 x 0.2 at first, a tenth of it in the end."""
+    zero = torch.zeros(1)
+    config = ObjectiveConfig(landmark_steps=100)
+    for number, expected in ((0, 2.0), (50, 2.0 * 0.1**0.5), (100, 0.2), (900, 0.2)):
+        step = replace(made_step(number), probes=Probes(torch.zeros(1, 3), zero, zero, torch.ones(1)))
+        step.outputs["probed"] = torch.tensor([0.2])
+        assert float(training_losses(config, step)["landmarks"]) == pytest.approx(expected)
+    assert "landmarks" not in training_losses(replace(config, landmark_loss_mult=0.0), step)

@@ -1,0 +1,33 @@
+"""What the SDF learns before the first image is rendered."""
+
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.fields.sdf_field import SDFField
+from craym_nerfstudio.objective.losses import eikonal_loss
+
+_STEPS, _POINTS, _RATE = 300, 4096, 5e-3
+_EIKONAL_WEIGHT = 0.02
+"""Small: the distances that are learned have slopes of length 1 themselves."""
+
+
+def learn_distances(
+    field: SDFField,
+    level_weights: Float[Tensor, " levels"],
+    draw: Callable[[int], tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]],
+) -> None:
+    """Train the field on points whose signed distances are known; `draw` gives so many of them."""
+    optimizer = torch.optim.Adam(field.parameters(), lr=_RATE, eps=1e-15)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _STEPS)
+    with torch.enable_grad():
+        for _ in range(_STEPS):
+            points, distance = draw(_POINTS)
+            surface = field.surface(points, *field.encode(points, level_weights))
+            loss = (surface.sdf - distance).abs().mean() + _EIKONAL_WEIGHT * eikonal_loss(surface.gradient)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            decay.step()
