@@ -48,6 +48,27 @@ def test_auto_takes_the_best_there_is(
     assert name == expected and reason
 
 
+@pytest.mark.parametrize("lacking", ["a C compiler", "Python's headers"])
+def test_a_triton_that_could_not_build_its_launcher_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], lacking: str
+) -> None:
+    """It would die in the first step; what it lacks is said in one line, with the command that helps."""
+    installed(monkeypatch, "triton")
+    monkeypatch.delenv("CC", raising=False)
+    compiler = None if "compiler" in lacking else "/usr/bin/gcc"
+    monkeypatch.setattr(interface.shutil, "which", lambda _: compiler)
+    (tmp_path / "Python.h").touch()
+    headers = tmp_path if "compiler" in lacking else tmp_path / "nowhere"
+    monkeypatch.setattr(interface.sysconfig, "get_paths", lambda: {"include": str(headers)})
+    name, reason = choose_backend("cuda")
+    assert name == "torch" and lacking in reason and "apt-get install" in reason
+    with pytest.raises(InputError, match=rf"{lacking}.*encoding auto"):
+        choose_backend("cuda", "triton")
+    interface._announce.cache_clear()
+    interface._announce(name, reason)
+    assert capsys.readouterr().out == f"Hash grid: torch - {reason}\n"
+
+
 def test_what_cannot_run_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     installed(monkeypatch, "numba", "triton")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.fused import FusedBackend
 from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, LevelWeights, Pullback, resolve_level_weights
@@ -48,6 +48,11 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
                 f"the encoding backend {requested!r} cannot run on the device {kind!r}",
                 remedy="Use --pipeline.model.sdf-field.encoding auto.",
             )
+        if requested == "triton" and kind == "cuda" and (lacking := _triton_lacks()):
+            raise InputError(
+                f"the encoding backend 'triton' builds its launcher when it is first used, and lacks {lacking}",
+                remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
+            )
         return requested, "as requested"
     if kind == "cuda":
         lacking = _triton_lacks()
@@ -67,7 +72,8 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
 def _announce(name: BackendName, reason: str) -> None:
     """Say, once per process, what ``auto`` took."""
     kernel = {"cpu": "cpu (numba kernel)", "triton": "triton (CUDA kernel)"}.get(name, name)
-    console.print(f"Hash grid: {kernel} - {reason}")
+    # The plain operations are a fallback that somebody may be able to do without.
+    (warn if name == "torch" else console.print)(f"Hash grid: {kernel} - {reason}")
 
 
 def _triton_lacks() -> str | None:
