@@ -23,10 +23,10 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from benchmarks.fake_device import Watch, move_module, moved, pretended
 from benchmarks.harness import keep
 from benchmarks.suite import running_commit
+from craym_nerfstudio.cameras.rays import PinholeRays
 from craym_nerfstudio.data.datamanager import CraymDataManager
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
-from craym_nerfstudio.data.rays import PinholeRays
 from craym_nerfstudio.methods import craym
 from craym_nerfstudio.model import CraymModel
 

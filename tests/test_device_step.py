@@ -7,8 +7,10 @@ from collections import Counter
 
 import pytest
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from torch.utils._pytree import tree_leaves
 
+from craym_nerfstudio.cameras.photometric import refine_cameras
 from craym_nerfstudio.objective import losses
 from tests.dome import make_dome
 from tests.test_full_precision import batch_of_rays, small_model
@@ -66,6 +68,29 @@ def test_a_full_size_step_launches_little(number: int) -> None:
     assert watch.waits <= Counter(WAITS), watch.waits - Counter(WAITS)
     assert watch.total() <= MOST_LAUNCHES, watch.launches.most_common(40)
     assert watch.total("optimizers") <= 6  # one per group, and their counters
+
+
+def refinement_waits(steps: int) -> int:
+    """Waits of refining two test poses together."""
+    c2w = make_dome(4, 16).c2w.float()
+    model, device = small_model(c2w).eval().requires_grad_(False), torch.device("lazy", 0)
+    cameras = Cameras(c2w[:2], 30.0, 30.0, 8.0, 8.0, 16, 16)
+    images = [torch.zeros(16, 16, 3)] * 2
+    watch = Watch(device)
+    with pretended(watch):
+        move_module(model, device)
+        cameras = cameras._apply_fn_to_fields(lambda value: moved(value, device))
+        with watch:
+            found = refine_cameras(lambda rays: model(rays)["rgb"], cameras, images, [None, None], steps, 8)
+    assert found.shape == (2, 3, 4)
+    # Rendering asks for the active sections; the optimizer of a CUDA device, which is fused, asks nothing.
+    rendering = watch.waits["nonzero", "rendering/renderer.py"]
+    assert rendering <= 2 * steps
+    return watch.waits.total() - rendering
+
+
+def test_refining_test_poses_waits_before_its_first_step_alone() -> None:
+    assert refinement_waits(1) == refinement_waits(3)
 
 
 def test_a_number_read_from_the_device_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
