@@ -90,7 +90,6 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     size = SIZES[cell.size]
     config = method_config(size.method)
     shorten(config, size.steps)
-    config.mixed_precision = True
     pipeline = config.pipeline
     pipeline.datamanager.dataparser = parser_config(cell, scene)
     pipeline.datamanager.seed = pipeline.model.seed = cell.seed
