@@ -17,14 +17,23 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from craym_nerfstudio.fields import color_field
 from craym_nerfstudio.fields.encoding import interface, triton_backend
 from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
+from craym_nerfstudio.objective import losses
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
 """Operations that only hand out memory; views are told by their schema."""
-_CACHES = (lie._series, triton_backend._levels, triton_backend._places)
+_CACHES = (
+    lie._series,
+    color_field._harmonics,
+    losses._windows,
+    losses._stability,
+    triton_backend._levels,
+    triton_backend._places,
+)
 """What is kept per device between steps: a fake device must not find, or leave, anything there."""
 Place = tuple[str, str]
 """What was done, and in which of our files ("autograd": in none)."""

@@ -78,6 +78,8 @@ class CraymModel(Model):
     radius: Tensor
     background_rgb: Tensor
 
+    _known_frames: tuple[tuple, tuple[Similarity, Similarity]] | None = None
+
     def populate_modules(self) -> None:
         """Build the fields; nothing here reads files or the network."""
         config = self.config
@@ -114,6 +116,16 @@ class CraymModel(Model):
         """Where the region, the unit sphere of the fields, lies in the world."""
         upright = torch.eye(3, device=self.center.device, dtype=torch.float64)
         return Similarity(self.radius.double(), upright, self.center.double())
+
+    @property
+    def _frames(self) -> tuple[Similarity, Similarity]:
+        """`world_from_unit` and its inverse in single precision, as rays need them; kept until the region changes."""
+        region = (self.center, self.center._version, self.radius, self.radius._version)
+        if self._known_frames is None or any(a is not b for a, b in zip(self._known_frames[0], region, strict=True)):
+            with torch.inference_mode(False):
+                world = self.world_from_unit
+                self._known_frames = (region, (world.single(), world.inverse().single()))
+        return self._known_frames[1]
 
     def set_region(self, world_from_unit: Similarity) -> None:
         """Choose the region; its rotation must be none."""
@@ -207,7 +219,7 @@ class CraymModel(Model):
         self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
-        unit = self.world_from_unit.inverse()
+        unit = self._frames[1]
         origins = unit.points(rays.origins)
         directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
         state = self._state(self.training)
@@ -226,7 +238,7 @@ class CraymModel(Model):
     def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
         accumulation = rendered.accumulation[:, None]
-        depth = self.world_from_unit.lengths(rendered.depth[:, None])
+        depth = self._frames[0].lengths(rendered.depth[:, None])
         if not self.training:
             # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
             depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
@@ -252,15 +264,16 @@ class CraymModel(Model):
         return self._host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
-        """Scalars for the training log."""
+        """Scalars for the training log; none at steps whose metrics the host drops."""
+        if self.training and self.step % 10:
+            return {}
         with torch.no_grad(), self._full_precision():
             target = self._target(batch, outputs)
             error = (outputs["rgb"] - target).square().mean()
             metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
-            if self.step % 10 == 0:  # the host logs the metrics of these steps and drops all others
-                self.camera_optimizer.get_metrics_dict(metrics)
+            self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 
     def _target(self, batch: dict, outputs: dict[str, Tensor]) -> Float[Tensor, "rays 3"]:
@@ -288,7 +301,7 @@ class CraymModel(Model):
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 settled=self.camera_optimizer.all_settled,
-                unit_from_world=self.world_from_unit.inverse(),
+                unit_from_world=self._frames[1],
                 render=self.render_rays,
             )
             result = training_losses(config, step)
