@@ -23,6 +23,7 @@ from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.objective import losses
+from craym_nerfstudio.rendering import renderer
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
 """Operations that only hand out memory; views are told by their schema."""
@@ -31,6 +32,7 @@ _CACHES = (
     color_field._harmonics,
     losses._windows,
     losses._stability,
+    renderer._section_order,
     triton_backend._levels,
     triton_backend._places,
 )

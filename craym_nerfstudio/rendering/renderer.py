@@ -1,6 +1,7 @@
 """Rays to pixels: SDF, colour and background, rendered for plain rays and enriched key rays in one batch."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,9 @@ class RenderState:
     """Distance from the cached surface within which rays are sampled, in units of the field."""
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
+    dense: bool = False
+    """Whether sections that are not active are evaluated as well, and count for nothing: shapes then hang on no number,
+    which spares a GPU two waits and costs it up to 1.4 times the points."""
 
     def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
         """A random number in (0, 1) for each row of a tensor; None without jitter."""
@@ -60,6 +64,8 @@ class Rendered:
     normal: Float[Tensor, "rays 3"]
     ray_feature: Float[Tensor, "groups feat"] | None
     gradients: Float[Tensor, "n 3"]
+    gradient_weights: Float[Tensor, " n"] | None
+    """0 for points that count for nothing; None where all count."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,8 @@ class _Active:
     """Flat numbers among all sections of all rays."""
     plain: int
     """How many of them belong to plain rays; the others follow."""
+    counts: Float[Tensor, " n"] | None = None
+    """1 for sections that are active, 0 for others; None where all are."""
 
 
 class SceneRenderer(nn.Module):
@@ -110,7 +118,7 @@ class SceneRenderer(nn.Module):
         """Render rays; enrichment (KRE) applies to the key rays of the layout alone."""
         layout = layout or RayLayout(origins.shape[0])
         samples = self._samples(origins, directions, layout, state)
-        active = _active_sections(samples.active, layout)
+        active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
         surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
         dense = scatter_active(evaluated, samples.active, active.index)
         opacity, values = dense.split([1, 6], dim=-1)
@@ -124,6 +132,7 @@ class SceneRenderer(nn.Module):
             normal=out[:, 3:],
             ray_feature=self._ray_feature(samples, active, surface, weights, layout),
             gradients=gradients,
+            gradient_weights=_padded_with_ones(active.counts, len(gradients)),
         )
 
     def _evaluate(
@@ -144,6 +153,8 @@ class SceneRenderer(nn.Module):
         surface, gradients = self._surface(start + towards * middles[:, None], active.plain, layout, state)
         slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
+        if active.counts is not None:
+            alpha = alpha * active.counts
         normal = F.normalize(surface.gradient, dim=-1)
         color = self.color(surface.feature, harmonics, normal)
         return surface, gradients, torch.cat([alpha[:, None], color, normal], dim=-1)
@@ -214,6 +225,25 @@ class SceneRenderer(nn.Module):
         closest = -(origins * directions).sum(-1).clamp(max=-0.05)
         start = torch.where(meets, leave, closest)
         return self.background(origins, directions, start, state.jitter(origins))
+
+
+def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:
+    """Free points, which follow those on rays, all count."""
+    return None if counts is None else F.pad(counts, (0, size - len(counts)), value=1.0)
+
+
+@lru_cache(maxsize=4)
+def _section_order(layout: RayLayout, samples: int, device: torch.device) -> Int[Tensor, " n"]:
+    """Numbers of all sections in the order of `_active_sections`."""
+    numbers = torch.arange((layout.plain + layout.grouped) * samples)
+    first, second = numbers.split([layout.plain * samples, layout.grouped * samples])
+    return torch.cat([first, second.view(layout.groups, layout.group_size, samples).mT.flatten()]).to(device)
+
+
+def _all_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:
+    """All sections in the order of `_active_sections`, whatever is active."""
+    index = _section_order(layout, active.shape[1], active.device)
+    return _Active(index, layout.plain * active.shape[1], active.flatten().index_select(0, index).float())
 
 
 def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:
