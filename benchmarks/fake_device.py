@@ -23,7 +23,7 @@ from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.objective import losses
-from craym_nerfstudio.rendering import renderer
+from craym_nerfstudio.rendering import renderer, sampling, triton_kernels
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
 """Operations that only hand out memory; views are told by their schema."""
@@ -33,6 +33,8 @@ _CACHES = (
     losses._windows,
     losses._stability,
     renderer._section_order,
+    renderer._sharing,
+    sampling._nodes,
     triton_backend._levels,
     triton_backend._places,
 )
@@ -127,13 +129,14 @@ class _HostGenerator(torch.Generator):
 
 
 def _no_kernels(watch: Watch) -> SimpleNamespace:
-    """The Triton kernels, replaced by nothing that is counted."""
-
-    def launcher(name: str) -> Any:
-        return type("Nothing", (), {"__getitem__": lambda self, grid: lambda *args, **kwargs: watch.count(name)})()
-
+    """The Triton kernels of the hash grid, replaced by nothing that is counted."""
     names = ("forward", "backward", "pull", "push")
-    return SimpleNamespace(BLOCK=256, **{name: launcher(f"triton {name}") for name in names})
+    return SimpleNamespace(BLOCK=256, **{name: _launcher(watch, f"triton {name}") for name in names})
+
+
+def _launcher(watch: Watch, name: str) -> Any:
+    """In place of a Triton kernel."""
+    return type("Nothing", (), {"__getitem__": lambda self, grid: lambda *args, **kwargs: watch.count(name)})()
 
 
 @contextlib.contextmanager
@@ -141,7 +144,10 @@ def pretended(watch: Watch) -> Iterator[None]:
     """Inside, the watch's device seems to be there, with a Triton that has a compiler."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.object(triton_backend, "kernels", _no_kernels(watch)))
-        stack.enter_context(mock.patch.object(triton_backend, "_on", lambda _: contextlib.nullcontext()))
+        stack.enter_context(mock.patch.object(triton_kernels, "place", _launcher(watch, "triton place")))
+        stack.enter_context(mock.patch.object(sampling, "triton_runs", lambda _: True))
+        for module in (triton_backend, sampling):
+            stack.enter_context(mock.patch.object(module, "on_device", lambda _: contextlib.nullcontext()))
         stack.enter_context(mock.patch.object(interface, "choose_backend", lambda *_: ("triton", "pretended")))
         stack.enter_context(mock.patch.object(torch, "Generator", _HostGenerator))
         if watch.device.type != "cuda":  # no autocast there

@@ -24,7 +24,8 @@ FIRST_WAITS = {
     # Constants, once per process.
     ("copy between devices", "geometry/lie.py"): 1,
     ("copy between devices", "fields/color_field.py"): 1,
-    ("copy between devices", "rendering/renderer.py"): 1,
+    ("copy between devices", "rendering/renderer.py"): 3,
+    ("copy between devices", "rendering/sampling.py"): 1,
 }
 WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""

@@ -173,19 +173,15 @@ class SceneRenderer(nn.Module):
 
     def _samples(self, origins: Tensor, directions: Tensor, layout: RayLayout, state: RenderState) -> RaySamples:
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
-        plain, size = layout.plain, layout.group_size
-        numbers = torch.arange(origins.shape[0], device=origins.device)
-        own = torch.cat([numbers[:plain], numbers[layout.heads]])
-        inv_s, jitter = self.inv_s.detach(), state.jitter(own)
-        placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, jitter)
-        samples = sample_rays(self.grid, origins.detach()[own], directions.detach()[own], placing)
+        own, shared = _sharing(layout, origins.device)
+        placing = Placing(
+            _COARSE_SAMPLES, self.fine_samples, self.inv_s.detach(), state.interval, 1e-3, state.jitter(own)
+        )
+        rays = [values.detach().index_select(0, own) for values in (origins, directions)]
+        samples = sample_rays(self.grid, *rays, placing)
         if not layout.groups:
             return samples
-
-        def spread(values: Tensor) -> Tensor:
-            return torch.cat([values[:plain], values[plain:].repeat_interleave(size, dim=0)])
-
-        return RaySamples(spread(samples.middles), spread(samples.steps), spread(samples.active))
+        return RaySamples(*(values.index_select(0, shared) for values in vars(samples).values()))
 
     def _surface(
         self, points: Float[Tensor, "n 3"], plain_count: int, layout: RayLayout, state: RenderState
@@ -230,6 +226,15 @@ class SceneRenderer(nn.Module):
 def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:
     """Free points, which follow those on rays, all count."""
     return None if counts is None else F.pad(counts, (0, size - len(counts)), value=1.0)
+
+
+@lru_cache(maxsize=8)
+def _sharing(layout: RayLayout, device: torch.device) -> tuple[Int[Tensor, " own"], Int[Tensor, " rays"]]:
+    """Rays that have distances of their own, and whose of these every ray takes."""
+    plain, numbers = layout.plain, torch.arange(layout.plain + layout.groups)
+    own = torch.cat([numbers[:plain], plain + layout.group_size * torch.arange(layout.groups)])
+    shared = torch.cat([numbers[:plain], numbers[plain:].repeat_interleave(layout.group_size)])
+    return own.to(device), shared.to(device)
 
 
 @lru_cache(maxsize=4)

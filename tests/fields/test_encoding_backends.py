@@ -26,7 +26,8 @@ SPEC = GridSpec(4, 2, 8, 4, 1.7)
 
 def installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Pretend that exactly these optional modules are installed."""
-    monkeypatch.setattr(interface, "importable", lambda module: module in modules)
+    for module in (interface, kernels):
+        monkeypatch.setattr(module, "importable", lambda name: name in modules)
 
 
 @pytest.mark.parametrize(
@@ -56,10 +57,10 @@ def test_a_triton_that_could_not_build_its_launcher_is_not_taken(
     installed(monkeypatch, "triton")
     monkeypatch.delenv("CC", raising=False)
     compiler = None if "compiler" in lacking else "/usr/bin/gcc"
-    monkeypatch.setattr(interface.shutil, "which", lambda _: compiler)
+    monkeypatch.setattr(kernels.shutil, "which", lambda _: compiler)
     (tmp_path / "Python.h").touch()
     headers = tmp_path if "compiler" in lacking else tmp_path / "nowhere"
-    monkeypatch.setattr(interface.sysconfig, "get_paths", lambda: {"include": str(headers)})
+    monkeypatch.setattr(kernels.sysconfig, "get_paths", lambda: {"include": str(headers)})
     name, reason = choose_backend("cuda")
     assert name == "torch" and lacking in reason and "apt-get install" in reason
     with pytest.raises(InputError, match=rf"{lacking}.*encoding auto"):
