@@ -17,23 +17,28 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode, unset_fake
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from craym_nerfstudio.cameras import motions
+from craym_nerfstudio.data import image_store
 from craym_nerfstudio.fields import color_field
 from craym_nerfstudio.fields.encoding import interface, triton_backend
 from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.objective import losses
-from craym_nerfstudio.rendering import renderer, sampling, triton_kernels
+from craym_nerfstudio.rendering import key_rays, renderer, sampling, triton_kernels
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
 """Operations that only hand out memory; views are told by their schema."""
 _CACHES = (
     lie._series,
+    motions._forward,
     color_field._harmonics,
     losses._windows,
     losses._stability,
     renderer._section_order,
     renderer._sharing,
+    key_rays._scales,
+    image_store._offsets,
     sampling._nodes,
     triton_backend._levels,
     triton_backend._places,

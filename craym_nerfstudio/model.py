@@ -224,7 +224,8 @@ class CraymModel(Model):
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
         unit = self._frames[1]
-        origins = unit.points(rays.origins)
+        # Without the turn of `Similarity.points`: a region has none.
+        origins = unit.lengths(rays.origins) + unit.translation
         directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
         state = self._state(self.training)
         background = self._background(layout.plain, layout.grouped, state)

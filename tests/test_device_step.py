@@ -23,13 +23,15 @@ FIRST_WAITS = {
     ("copy between devices", "fields/encoding/triton_backend.py"): 2,  # once per set of levels
     # Constants, once per process.
     ("copy between devices", "geometry/lie.py"): 1,
+    ("copy between devices", "cameras/motions.py"): 1,
     ("copy between devices", "fields/color_field.py"): 1,
     ("copy between devices", "rendering/renderer.py"): 3,
     ("copy between devices", "rendering/sampling.py"): 1,
+    ("copy between devices", "rendering/key_rays.py"): 1,
 }
 WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
-MOST_LAUNCHES = 1075
+MOST_LAUNCHES = 900
 """Of a step, optimizers included; may only fall."""
 CUDA = torch.device("cuda", 0)
 

@@ -1,6 +1,7 @@
 """All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -80,9 +81,7 @@ class ImageStore:
         image = torch.randint(len(self), (patches,), generator=generator, device=device)
         unit = torch.rand((patches, 2), generator=generator, device=device)
         corner = (unit * (self.size_px[image] - side + 1).clamp_min(1)).floor()
-        step = torch.arange(side, device=device, dtype=torch.float32)
-        rows, columns = torch.meshgrid(step, step, indexing="ij")
-        xy = corner[:, None] + torch.stack([columns.flatten(), rows.flatten()], dim=-1) + 0.5
+        xy = corner[:, None] + _offsets(side, device)
         image = image.repeat_interleave(side * side)
         return image, self._clip(image, xy.reshape(-1, 2))
 
@@ -114,3 +113,10 @@ class ImageStore:
         # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
         rgb = (opaque[..., None] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
         return torch.cat([rgb, alpha], dim=-1)
+
+
+@lru_cache(maxsize=4)
+def _offsets(side: int, device: torch.device) -> Float[Tensor, "n 2"]:
+    """Pixel centres (x, y) of a square patch from its corner, row by row."""
+    step = torch.arange(side, dtype=torch.float32) + 0.5
+    return torch.cartesian_prod(step, step).flip(-1).to(device)

@@ -94,9 +94,8 @@ def point_alignment_loss(
     `weights` as in `epipolar_loss`. A match counts only when both rays end on something: opacity above one half.
     """
     distances = _safe_norm(points_i - points_j)
-    for opacity in (opacity_i, opacity_j):
-        if opacity is not None:
-            distances = torch.where(opacity > _LEAST_OPACITY, distances, torch.zeros_like(distances))
+    if opacity_i is not None and opacity_j is not None:
+        distances = distances * (torch.minimum(opacity_i, opacity_j) > _LEAST_OPACITY)
     return _trusted_mean(distances, weights)
 
 

@@ -117,9 +117,10 @@ class SceneRenderer(nn.Module):
     ) -> Rendered:
         """Render rays; enrichment (KRE) applies to the key rays of the layout alone."""
         layout = layout or RayLayout(origins.shape[0])
-        samples = self._samples(origins, directions, layout, state)
+        inv_s = self.inv_s
+        samples = self._samples(origins, directions, layout, inv_s.detach(), state)
         active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
-        surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, state)
+        surface, gradients, evaluated = self._evaluate(origins, directions, samples, active, layout, inv_s, state)
         dense = scatter_active(evaluated, samples.active, active.index)
         opacity, values = dense.split([1, 6], dim=-1)
         weights = render_weights(opacity[..., 0])
@@ -128,7 +129,7 @@ class SceneRenderer(nn.Module):
         return Rendered(
             rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
             accumulation=accumulation,
-            depth=expected_depth(weights, samples.middles),
+            depth=expected_depth(weights, samples.middles, accumulation),
             normal=out[:, 3:],
             ray_feature=self._ray_feature(samples, active, surface, weights, layout),
             gradients=gradients,
@@ -142,17 +143,18 @@ class SceneRenderer(nn.Module):
         samples: RaySamples,
         active: _Active,
         layout: RayLayout,
+        inv_s: Tensor,
         state: RenderState,
     ) -> tuple[SurfacePoint, Float[Tensor, "m 3"], Float[Tensor, "n 7"]]:
         """Geometry of the active sections, SDF gradients with those of free points, and opacity, colour and normal."""
-        middles = samples.middles.flatten()[active.index]
+        middles = samples.middles.flatten().index_select(0, active.index)
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
         chosen = per_ray.index_select(0, active.index // self.fine_samples)
         start, towards, harmonics = chosen.split([3, 3, 16], dim=-1)
         surface, gradients = self._surface(start + towards * middles[:, None], active.plain, layout, state)
         slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
-        alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten()[active.index], self.inv_s)
+        alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten().index_select(0, active.index), inv_s)
         if active.counts is not None:
             alpha = alpha * active.counts
         normal = F.normalize(surface.gradient, dim=-1)
@@ -171,12 +173,12 @@ class SceneRenderer(nn.Module):
         heads = feature.view(layout.groups, layout.group_size, self.fine_samples, -1)[:, 0]
         return accumulate(weights[layout.heads], heads)
 
-    def _samples(self, origins: Tensor, directions: Tensor, layout: RayLayout, state: RenderState) -> RaySamples:
+    def _samples(
+        self, origins: Tensor, directions: Tensor, layout: RayLayout, inv_s: Tensor, state: RenderState
+    ) -> RaySamples:
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
         own, shared = _sharing(layout, origins.device)
-        placing = Placing(
-            _COARSE_SAMPLES, self.fine_samples, self.inv_s.detach(), state.interval, 1e-3, state.jitter(own)
-        )
+        placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, state.jitter(own))
         rays = [values.detach().index_select(0, own) for values in (origins, directions)]
         samples = sample_rays(self.grid, *rays, placing)
         if not layout.groups:
