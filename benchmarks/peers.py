@@ -14,7 +14,7 @@ from benchmarks.harness import Run, nerfacto_config
 from benchmarks.scenes import Scene
 from benchmarks.suite import SIZES, Cell
 from benchmarks.train import Place, given, parser_config, pose_results, trained
-from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
+from craym_nerfstudio.cameras.photometric import refine_cameras, with_poses
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.evaluation.images import image_metrics
 from craym_nerfstudio.geometry.alignment import align_poses
@@ -101,8 +101,9 @@ def _views(run: Run, refined: Tensor, reference: ReferencePoses) -> dict[str, fl
     dataset, rows = run.pipeline.datamanager.eval_dataset, []
     for index in range(len(dataset)):
         data, true = dataset[index], torch.from_numpy(reference.test_c2w[index])
-        camera = with_pose(dataset.cameras[index : index + 1].to(run.device), similarity.poses(true))
+        camera = with_poses(dataset.cameras[index : index + 1].to(run.device), similarity.poses(true)[None])
         image, mask = data["image"].to(run.device), data.get("mask")
-        camera = refine_camera(lambda rays: model(rays)["rgb"], camera, image, mask, TEST_POSE_STEPS, TEST_POSE_RAYS)
+        pixels = ([image], [mask], TEST_POSE_STEPS, TEST_POSE_RAYS)
+        camera = with_poses(camera, refine_cameras(lambda rays: model(rays)["rgb"], camera, *pixels))
         rows.append(image_metrics(model.get_outputs_for_camera(camera)["rgb"], image, mask))
     return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}

@@ -4,6 +4,7 @@ A new table is a function that yields its cells, named in `TABLES`, and a sectio
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,6 +163,8 @@ def cells(table: str, size: str) -> list[Cell]:
 
 def running_commit() -> str:
     """The commit that runs, marked where code differs from it; CRAYM_COMMIT tells it where there is no repository."""
+    if shutil.which("git") is None:
+        return os.environ.get("CRAYM_COMMIT", "unknown")
     told = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
     if not told:
         return os.environ.get("CRAYM_COMMIT", "unknown")

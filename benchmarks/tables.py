@@ -169,6 +169,29 @@ def train_step(results: Results) -> list[str]:
     return parts
 
 
+def device_step(results: Results) -> list[str]:
+    """Launches and waits of a step on a GPU, counted without one."""
+    states = {name: results.files(f"device_step-{name}.json") for name in ("before", "after")}
+    told, rows = [], []
+    for name, (content, *_) in ((name, found) for name, found in states.items() if found):
+        told.append(f"{name}: {content['commit'][:7]}, torch {content['torch']}")
+        for row in content["rows"]:
+            launches, waits = row["launches"], sum(row["waits"].values())
+            place = [str(row["step"]), row["background"], name]
+            rows.append([*place, *map(str, launches.values()), str(row["total"]), str(waits)])
+            head = ["step", "background", "", *launches, "all", "waits"]
+    if not rows:
+        return []
+    rows.sort(key=lambda row: (row[1], int(row[0])))
+    text = (
+        "Operations that a step of `craym` at full size launches on a GPU, and where the host waits for it, counted on "
+    )
+    text += (
+        "tensors without numbers. At the first step poses wait; from the second on they move; at the last all is on."
+    )
+    return [text, f"{'; '.join(told)}.", markdown_table(head, rows)]
+
+
 def preflight(results: Results) -> list[str]:
     """Planted mistakes and what `craym preflight` says of them."""
     parts = []
@@ -202,6 +225,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Photos alone": ("benchmarks.photos --data-root DATA", photos),
     "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
+    "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
 }
 

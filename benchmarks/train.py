@@ -91,7 +91,6 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     config = method_config(size.method)
     config.max_num_iterations = size.steps
     config.fit_schedules()
-    config.mixed_precision = True
     pipeline = config.pipeline
     pipeline.datamanager.dataparser = parser_config(cell, scene)
     pipeline.datamanager.seed = pipeline.model.seed = cell.seed

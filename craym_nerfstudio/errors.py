@@ -4,6 +4,11 @@ import sys
 from pathlib import Path
 from types import TracebackType
 
+_LESS_MEMORY = (
+    "In training lower --pipeline.datamanager.train-num-rays-per-batch, in evaluation and the viewer "
+    "--pipeline.model.eval-num-rays-per-chunk and --viewer.num-rays-per-chunk."
+)
+
 
 class InputError(ValueError):
     """What a user gave cannot be used; the message names the problem, the file and the remedy."""
@@ -26,19 +31,22 @@ def print_error(error: InputError) -> None:
 
 
 class _InputErrorHook:
-    """Exception hook that shows input errors without their traceback and hands everything else on."""
+    """Exception hook that shows input errors, and a GPU's lack of memory, without their traceback."""
 
     def __init__(self) -> None:
         self.previous = sys.excepthook
 
     def __call__(self, kind: type[BaseException], value: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(value, InputError):
+        # torch's own kind of error, without importing torch here.
+        if kind.__name__ == "OutOfMemoryError":
+            print_error(InputError(str(value).split(". ")[0], remedy=_LESS_MEMORY))
+        elif isinstance(value, InputError):
             print_error(value)
         else:
             self.previous(kind, value, traceback)
 
 
 def show_input_errors() -> None:
-    """From now on an InputError that nobody catches ends the program with its message instead of a traceback."""
+    """From now on an InputError that nobody catches, or a full GPU, ends the program with one line, no traceback."""
     if not isinstance(sys.excepthook, _InputErrorHook):
         sys.excepthook = _InputErrorHook()

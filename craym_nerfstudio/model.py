@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -23,33 +23,22 @@ from craym_nerfstudio.layout import Probes, RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.objective.warm_start import learn_distances
+from craym_nerfstudio.rendering.config import RenderingConfig
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
-from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+from craym_nerfstudio.schedules import ramp
 from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
 """Width of the texture net, as the paper's."""
 _WARM_VARIANCE = 0.5
 """A density that is 1/150 wide, for a surface that is known before the first step."""
-_WARM_INTERVAL = 0.12
-"""Distance from that surface within which rays are sampled, at most."""
 _PROBES = 384
 """Points per step at which landmarks put bounds on the distance, and as many round the carved surface."""
 
-SCHEDULED = (
-    "steps_per_level",
-    "cosine_anneal_steps",
-    "surface_interval_steps",
-    "epipolar_anneal_steps",
-    "point_alignment_steps",
-    "landmark_steps",
-)
-"""Settings of the model that are counted in steps of training, for a training of the method's own length."""
-
 
 @dataclass
-class CraymModelConfig(ObjectiveConfig, ModelConfig):
+class CraymModelConfig(RenderingConfig, ObjectiveConfig, ModelConfig):
     """Parts of the method, each with a switch, and their sizes. Steps count from the start of training."""
 
     _target: type = field(default_factory=lambda: CraymModel)
@@ -65,26 +54,6 @@ class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """What lies outside the region of interest: one colour, or a field; auto takes the colour for images with alpha."""
     random_background: bool = True
     """While training, put images with alpha on a random colour per ray, which tells empty from white."""
-    enrichment: bool = True
-    """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
-    start_levels: int = 4
-    """Levels of the hash grid that are on from the start."""
-    steps_per_level: int = 1000
-    """Steps after which each further level is on."""
-    cosine_anneal_steps: int = 5000
-    """Steps over which NeuS's slope becomes exact."""
-    fine_samples: int = 32
-    """Sections per ray at which the field is evaluated, at most."""
-    surface_interval: tuple[float, float] = (0.5, 0.03)
-    """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
-    surface_interval_steps: int = 8000
-    """Steps over which that distance shrinks."""
-    grid_resolution: int = 64
-    """Resolution of the cache of distances."""
-    grid_refresh_steps: int = 16
-    """Steps in which the cache is refreshed once, slab by slab."""
-    seed: int = 0
-    """Seed of the sampling jitter."""
 
 
 class CraymModel(Model):
@@ -95,6 +64,8 @@ class CraymModel(Model):
     center: Tensor
     radius: Tensor
     background_rgb: Tensor
+
+    _known_frames: tuple[tuple, tuple[Similarity, Similarity]] | None = None
 
     def populate_modules(self) -> None:
         """Build the fields; nothing here reads files or the network."""
@@ -134,6 +105,16 @@ class CraymModel(Model):
         """Where the region, the unit sphere of the fields, lies in the world."""
         upright = torch.eye(3, device=self.center.device, dtype=torch.float64)
         return Similarity(self.radius.double(), upright, self.center.double())
+
+    @property
+    def _frames(self) -> tuple[Similarity, Similarity]:
+        """`world_from_unit` and its inverse in single precision, as rays need them; kept until the region changes."""
+        region = (self.center, self.center._version, self.radius, self.radius._version)
+        if self._known_frames is None or any(a is not b for a, b in zip(self._known_frames[0], region, strict=True)):
+            with torch.inference_mode(False):
+                world = self.world_from_unit
+                self._known_frames = (region, (world.single(), world.inverse().single()))
+        return self._known_frames[1]
 
     def set_region(self, world_from_unit: Similarity) -> None:
         """Choose the region; its rotation must be none."""
@@ -197,21 +178,20 @@ class CraymModel(Model):
         self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
     def _state(self, jitter: bool) -> RenderState:
-        config = self.config
-        weights = level_weights(self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level)
-        generator = None
+        config, generator = self.config, None
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
-        cosine_anneal = ramp(self.step, 0, config.cosine_anneal_steps)
-        interval = exponential_decay(self.step, *config.surface_interval, config.surface_interval_steps)
-        self.probes = None
-        if self.landmarks is not None:
-            interval = min(interval, _WARM_INTERVAL)
-            if generator is not None:
-                carved = 1.0 - ramp(self.step, 0, config.landmark_steps)
-                self.probes = self.landmarks.draw(_PROBES, generator, carved)
-        points = None if self.probes is None else self.probes.points
-        return RenderState(weights, cosine_anneal, generator, interval, config.enrichment, points)
+        state = config.state(self.step, config.sdf_field.num_levels, known_surface=self.landmarks is not None)
+        # In training alone: test views, which need no gradients, are rendered faster by their active sections.
+        return replace(state, generator=generator, dense=jitter and self.device.type != "cpu")
+
+    def _probed(self, state: RenderState) -> RenderState:
+        """A training step's state, with points at which landmarks put bounds on the distance."""
+        if self.landmarks is None or state.generator is None:
+            return state
+        carved = 1.0 - ramp(self.step, 0, self.config.landmark_steps)
+        self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
+        return replace(state, probes=self.probes.points)
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
@@ -238,16 +218,19 @@ class CraymModel(Model):
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
         if rendered.probed is not None:
             outputs["probed"] = rendered.probed
+        if rendered.gradient_weights is not None:
+            outputs["gradient_weights"] = rendered.gradient_weights
         return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
         self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
-        unit = self.world_from_unit.inverse()
-        origins = unit.points(rays.origins)
+        unit = self._frames[1]
+        # Without the turn of `Similarity.points`: a region has none.
+        origins = unit.lengths(rays.origins) + unit.translation
         directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
-        state = self._state(self.training)
+        state = self._probed(self._state(self.training))
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
         return rendered, background, origins + directions * rendered.depth[:, None]
@@ -263,7 +246,7 @@ class CraymModel(Model):
     def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
         accumulation = rendered.accumulation[:, None]
-        depth = self.world_from_unit.lengths(rendered.depth[:, None])
+        depth = self._frames[0].lengths(rendered.depth[:, None])
         if not self.training:
             # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
             depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
@@ -289,15 +272,16 @@ class CraymModel(Model):
         return self._host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
-        """Scalars for the training log."""
+        """Scalars for the training log; none at steps whose metrics the host drops."""
+        if self.training and self.step % 10:
+            return {}
         with torch.no_grad(), self._full_precision():
             target = self._target(batch, outputs)
             error = (outputs["rgb"] - target).square().mean()
             metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
             if "matchability" in outputs:
                 metrics["matchability"] = outputs["matchability"].mean()
-            if self.step % 10 == 0:  # the host logs the metrics of these steps and drops all others
-                self.camera_optimizer.get_metrics_dict(metrics)
+            self.camera_optimizer.get_metrics_dict(metrics)
         return metrics
 
     def _target(self, batch: dict, outputs: dict[str, Tensor]) -> Float[Tensor, "rays 3"]:
@@ -326,7 +310,7 @@ class CraymModel(Model):
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 probes=self.probes,
                 settled=self.camera_optimizer.all_settled,
-                unit_from_world=self.world_from_unit.inverse(),
+                unit_from_world=self._frames[1],
                 render=self.render_rays,
             )
             result = training_losses(config, step)

@@ -2,6 +2,7 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, distributed
 from torchvision.utils import save_image
 
-from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
+from craym_nerfstudio.cameras.photometric import refine_cameras, with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.errors import show_input_errors
@@ -173,7 +174,7 @@ class CraymPipeline(VanillaPipeline):
         c2w = camera.camera_to_worlds[0].cpu().double()
         if reference is not None and reference.test_c2w is not None:
             c2w = torch.from_numpy(reference.test_c2w[index]).double()
-        return with_pose(camera, similarity.poses(c2w))
+        return with_poses(camera, similarity.poses(c2w)[None])
 
     def pose_metrics(self) -> dict[str, float]:
         """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""
@@ -261,13 +262,12 @@ class CraymPipeline(VanillaPipeline):
     ) -> dict[str, float]:
         """Mean metrics of all test views after alignment and test-time pose refinement, and the pose errors."""
         self.eval()
-        similarity = self.reference_to_model()
         if output_path is not None:
             output_path.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, float]] = []
-        loader = self.datamanager.fixed_indices_eval_dataloader
-        for index, (camera, batch) in enumerate(track(loader, description="Test views")):
-            metrics, images = self._judge(self.test_camera(camera, index, similarity), batch)
+        for index, (camera, batch) in enumerate(self._test_views()):
+            outputs = self.model.get_outputs_for_camera(camera)
+            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             rows.append(metrics)
             if output_path is not None:
                 for name, image in images.items():
@@ -278,17 +278,29 @@ class CraymPipeline(VanillaPipeline):
         self.train()
         return {**results, **self.pose_metrics()}
 
-    def _judge(self, camera: Cameras, batch: dict) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics and pictures of one test view."""
-        if self.config.test_pose_steps:
-            with torch.enable_grad(), self.craym_model.frozen():
-                camera = refine_camera(
-                    lambda rays: self.model(rays)["rgb"],
-                    camera.to(self.device),
-                    batch["image"],
-                    batch.get("mask"),
-                    self.config.test_pose_steps,
-                    self.config.test_pose_rays,
-                )
-        outputs = self.model.get_outputs_for_camera(camera)
-        return self.model.get_image_metrics_and_images(outputs, batch)
+    def _test_views(self) -> Iterator[tuple[Cameras, dict]]:
+        """All test views with their images, their poses aligned and refined, as many together as a chunk has rays."""
+        similarity, views = self.reference_to_model(), []
+        loader, rays = self.datamanager.fixed_indices_eval_dataloader, self.config.test_pose_rays
+        together = max(1, self.craym_model.config.eval_num_rays_per_chunk // max(rays, 1))
+        for index, (camera, batch) in enumerate(track(loader, description="Test views")):
+            views.append((self.test_camera(camera, index, similarity).to(self.device), batch))
+            if len(views) == together or index + 1 == len(loader):
+                yield from self._refined(views, index + 1 - len(views))
+                views = []
+
+    def _refined(self, views: list[tuple[Cameras, dict]], first: int) -> list[tuple[Cameras, dict]]:
+        """Test views from number `first` on at their refined poses."""
+        if not self.config.test_pose_steps:
+            return views
+        start = torch.cat([camera.camera_to_worlds for camera, _ in views])
+        with torch.enable_grad(), self.craym_model.frozen():
+            poses = refine_cameras(
+                lambda rays: self.model(rays)["rgb"],
+                with_poses(self.datamanager.eval_cameras[first : first + len(views)], start),
+                [batch["image"] for _, batch in views],
+                [batch.get("mask") for _, batch in views],
+                self.config.test_pose_steps,
+                self.config.test_pose_rays,
+            )
+        return [(with_poses(camera, pose[None]), batch) for (camera, batch), pose in zip(views, poses, strict=True)]

@@ -13,12 +13,21 @@ from nerfstudio.utils.decorators import check_main_thread
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.model import SCHEDULED
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.summary import announce_training, report_training
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
 
 _UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+
+SCHEDULED = (
+    "steps_per_level",
+    "cosine_anneal_steps",
+    "surface_interval_steps",
+    "epipolar_anneal_steps",
+    "point_alignment_steps",
+    "landmark_steps",
+)
+"""Settings of the model that are counted in steps of training, for a training of the method's own length."""
 
 
 @dataclass

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from craym_nerfstudio.errors import InputError
 
 SCRIPT = """
@@ -25,6 +27,16 @@ def test_one_line_names_problem_file_and_remedy() -> None:
     result = run(f"InputError('Missing [image]', '{long_path}', 'Put it there.')")
     assert result.returncode != 0 and result.stdout == ""
     assert result.stderr == f"Error: Missing [image]: {long_path}. Put it there.\n"
+
+
+def test_a_full_gpu_is_one_line_with_the_flags_that_help() -> None:
+    error = "type('OutOfMemoryError', (RuntimeError,), {})"
+    result = run(f"{error}('CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 4 GiB')")
+    assert result.returncode != 0
+    assert result.stderr.startswith("Error: CUDA out of memory. ") and result.stderr.count("\n") == 1
+    for flag in ("train-num-rays-per-batch", "eval-num-rays-per-chunk", "viewer.num-rays-per-chunk"):
+        assert flag in result.stderr
+    assert torch.OutOfMemoryError.__name__ == "OutOfMemoryError"
 
 
 def test_other_errors_keep_their_traceback() -> None:

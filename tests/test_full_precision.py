@@ -1,6 +1,9 @@
 """One step of a small model: full precision throughout, and a render function for losses."""
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 import torch
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import SceneBox
@@ -78,6 +81,30 @@ def test_autocast_of_the_caller_changes_nothing() -> None:
     assert gradients.keys() == mixed_gradients.keys()
     for name, gradient in gradients.items():
         assert gradient.isfinite().all() and torch.equal(gradient, mixed_gradients[name]), name
+
+
+@pytest.mark.parametrize("grouped", [True, False])
+def test_sections_that_are_not_active_change_nothing(monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
+    """A GPU evaluates all sections, in shapes that hang on no number; losses and gradients are those of the active."""
+    c2w = make_dome(4, 16).c2w.float()
+    state, found = CraymModel._state, []
+    for dense in (False, True):
+        monkeypatch.setattr(CraymModel, "_state", lambda self, jitter, d=dense: replace(state(self, jitter), dense=d))
+        model, (rays, batch) = small_model(c2w), batch_of_rays(c2w)
+        if not grouped:
+            batch = {"image": batch["image"][:PLAIN], "visible": batch["visible"][:PLAIN], "layout": RayLayout(PLAIN)}
+            rays = rays[:PLAIN]
+            rays.metadata = {"layout": batch["layout"]}
+        outputs = model(rays)
+        terms = model.get_loss_dict(outputs, batch)
+        sum(terms.values()).backward()
+        grown = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
+        found.append((len(outputs["gradients"]), {**outputs, **terms, **grown}))
+    (few, compact), (many, whole) = found
+    assert few < 0.9 * many
+    for name in compact.keys() - {"gradients"}:
+        scale = float(compact[name].detach().abs().max())
+        torch.testing.assert_close(whole[name], compact[name], rtol=0, atol=2e-5 * max(scale, 1e-3), msg=name)
 
 
 def test_a_loss_may_render_further_rays() -> None:

@@ -14,8 +14,8 @@ from nerfstudio.engine.trainer import Trainer
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.methods import craym_lite
-from craym_nerfstudio.model import SCHEDULED, CraymModelConfig
-from craym_nerfstudio.trainer import CraymTrainer
+from craym_nerfstudio.model import CraymModelConfig
+from craym_nerfstudio.trainer import SCHEDULED, CraymTrainer
 
 
 def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:

@@ -10,6 +10,7 @@ tracks, at 0.1.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -58,10 +59,17 @@ class Residual(Motion):
         """See `Motion.poses`."""
         residual = self.residual.detach() if waiting else self.residual
         motion = self.rigid(residual * step_size[:, None])
-        rotation = motion[..., :3]
-        ahead = torch.stack([torch.zeros_like(reach), torch.zeros_like(reach), -reach], dim=-1)[..., None]
-        translation = reach[..., None, None] * motion[..., 3:] + ahead - rotation @ ahead
-        return compose(start_c2w, torch.cat([rotation, translation], dim=-1))
+        # About the pivot p = -reach e_z: reach t + p - R p.
+        translation = reach[:, None, None] * (
+            motion[..., 3:] + motion[..., 2:3] - _forward(motion.dtype, motion.device)
+        )
+        return compose(start_c2w, torch.cat([motion[..., :3], translation], dim=-1))
+
+
+@lru_cache(maxsize=4)
+def _forward(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 1"]:
+    """The z axis."""
+    return torch.eye(3, dtype=dtype)[:, 2:].to(device)
 
 
 def translation_and_6d(parameters: Float[Tensor, "cams 9"]) -> Float[Tensor, "cams 3 4"]:

@@ -10,12 +10,12 @@ from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, Va
 from nerfstudio.data.utils.dataloaders import FixedIndicesEvalDataloader, RandIndicesEvalDataloader
 from torch import Tensor
 
+from craym_nerfstudio.cameras.rays import PinholeRays
 from craym_nerfstudio.data.calibration import calibrated_cameras
 from craym_nerfstudio.data.dataparser import CraymDataParser, CraymDataParserConfig
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
-from craym_nerfstudio.data.rays import PinholeRays
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError

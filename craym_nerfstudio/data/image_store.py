@@ -1,6 +1,7 @@
 """All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -80,9 +81,7 @@ class ImageStore:
         image = torch.randint(len(self), (patches,), generator=generator, device=device)
         unit = torch.rand((patches, 2), generator=generator, device=device)
         corner = (unit * (self.size_px[image] - side + 1).clamp_min(1)).floor()
-        step = torch.arange(side, device=device, dtype=torch.float32)
-        rows, columns = torch.meshgrid(step, step, indexing="ij")
-        xy = corner[:, None] + torch.stack([columns.flatten(), rows.flatten()], dim=-1) + 0.5
+        xy = corner[:, None] + _offsets(side, device)
         image = image.repeat_interleave(side * side)
         return image, self._clip(image, xy.reshape(-1, 2))
 
@@ -98,17 +97,26 @@ class ImageStore:
 
     def colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
         """Bilinear RGBA in [0, 1] (straight alpha; exact at pixel centres) at (x, y) positions in pixels."""
-        corner_xy = self._clip(image, xy) - 0.5
+        size = self.size_px[image]
+        corner_xy = xy.clamp_min(0.5).minimum(size - 0.5) - 0.5
         low = corner_xy.floor()
         fraction = corner_xy - low
-        column, row = low.long().unbind(-1)
-        right = torch.minimum(column + 1, self.size_px[image, 0] - 1)
-        below = torch.minimum(row + 1, self.size_px[image, 1] - 1)
-        corners = torch.stack([self._flat(image, c, r) for r in (row, below) for c in (column, right)], dim=-1)
+        first = low.long()
+        ends = torch.stack([first, torch.minimum(first + 1, size - 1)], dim=-1)
+        rows = self.offset[image][:, None] + ends[:, 1] * size[:, :1]
+        corners = (rows[:, :, None] + ends[:, None, 0]).flatten(1)  # row by row
         rgba = self.pixels[corners].float() / 255.0
-        fx, fy = fraction[:, :1], fraction[:, 1:]
-        share = torch.cat([(1 - fx) * (1 - fy), fx * (1 - fy), (1 - fx) * fy, fx * fy], dim=-1)
-        alpha = (share * rgba[..., 3]).sum(-1, keepdim=True)
+        sides = torch.stack([1 - fraction, fraction], dim=-1)
+        share = (sides[:, None, 0] * sides[:, 1, :, None]).flatten(1)
+        opaque = share * rgba[..., 3]
+        alpha = opaque.sum(-1, keepdim=True)
         # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
-        rgb = (share[..., None] * rgba[..., 3:] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
+        rgb = (opaque[..., None] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
         return torch.cat([rgb, alpha], dim=-1)
+
+
+@lru_cache(maxsize=4)
+def _offsets(side: int, device: torch.device) -> Float[Tensor, "n 2"]:
+    """Pixel centres (x, y) of a square patch from its corner, row by row."""
+    step = torch.arange(side, dtype=torch.float32) + 0.5
+    return torch.cartesian_prod(step, step).flip(-1).to(device)

@@ -76,6 +76,10 @@ class Similarity:
         rotation = self.rotation.T
         return Similarity(1 / self.scale, rotation, -(rotation @ self.translation) / self.scale)
 
+    def single(self) -> "Similarity":
+        """The same map for values in single precision, which need not convert its numbers each time."""
+        return Similarity(self.scale.float(), self.rotation.float(), self.translation.float())
+
     def cpu(self) -> "Similarity":
         """The same map, its numbers on the CPU."""
         return Similarity(self.scale.cpu(), self.rotation.cpu(), self.translation.cpu())

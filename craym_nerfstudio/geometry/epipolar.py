@@ -53,11 +53,11 @@ def sampson_distance_of_rays(
 
     The same number without essential matrices, a third of the operations where every match has poses of its own.
     """
-    normal = torch.linalg.cross(baseline, directions_i, dim=-1)
-    residual = (directions_j * normal).sum(-1)
-    squared = normal.square().sum(-1) + torch.linalg.cross(baseline, directions_j, dim=-1).square().sum(-1)
+    normals = torch.linalg.cross(baseline[None], torch.stack([directions_i, directions_j]), dim=-1)
+    residual = (directions_j * normals[0]).sum(-1)
     # Of both normals only what is tangent to the other ray's sphere of directions counts (Pythagoras).
-    return residual.abs() / _guarded(squared - 2.0 * residual.square()).sqrt()
+    tangent = torch.addcmul(normals.square().sum((0, -1)), residual, residual, value=-2.0)
+    return residual.abs() / _guarded(tangent).sqrt()
 
 
 def _guarded(squared_length: Tensor) -> Tensor:

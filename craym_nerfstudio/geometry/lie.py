@@ -7,10 +7,12 @@ infinite gradients into the poses at the first step.
 
 import math
 from functools import lru_cache, reduce
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _SERIES_BELOW = 0.05
 """Squared angle under which the Taylor series are exact to float64."""
@@ -24,30 +26,45 @@ def skew(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
 
 
 @lru_cache(maxsize=8)
-def _series(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "terms 3"]:
-    """Taylor coefficients of ``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` in powers of ``x^2``."""
-    terms = [[(-1) ** k / math.factorial(2 * k + j) for j in (1, 2, 3)] for k in range(6)]
-    return torch.tensor(terms, dtype=dtype, device=device)
+def _series(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "terms 6"]:
+    """Taylor coefficients, in powers of ``x^2``, of `_exp_coefficients` and of their slopes."""
+    values = [[(-1) ** k / math.factorial(2 * k + j) for j in (1, 2, 3)] for k in range(7)]
+    slopes = [[k * value for value in values[k]] for k in range(1, 7)]
+    return torch.tensor([[*v, *s] for v, s in zip(values[:6], slopes, strict=True)], dtype=dtype, device=device)
+
+
+class _Coefficients(torch.autograd.Function):
+    """See `_exp_coefficients`; with their slopes by ``x^2``, which by autograd cost fifty operations."""
+
+    @staticmethod
+    def forward(ctx: Any, squared_angle: Tensor) -> Tensor:
+        small = squared_angle < _SERIES_BELOW
+        s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
+        *rest, last = _series(squared_angle.dtype, squared_angle.device)
+        # Horner's scheme, all of them side by side.
+        series = reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
+        x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
+        x = x2.sqrt()
+        half = (0.5 * x).sin() / (0.5 * x)
+        a, b = x.sin() / x, 0.5 * half * half
+        c = (1 - a) / x2
+        values = torch.where(small, series[..., :3], torch.cat([a, b, c], dim=-1))
+        if ctx.needs_input_grad[0]:
+            slopes = torch.cat([0.5 * (c - b), (0.5 * a - b) / x2, (b - 3 * c) / (2 * x2)], dim=-1)
+            ctx.save_for_backward(torch.where(small, series[..., 3:], slopes))
+        return values
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (slopes,) = ctx.saved_tensors
+        return (gradient * slopes).sum(-1, keepdim=True)
 
 
 def _exp_coefficients(squared_angle: Float[Tensor, "*b 1 1"]) -> tuple[Tensor, Tensor, Tensor]:
     """``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` as functions of ``x^2``."""
-    small = squared_angle < _SERIES_BELOW
-    s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
-    *rest, last = _series(squared_angle.dtype, squared_angle.device)
-    # Horner's scheme, the three of them side by side.
-    value = reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
-    sine_series, cosine_series, cubic_series = value.split(1, dim=-1)
-    # The branch that is not taken must be finite too, or its NaN gradient leaks through `where`.
-    x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
-    x = x2.sqrt()
-    sine = x.sin() / x
-    half = (0.5 * x).sin() / (0.5 * x)
-    return (
-        torch.where(small, sine_series, sine),
-        torch.where(small, cosine_series, 0.5 * half * half),
-        torch.where(small, cubic_series, (1 - sine) / x2),
-    )
+    sine, cosine, cubic = _Coefficients.apply(squared_angle).split(1, dim=-1)
+    return sine, cosine, cubic
 
 
 def so3_exp(rotation_vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:

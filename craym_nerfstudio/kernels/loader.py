@@ -1,13 +1,18 @@
-"""Loads modules of numba kernels at first use; nothing to compile by hand, machine code is cached on disk."""
+"""Loads modules of numba kernels at first use, and tells whether Triton can run; nothing to compile by hand."""
 
+import contextlib
 import importlib.util
 import os
+import shutil
 import stat
+import sysconfig
 import tempfile
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from types import ModuleType
+
+import torch
 
 from craym_nerfstudio.console import console
 
@@ -19,6 +24,33 @@ def importable(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ImportError:  # a finder that refuses it
         return False
+
+
+def triton_lacks() -> str | None:
+    """What Triton misses to build its launcher at the first launch, with the remedy; None when nothing."""
+    if not importable("triton"):
+        return "itself (pip install triton)"
+    if not (os.environ.get("CC") or any(shutil.which(name) for name in ("cc", "gcc", "clang"))):
+        return "a C compiler (on Debian: apt-get install gcc)"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
+        return "Python's headers (on Debian: apt-get install python3-dev)"
+    return None
+
+
+def triton_interpreted() -> bool:
+    """Whether Triton runs its kernels on the CPU, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@lru_cache(maxsize=8)
+def triton_runs(device: torch.device) -> bool:
+    """Whether Triton kernels can be launched on a device."""
+    return triton_interpreted() if device.type == "cpu" else device.type == "cuda" and triton_lacks() is None
+
+
+def on_device(device: torch.device) -> contextlib.AbstractContextManager:
+    """Make a tensor's GPU the current one, which is where Triton launches."""
+    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 @lru_cache(maxsize=8)

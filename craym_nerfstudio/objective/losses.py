@@ -3,15 +3,17 @@
 Every loss is a scalar, 0 for an empty batch, with finite gradients at its minimum.
 """
 
+from functools import lru_cache
+
 import torch
 from jaxtyping import Float, Int
-from pytorch_msssim import ssim
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
 
 _INITIAL_SCALE_PX = 20.0
 """Of the robust kernel: poses that are far off are still pulled by most of their matches."""
+_SSIM_SIGMA_PX = 1.5
 _LEAST_OPACITY = 0.5
 """A ray of less ends on nothing whose place could be compared."""
 
@@ -92,9 +94,8 @@ def point_alignment_loss(
     `weights` as in `epipolar_loss`. A match counts only when both rays end on something: opacity above one half.
     """
     distances = _safe_norm(points_i - points_j)
-    for opacity in (opacity_i, opacity_j):
-        if opacity is not None:
-            distances = torch.where(opacity > _LEAST_OPACITY, distances, torch.zeros_like(distances))
+    if opacity_i is not None and opacity_j is not None:
+        distances = distances * (torch.minimum(opacity_i, opacity_j) > _LEAST_OPACITY)
     return _trusted_mean(distances, weights)
 
 
@@ -131,17 +132,38 @@ def ssim_loss(
     if len(predicted) == 0:
         return predicted.sum()
     sides = (window_px, *(side - 1 + side % 2 for side in predicted.shape[1:3]))
-    channels_first = (image.permute(0, 3, 1, 2) for image in (predicted, target))
-    # Variances are differences of nearly equal numbers: cuDNN's default of 10-bit factors would leave noise of them.
-    with torch.backends.cudnn.flags(enabled=True, benchmark=torch.backends.cudnn.benchmark, allow_tf32=False):
-        return 1 - ssim(*channels_first, data_range=1.0, win_size=min(sides), win_sigma=1.5)
+    rows, columns = (_windows(side, min(sides), predicted.dtype, predicted.device) for side in predicted.shape[1:3])
+    # With p = x + y and q = x - y: 4 x y = p^2 - q^2 and 2 (x^2 + y^2) = p^2 + q^2, for means as for variances.
+    both = torch.stack([predicted + target, predicted - target]).movedim(-1, 2)
+    means, squares = (rows @ torch.cat([both, both.square()]) @ columns.mT).chunk(2)
+    of_means = means.square()
+    plus, minus = torch.stack([of_means, squares - of_means], dim=1).unbind(0)
+    stability = _stability(predicted.dtype, predicted.device)
+    alike, contrast = ((plus - minus + stability) / (plus + minus + stability)).unbind(0)
+    return 1 - (alike * contrast).mean()
+
+
+@lru_cache(maxsize=8)
+def _windows(side: int, window_px: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "places side"]:
+    """Weights of the Gaussian window at every place where it fits inside a side."""
+    offset = torch.arange(window_px, dtype=torch.float64) - window_px // 2
+    weights = torch.exp(-offset.square() / (2 * _SSIM_SIGMA_PX**2))
+    places = side - window_px + 1
+    table = torch.zeros(places, side, dtype=torch.float64)
+    for place in range(places):
+        table[place, place : place + window_px] = weights / weights.sum()
+    return table.to(device, dtype)
+
+
+@lru_cache(maxsize=8)
+def _stability(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "2 1 1 1 1"]:
+    """Twice the constants that keep the quotients of SSIM finite, of means and of variances in [0, 1]."""
+    return torch.tensor([2 * 0.01**2, 2 * 0.03**2], dtype=dtype).view(2, 1, 1, 1, 1).to(device)
 
 
 def _safe_norm(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
-    """Length with gradient 0, not NaN, at the zero vector."""
-    squared = vectors.square().sum(-1)
-    positive = squared > 0
-    return torch.where(positive, torch.where(positive, squared, torch.ones_like(squared)).sqrt(), squared)
+    """Length with gradient 0, not NaN, at the zero vector: torch's choice of its subgradients."""
+    return torch.linalg.vector_norm(vectors, dim=-1)
 
 
 def _trusted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:

@@ -79,7 +79,8 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
     """All losses of a step, weighted; a part that is switched off is absent."""
     result = {
         "photometric": config.photometric_loss_mult * _photometric(config, step),
-        "eikonal": config.eikonal_loss_mult * losses.eikonal_loss(step.outputs["gradients"]),
+        "eikonal": config.eikonal_loss_mult
+        * losses.eikonal_loss(step.outputs["gradients"], step.outputs.get("gradient_weights")),
     }
     if config.ssim_loss_mult and step.layout.patches:
         result["ssim"] = config.ssim_loss_mult * _ssim(step)

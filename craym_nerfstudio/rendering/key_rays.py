@@ -5,6 +5,7 @@ agree, and fuses their colours by it.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -19,17 +20,18 @@ def matchability(
 ) -> Float[Tensor, "*rays"]:
     """Agreement w of matched rays in [0, 1]: cosine of their features, clamped at 0, squared."""
     floor = _FEATURE_FLOOR**2
-    squared_lengths = (features_i.square().sum(-1) + floor) * (features_j.square().sum(-1) + floor)
-    cosine = (features_i * features_j).sum(-1) * squared_lengths.rsqrt()
-    return cosine.clamp(0.0, 1.0).square()
+    both = torch.stack([features_i, features_j])
+    unit = both * (both.square().sum(-1, keepdim=True) + floor).rsqrt()
+    unit_i, unit_j = unit.unbind(0)
+    return (unit_i * unit_j).sum(-1).clamp(0.0, 1.0).square()
 
 
 def fuse_matched(
     colors_i: Float[Tensor, "*rays 3"], colors_j: Float[Tensor, "*rays 3"], match: Float[Tensor, "*rays"]
 ) -> tuple[Float[Tensor, "*rays 3"], Float[Tensor, "*rays 3"]]:
     """Colours of both rays with the partner's share ``match``: ``w c_j + (1 - w) c_i`` and the reverse (Eq. 4)."""
-    share = match[..., None]
-    return torch.lerp(colors_i, colors_j, share), torch.lerp(colors_j, colors_i, share)
+    moved = match[..., None] * (colors_j - colors_i)
+    return colors_i + moved, colors_j - moved
 
 
 @dataclass(frozen=True)
@@ -50,11 +52,22 @@ class Enrichment:
         """
         # With t_0 = f, l_j = s f.t_j (so that dl_0 counts f twice) and a = softmax(l):
         #   J^T g = a_0 g + s sum_j a_j (t_j.g - f'.g) t_j + s a_0 (t_0.g - f'.g) t_0
-        scale = self.features.shape[-1] ** -0.5
         lift = (self.tokens @ gradient[..., None]).squeeze(-1) - (self.features * gradient).sum(-1, keepdim=True)
-        through_softmax = scale * self.attention * lift
+        through_softmax = _token_scale(self.tokens) * self.attention * lift
         pulled = (through_softmax[..., None, :] @ self.tokens).squeeze(-2)
-        return self.attention[..., :1] * gradient + pulled + through_softmax[..., :1] * self.tokens[..., 0, :]
+        return torch.addcmul(pulled, self.attention[..., :1], gradient)
+
+
+def _token_scale(tokens: Float[Tensor, "*b tokens feat"]) -> Float[Tensor, " tokens"]:
+    """Scale of the scores, twice for the first token, which is also the query."""
+    return _scales(tokens.shape[-2], tokens.shape[-1], tokens.dtype, tokens.device)
+
+
+@lru_cache(maxsize=8)
+def _scales(tokens: int, features: int, dtype: torch.dtype, device: torch.device) -> Float[Tensor, " tokens"]:
+    scales = torch.full((tokens,), features**-0.5, dtype=dtype)
+    scales[0] *= 2.0
+    return scales.to(device)
 
 
 def enrich(key: Float[Tensor, "*b feat"], auxiliary: Float[Tensor, "*b aux feat"]) -> Enrichment:

@@ -17,10 +17,9 @@ def neus_alpha(
         inv_s: sharpness of the logistic density.
     """
     half = 0.5 * slope * step
-    enter = torch.sigmoid((sdf - half) * inv_s)
-    leave = torch.sigmoid((sdf + half) * inv_s)
+    enter, leave = torch.sigmoid(torch.stack([sdf - half, sdf + half]) * inv_s).unbind(0)
     # The floor keeps the ratio finite far inside the solid, where both sigmoids vanish.
-    return ((enter - leave + 1e-5) / (enter + 1e-5)).clamp(0.0, 1.0)
+    return (1.0 - leave / (enter + 1e-5)).clamp(0.0, 1.0)
 
 
 def iter_cos(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
@@ -51,6 +50,8 @@ def accumulate(
     return torch.einsum("...s,...sf->...f", weights, values)
 
 
-def expected_depth(weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b"]:
-    """Mean distance along the ray where the ray is absorbed, normalised by its opacity."""
-    return (weights * distances).sum(-1) / weights.sum(-1).clamp_min(1e-6)
+def expected_depth(
+    weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"], opacity: Float[Tensor, "*b"]
+) -> Float[Tensor, "*b"]:
+    """Mean distance along the ray where the ray is absorbed, normalised by its opacity, the sum of the weights."""
+    return (weights * distances).sum(-1) / opacity.clamp_min(1e-6)

@@ -1,7 +1,7 @@
 """Where to sample a ray: sphere bounds, a cached grid of signed distances, and importance sampling from it."""
 
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from craym_nerfstudio.kernels.loader import importable, load_kernels
+from craym_nerfstudio.kernels.loader import importable, load_kernels, on_device, triton_runs
 from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
 
 _RAYS_PER_TASK = 64
@@ -54,11 +54,7 @@ class DistanceGrid(nn.Module):
 
     def points(self, start: int, count: int) -> Float[Tensor, "points 3"]:
         """Positions of the grid's nodes number `start` to `start + count`, x fastest."""
-        index = torch.arange(start, start + count, device=self.values.device)
-        axis = torch.stack(
-            [index % self.resolution, index // self.resolution % self.resolution, index // self.resolution**2], dim=-1
-        )
-        return axis.float() * self.cell - 1.0
+        return _nodes(self.resolution, self.values.device)[start : start + count]
 
     @torch.no_grad()
     def refresh(self, sdf, part: int = 0, parts: int = 1) -> None:
@@ -76,6 +72,14 @@ class DistanceGrid(nn.Module):
         grids = self.values.expand(points.shape[0], -1, -1, -1, -1)
         found = F.grid_sample(grids, points[:, :, None, None], "bilinear", "border", align_corners=True)
         return found[:, 0, :, 0, 0]
+
+
+@lru_cache(maxsize=2)
+def _nodes(resolution: int, device: torch.device) -> Float[Tensor, "nodes 3"]:
+    """Positions of all nodes of a grid, x fastest."""
+    index = torch.arange(resolution**3)
+    axis = torch.stack([index % resolution, index // resolution % resolution, index // resolution**2], dim=-1)
+    return (axis.float() * (2.0 / (resolution - 1)) - 1.0).to(device)
 
 
 def stratified(count: int, rays: int, jitter: Float[Tensor, "rays 1"] | None, device) -> Float[Tensor, "rays count"]:
@@ -131,8 +135,12 @@ def sample_rays(
     grid: DistanceGrid, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], placing: Placing
 ) -> RaySamples:
     """Sections where the cached distances expect the surface (NeuS-style importance sampling)."""
-    on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba")
-    return (_place_by_kernel if on_cpu else _place)(grid, origins, directions, placing)
+    single, kind = origins.dtype == torch.float32, origins.device.type
+    if single and kind == "cpu" and importable("numba"):
+        return _place_by_kernel(grid, origins, directions, placing)
+    if single and triton_runs(origins.device):
+        return _place_by_triton(grid, origins, directions, placing)
+    return _place(grid, origins, directions, placing)
 
 
 def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: Placing) -> RaySamples:
@@ -168,6 +176,26 @@ def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     ranges = equal_ranges(rays, parts)
     run_parallel([partial(native.sample, *ends, *given, *limits, placing.coarse, *out) for ends in ranges])
     return samples
+
+
+def _place_by_triton(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: Placing) -> RaySamples:
+    """`sample_rays` in one launch on a GPU."""
+    from craym_nerfstudio.rendering import triton_kernels as native
+
+    rays, coarse, fine, device = len(origins), placing.coarse, placing.fine, origins.device
+    jitter = torch.full((rays, 1), 0.5, device=device) if placing.jitter is None else placing.jitter
+    middles, steps = torch.empty(2, rays, fine, device=device).unbind(0)
+    active = torch.empty(rays, fine, dtype=torch.bool, device=device)
+    scratch = torch.empty(coarse + fine + 1, rays, device=device)
+    inputs = (grid.values, origins.contiguous(), directions.contiguous(), jitter, placing.sharpness)
+    out = (scratch, middles, steps, active.view(torch.int8))
+    sizes = {"SIDE": grid.resolution, "COARSE": coarse, "FINE": fine, "BLOCK": native.BLOCK}
+    if rays > 0:
+        with on_device(device):
+            native.place[(-(-rays // native.BLOCK),)](
+                *inputs, *out, rays, placing.doubt, placing.keep_below, **sizes, num_warps=1
+            )
+    return RaySamples(middles, steps, active)
 
 
 def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Float[Tensor, "rays bins"]:

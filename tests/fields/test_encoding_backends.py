@@ -26,7 +26,8 @@ SPEC = GridSpec(4, 2, 8, 4, 1.7)
 
 def installed(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
     """Pretend that exactly these optional modules are installed."""
-    monkeypatch.setattr(interface, "importable", lambda module: module in modules)
+    for module in (interface, kernels):
+        monkeypatch.setattr(module, "importable", lambda name: name in modules)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +47,27 @@ def test_auto_takes_the_best_there_is(
     installed(monkeypatch, *modules)
     name, reason = choose_backend(device)
     assert name == expected and reason
+
+
+@pytest.mark.parametrize("lacking", ["a C compiler", "Python's headers"])
+def test_a_triton_that_could_not_build_its_launcher_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str], lacking: str
+) -> None:
+    """It would die in the first step; what it lacks is said in one line, with the command that helps."""
+    installed(monkeypatch, "triton")
+    monkeypatch.delenv("CC", raising=False)
+    compiler = None if "compiler" in lacking else "/usr/bin/gcc"
+    monkeypatch.setattr(kernels.shutil, "which", lambda _: compiler)
+    (tmp_path / "Python.h").touch()
+    headers = tmp_path if "compiler" in lacking else tmp_path / "nowhere"
+    monkeypatch.setattr(kernels.sysconfig, "get_paths", lambda: {"include": str(headers)})
+    name, reason = choose_backend("cuda")
+    assert name == "torch" and lacking in reason and "apt-get install" in reason
+    with pytest.raises(InputError, match=rf"{lacking}.*encoding auto"):
+        choose_backend("cuda", "triton")
+    interface._announce.cache_clear()
+    interface._announce(name, reason)
+    assert capsys.readouterr().out == f"Hash grid: torch - {reason}\n"
 
 
 def test_what_cannot_run_is_refused_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from craym_nerfstudio.fields.encoding import GridSpec, HashEncoding
 pytest.importorskip("triton", reason="triton is not installed: its wheels exist for Linux only")
 
 FLAGS = {
+    "place": {"SIDE": 64, "COARSE": 64, "FINE": 32},
     "forward": {"F": 2, "SMOOTH": False, "JACOBIAN": True},
     "backward": {"F": 2, "SMOOTH": True, "FEATURES": True, "PULLED": True, "TABLE": True, "POINTS": True},
     "pull": {"LEVELS": 16, "F": 2},
@@ -22,8 +23,9 @@ FLAGS = {
 
 def test_reference_tests_in_the_interpreter() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONWARNINGS": "ignore"}
-    tests = str(Path(__file__).with_name("test_encoding.py"))
-    command = [sys.executable, "-m", "pytest", tests, "-k", "triton", "-p", "no:cacheprovider"]
+    rooms = Path(__file__).parents[1]
+    tests = [str(rooms / "fields" / "test_encoding.py"), str(rooms / "rendering" / "test_sampling.py")]
+    command = [sys.executable, "-m", "pytest", *tests, "-k", "triton", "-p", "no:cacheprovider"]
     result = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert result.returncode == 0 and "passed" in result.stdout, result.stdout + result.stderr
 
@@ -37,12 +39,15 @@ def test_compiles_for(capability: int, kernel: str, tmp_path: Path, monkeypatch:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from craym_nerfstudio.fields.encoding import triton_kernels
+    from craym_nerfstudio.fields.encoding import triton_kernels as of_grid
+    from craym_nerfstudio.rendering import triton_kernels as of_rays
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    function = getattr(triton_kernels, kernel)
-    constants = {**FLAGS[kernel], "BLOCK": triton_kernels.BLOCK}
-    types = {"n": "i32", "n_features": "i32", "integers": "*i32"}
+    module = of_rays if kernel == "place" else of_grid
+    function = getattr(module, kernel)
+    constants = {**FLAGS[kernel], "BLOCK": module.BLOCK}
+    types = {"n": "i32", "n_features": "i32", "integers": "*i32", "rays": "i32", "active": "*i8"}
+    types |= {"doubt": "fp32", "keep_below": "fp32"}
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}

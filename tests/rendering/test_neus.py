@@ -80,6 +80,6 @@ def test_accumulate_and_depth_hand_values() -> None:
     distances = torch.tensor([[1.0, 3.0, 9.0], [1.0, 2.0, 3.0]])
     values = torch.stack([distances, torch.ones_like(distances)], dim=-1)
     torch.testing.assert_close(accumulate(weights, values), torch.tensor([[1.0, 0.5], [0.0, 0.0]]))
-    depth = expected_depth(weights, distances)
+    depth = expected_depth(weights, distances, weights.sum(-1))
     assert depth[0].item() == pytest.approx(2.0)
     assert depth[1].isfinite()

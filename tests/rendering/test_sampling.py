@@ -1,6 +1,7 @@
 """Sample placement: bounds by hand, inverted distributions, the cached grid, sections of an analytic sphere."""
 
 import math
+import os
 
 import pytest
 import torch
@@ -173,16 +174,27 @@ def test_scatter_active_is_the_inverse_of_picking() -> None:
     assert torch.equal(gradient, torch.ones_like(values))
 
 
+IN_INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
+
+
 @pytest.mark.parametrize("inv_s", [20.0, 400.0])
 @pytest.mark.parametrize("interval", [0.5, 0.08])
-def test_kernel_places_sections_as_tensor_operations_do(inv_s: float, interval: float) -> None:
+@pytest.mark.parametrize(
+    "kernel",
+    [
+        "numba",
+        pytest.param("triton", marks=pytest.mark.skipif(not IN_INTERPRETER, reason="for Triton's interpreter")),
+    ],
+)
+def test_kernel_places_sections_as_tensor_operations_do(kernel: str, inv_s: float, interval: float) -> None:
     generator = torch.Generator().manual_seed(3)
     origins = torch.nn.functional.normalize(torch.randn((300, 3), generator=generator), dim=-1) * 2.0
     aims = 0.7 * torch.randn((300, 3), generator=generator)
     rays = (origins, torch.nn.functional.normalize(aims - origins, dim=-1))
     jitter = torch.rand((300, 1), generator=generator)
     settings = (filled_grid(), *rays, Placing(64, 24, torch.tensor(inv_s), interval, 1e-3, jitter))
-    ours, theirs = sampling._place_by_kernel(*settings), sampling._place(*settings)
+    place = sampling._place_by_triton if kernel == "triton" else sampling._place_by_kernel
+    ours, theirs = place(*settings), sampling._place(*settings)
     meets = sphere_bounds(*rays)[2]
     assert 0.3 < meets.float().mean() < 1.0
     assert (ours.active == theirs.active).float().mean() > 0.999

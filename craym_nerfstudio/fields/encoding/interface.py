@@ -1,21 +1,17 @@
 """The hash encoding module and the choice of what computes it."""
 
-import os
-import shutil
-import sysconfig
 from functools import lru_cache
-from pathlib import Path
 from typing import Literal, Protocol
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.fused import FusedBackend
 from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, LevelWeights, Pullback, resolve_level_weights
-from craym_nerfstudio.kernels.loader import importable
+from craym_nerfstudio.kernels.loader import importable, triton_interpreted, triton_lacks
 
 BackendName = Literal["torch", "cpu", "triton", "tcnn"]
 BackendChoice = Literal["auto", "torch", "cpu", "triton", "tcnn"]
@@ -43,15 +39,19 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
                 f"the encoding backend {requested!r} needs the module {modules[requested]}, which is not installed",
                 remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
             )
-        is_interpreted = requested == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
-        if homes.get(requested, kind) != kind and not is_interpreted:
+        if homes.get(requested, kind) != kind and not (requested == "triton" and triton_interpreted()):
             raise InputError(
                 f"the encoding backend {requested!r} cannot run on the device {kind!r}",
                 remedy="Use --pipeline.model.sdf-field.encoding auto.",
             )
+        if requested == "triton" and kind == "cuda" and (lacking := triton_lacks()):
+            raise InputError(
+                f"the encoding backend 'triton' builds its launcher when it is first used, and lacks {lacking}",
+                remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
+            )
         return requested, "as requested"
     if kind == "cuda":
-        lacking = _triton_lacks()
+        lacking = triton_lacks()
         if lacking is None:
             return "triton", "fused CUDA kernel: exact derivatives in one pass, masked levels cost nothing"
         if importable("tinycudann"):
@@ -68,18 +68,8 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
 def _announce(name: BackendName, reason: str) -> None:
     """Say, once per process, what ``auto`` took."""
     kernel = {"cpu": "cpu (numba kernel)", "triton": "triton (CUDA kernel)"}.get(name, name)
-    console.print(f"Hash grid: {kernel} - {reason}")
-
-
-def _triton_lacks() -> str | None:
-    """What Triton misses to build its launcher at the first launch, with the remedy; None when nothing."""
-    if not importable("triton"):
-        return "itself (pip install triton)"
-    if not (os.environ.get("CC") or any(shutil.which(name) for name in ("cc", "gcc", "clang"))):
-        return "a C compiler (on Debian: apt-get install gcc)"
-    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
-        return "Python's headers (on Debian: apt-get install python3-dev)"
-    return None
+    # The plain operations are a fallback that somebody may be able to do without.
+    (warn if name == "torch" else console.print)(f"Hash grid: {kernel} - {reason}")
 
 
 def _load(name: BackendName) -> Backend:

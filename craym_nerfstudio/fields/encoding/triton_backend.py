@@ -5,7 +5,6 @@ environment variable ``TRITON_INTERPRET=1`` set before triton is imported, the s
 slowly.
 """
 
-import contextlib
 from functools import lru_cache
 
 import torch
@@ -15,6 +14,7 @@ from torch import Tensor
 from craym_nerfstudio.fields.encoding import triton_kernels as kernels
 from craym_nerfstudio.fields.encoding.fused import Upstream
 from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, active_levels
+from craym_nerfstudio.kernels.loader import on_device
 
 
 @lru_cache(maxsize=64)
@@ -29,11 +29,6 @@ def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) ->
     """`active_levels` on the device; the weights, which change at every step, are copied without waiting."""
     values = torch.from_numpy(active_levels(spec, weights)[2])
     return *_places(spec, tuple(float(w != 0) for w in weights), device), values.to(device, non_blocking=True)
-
-
-def _on(device: torch.device) -> contextlib.AbstractContextManager:
-    """Make a tensor's GPU the current one, which is where Triton launches."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def _float32(tensor: Tensor) -> Tensor:
@@ -60,7 +55,7 @@ class TritonKernels:
         if min(programs) > 0:
             out = (features, features if jacobians is None else jacobians)
             flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
-            with _on(x.device):
+            with on_device(x.device):
                 kernels.forward[programs](_float32(x), _float32(grid.table), *levels, *out, len(x), **flags)
         return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
 
@@ -80,7 +75,7 @@ class TritonKernels:
         programs = (_blocks(len(x)), len(levels[0]))
         if min(programs) > 0:
             sizes = (len(x), spec.n_features, spec.features_per_level)
-            with _on(x.device):
+            with on_device(x.device):
                 kernels.backward[programs](
                     points, _float32(grid.table), *levels, *tensors, *out, *sizes, BLOCK=kernels.BLOCK, **flags
                 )
@@ -91,7 +86,7 @@ class TritonKernels:
         levels, n, _, f = jacobian.shape
         pulled = torch.empty(n, 3, device=jacobian.device)
         if n > 0:
-            with _on(jacobian.device):
+            with on_device(jacobian.device):
                 kernels.pull[(_blocks(n),)](jacobian, _float32(direction), pulled, n, levels, f, kernels.BLOCK)
         return pulled
 
@@ -100,6 +95,6 @@ class TritonKernels:
         levels, n, _, f = jacobian.shape
         pushed = torch.empty(n, levels * f, device=jacobian.device)
         if n > 0:
-            with _on(jacobian.device):
+            with on_device(jacobian.device):
                 kernels.push[(_blocks(n),)](jacobian, _float32(tangent), pushed, n, levels, f, kernels.BLOCK)
         return pushed

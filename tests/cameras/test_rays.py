@@ -3,7 +3,7 @@
 import torch
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
-from craym_nerfstudio.data.rays import PinholeRays
+from craym_nerfstudio.cameras.rays import PinholeRays
 from tests.dome import make_dome
 
 

@@ -1,0 +1,157 @@
+"""Count what a training step of `craym` at full size launches on a GPU, and where it waits for it; no GPU is needed.
+
+    python -m benchmarks.device_step --output benchmarks/results/device_step-after.json
+
+The tensors are fake (`benchmarks.fake_device`): the step is the host's, from drawing a batch to the optimizers, but no
+number is computed. A launch is an operation that is not a mere view; a few operations launch two or three kernels.
+"""
+
+import argparse
+import json
+from collections import Counter
+from copy import deepcopy
+from functools import reduce
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from nerfstudio.data.scene_box import SceneBox
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmarks.fake_device import Watch, move_module, moved, pretended
+from benchmarks.harness import keep
+from benchmarks.suite import running_commit
+from craym_nerfstudio.cameras.rays import PinholeRays
+from craym_nerfstudio.data.datamanager import CraymDataManager
+from craym_nerfstudio.data.image_store import ImageStore
+from craym_nerfstudio.data.key_rays import KeyRaySource
+from craym_nerfstudio.methods import craym
+from craym_nerfstudio.model import CraymModel
+
+CAMERAS, SIDE_PX = 5, 32
+STEPS = (1005, 5005, 12505)
+"""While poses wait; while levels fade in and the kernel anneals; where everything is on. At multiples of 10 the poses
+would be logged as well."""
+PHASES = ("data", "forward", "metrics", "losses", "backward", "optimizers", "grid")
+
+
+def full_size_model(alpha: bool) -> CraymModel:
+    """The model of `craym`, on the CPU; its tables are small, which changes no launch."""
+    config = deepcopy(craym.config.pipeline.model)
+    config.sdf_field.log2_table_size = 10
+    box = SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
+    metadata = {"has_alpha": alpha, "background_rgb": [1.0, 1.0, 1.0]}
+    model: CraymModel = config.setup(scene_box=box, num_train_data=CAMERAS, metadata=metadata, device="cpu")
+    c2w = torch.eye(4)[:3].repeat(CAMERAS, 1, 1)
+    c2w[:, 2, 3] = 3.0
+    model.camera_optimizer.set_poses(c2w, settled=torch.ones(CAMERAS, dtype=torch.bool))
+    return model.train()
+
+
+def _data() -> tuple[KeyRaySource, PinholeRays, ImageStore]:
+    """One match per pair of neighbours, cameras, and images, on the CPU."""
+    pairs = np.array([(k, k + 1) for k in range(CAMERAS - 1)], dtype=np.int32)
+    count = len(pairs)
+    matches: Any = SimpleNamespace(
+        pairs=pairs,
+        pair_of_match=np.arange(count),
+        keypoints=np.full((count, 2, 2), 0.5 * SIDE_PX),
+        bearings=np.zeros((count, 2, 3)),
+        confidence=np.ones(count),
+    )
+    source = KeyRaySource(matches, np.full(CAMERAS, 40.0), np.full((CAMERAS, 2), SIDE_PX))
+    pinhole = PinholeRays.__new__(PinholeRays)
+    pinhole.rows = torch.zeros(CAMERAS, 16)
+    images = torch.zeros(CAMERAS, SIDE_PX, SIDE_PX, 4, dtype=torch.uint8)
+    return source, pinhole, ImageStore(images, [(SIDE_PX, SIDE_PX)] * CAMERAS)
+
+
+def full_size_step(number: int, alpha: bool = True) -> Watch:
+    """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches."""
+    device, model = torch.device("lazy", 0), full_size_model(alpha)
+    watch, data = Watch(device), _data()
+    with pretended(watch):
+        move_module(model, device)
+        for part in data:
+            vars(part).update(moved(vars(part), device))
+        source, pinhole, images = data
+        config = craym.config.pipeline.datamanager
+        manager: Any = SimpleNamespace(config=config, key_source=source, pinhole_rays=pinhole)
+        manager._batch = CraymDataManager._batch
+        with watch:
+            _take_step(model, manager, images, number - 1, watch)
+            watch.forget()
+            model.zero_grad()
+            _take_step(model, manager, images, number, watch)
+    watch.launches += _optimizer_launches(model)
+    return watch
+
+
+def _take_step(model: CraymModel, manager: Any, images: ImageStore, number: int, watch: Watch) -> None:
+    """What the host does in a step, but for the optimizers."""
+    model.update_to_step(number)
+    watch.phase = "data"
+    rays, batch = CraymDataManager._training_batch(manager, images, torch.Generator())
+    watch.phase = "forward"
+    outputs = model(rays)
+    watch.phase = "metrics"
+    metrics = model.get_metrics_dict(outputs, batch)
+    watch.phase = "losses"
+    loss = reduce(torch.add, model.get_loss_dict(outputs, batch, metrics).values())
+    watch.phase = "backward"
+    loss.backward()
+    watch.phase = "grid"
+    model._refresh_grid(number)
+
+
+def _optimizer_launches(model: CraymModel) -> Counter:
+    """Of all optimizers; they run on a fake `cuda`, which alone they know to update in one launch."""
+    device = torch.device("cuda", 0)
+    watch = Watch(device)
+    watch.phase = "optimizers"
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        optimizers = []
+        for name, parameters in model.get_param_groups().items():
+            trained = [
+                torch.nn.Parameter(torch.empty(p.shape, device=device)) for p in parameters if p.grad is not None
+            ]
+            for parameter in trained:
+                parameter.grad = torch.empty_like(parameter)
+            if trained:
+                optimizers.append(craym.config.optimizers[name]["optimizer"].setup(params=trained))
+        for optimizer in optimizers:  # the first step makes the state
+            optimizer.step()
+        with watch:
+            for optimizer in optimizers:
+                optimizer.step()
+    return watch.launches
+
+
+def counted(number: int, alpha: bool) -> dict:
+    """Launches by phase, and waits."""
+    watch = full_size_step(number, alpha)
+    return {
+        "step": number,
+        "background": "color" if alpha else "field",
+        "launches": {phase: watch.total(phase) for phase in PHASES},
+        "total": watch.total(),
+        "waits": {" in ".join(place): count for place, count in watch.waits.most_common()},
+        "most": {" ".join(key): count for key, count in watch.launches.most_common(25)},
+    }
+
+
+def main() -> None:
+    """Count, and write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
+    args = parser.parse_args()
+    rows = [counted(number, True) for number in STEPS] + [counted(STEPS[-1], False)]
+    content = {"commit": running_commit(), "torch": torch.__version__, "rows": rows}
+    keep(args.output, content)
+    print(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""How rays are rendered at each step of training."""
+
+from dataclasses import dataclass
+
+from craym_nerfstudio.rendering.renderer import RenderState
+from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+
+_KNOWN_INTERVAL = 0.12
+"""Distance from the cached surface within which rays are sampled, at most, where training begins with a known one."""
+
+
+@dataclass
+class RenderingConfig:
+    """Settings of rendering. Steps count from the start of training."""
+
+    enrichment: bool = True
+    """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
+    start_levels: int = 4
+    """Levels of the hash grid that are on from the start."""
+    steps_per_level: int = 1000
+    """Steps after which each further level is on."""
+    cosine_anneal_steps: int = 5000
+    """Steps over which NeuS's slope becomes exact."""
+    fine_samples: int = 32
+    """Sections per ray at which the field is evaluated, at most."""
+    surface_interval: tuple[float, float] = (0.5, 0.03)
+    """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
+    surface_interval_steps: int = 8000
+    """Steps over which that distance shrinks."""
+    grid_resolution: int = 64
+    """Resolution of the cache of distances."""
+    grid_refresh_steps: int = 16
+    """Steps in which the cache is refreshed once, slab by slab."""
+    seed: int = 0
+    """Seed of the sampling jitter."""
+
+    def state(self, step: int, levels: int, *, known_surface: bool) -> RenderState:
+        """What follows from the step, without jitter.
+
+        Args:
+            known_surface: whether training began with a surface that is about right.
+        """
+        interval = exponential_decay(step, *self.surface_interval, self.surface_interval_steps)
+        return RenderState(
+            level_weights(step, levels, self.start_levels, self.steps_per_level),
+            ramp(step, 0, self.cosine_anneal_steps),
+            interval=min(interval, _KNOWN_INTERVAL) if known_surface else interval,
+            enrich=self.enrichment,
+        )
