@@ -1,8 +1,11 @@
 """The one error type shown to users for bad input, and how it is shown."""
 
+import errno
 import sys
 from pathlib import Path
 from types import TracebackType
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class InputError(ValueError):
@@ -17,6 +20,14 @@ class InputError(ValueError):
         return type(self), (self.problem, self.path, self.remedy)
 
 
+def disk_full(error: BaseException) -> InputError | None:
+    """An error of whoever else writes (the host, numba, tensorboard) as ours, if it says that the disk is full."""
+    if not isinstance(error, OSError) or error.errno not in DISK_FULL:
+        return None
+    remedy = "Free some space and start the same command again; what was finished before is kept."
+    return InputError("Disk full while writing", error.filename, remedy)
+
+
 def print_error(error: InputError) -> None:
     """One line on stderr, however long: a path that was wrapped could not be copied."""
     from rich.console import Console
@@ -26,19 +37,20 @@ def print_error(error: InputError) -> None:
 
 
 class _InputErrorHook:
-    """Exception hook that shows input errors without their traceback and hands everything else on."""
+    """Exception hook that shows input errors and full disks without a traceback and hands everything else on."""
 
     def __init__(self) -> None:
         self.previous = sys.excepthook
 
     def __call__(self, kind: type[BaseException], value: BaseException, traceback: TracebackType | None) -> None:
-        if isinstance(value, InputError):
-            print_error(value)
+        error = value if isinstance(value, InputError) else disk_full(value)
+        if error is not None:
+            print_error(error)
         else:
             self.previous(kind, value, traceback)
 
 
 def show_input_errors() -> None:
-    """From now on an InputError that nobody catches ends the program with its message instead of a traceback."""
+    """From now on an InputError or a full disk that nobody catches ends the program with its message alone."""
     if not isinstance(sys.excepthook, _InputErrorHook):
         sys.excepthook = _InputErrorHook()

@@ -20,7 +20,8 @@ from craym_nerfstudio.photos.mappers import PhotoCamera, Problem
 from craym_nerfstudio.photos.pair_matches import PairMatches, match_pairs
 from craym_nerfstudio.photos.solve import Solution, solve
 from craym_nerfstudio.photos.upright import stand_upright
-from craym_nerfstudio.storage import content_key, write_json
+from craym_nerfstudio.sfm.reconstruction import write_model
+from craym_nerfstudio.storage import alone, content_key, write_json
 
 _VERSION = 2
 _LEAST_PLACED = 0.2
@@ -47,12 +48,13 @@ def place_photos(photos: Photos, mask_paths: list[Path | None] | None, matcher: 
     pictures = [picture_key(views, index) for index in range(len(photos.names))]
     key = content_key(_VERSION, detector.settings, photos.names, pictures, photos.lenses)
     folder = cache_dir / f"photos-{key}"
-    if not (folder / "photos.json").is_file():
-        problem = _matched(photos, views, detector, pictures, cache_dir, key)
-        with console.status(f"Photos: placing {len(photos.names)} photos"):
-            solution = solve(problem, threshold_px(views))
-        solution = _checked(photos, problem.matches, solution)
-        write_folder(folder, lambda place: _write(place, photos, problem, solution))
+    with alone(folder):
+        if not (folder / "photos.json").is_file():
+            problem = _matched(photos, views, detector, pictures, cache_dir, key)
+            with console.status(f"Photos: placing {len(photos.names)} photos"):
+                solution = solve(problem, threshold_px(views))
+            solution = _checked(photos, problem.matches, solution)
+            write_folder(folder, lambda place: _write(place, photos, problem, solution))
     report = json.loads((folder / "photos.json").read_text())
     for line in report["lines"]:
         console.print(line, markup=False)
@@ -120,7 +122,7 @@ def _write(folder: Path, photos: Photos, problem: Problem, solution: Solution) -
     reconstruction = solution.reconstruction
     stand_upright(reconstruction, [lens.orientation for lens in photos.lenses])
     _to_file_pixels(reconstruction, photos)
-    reconstruction.write_binary(str(model))
+    write_model(reconstruction, model)
     missing = missing_photos(len(photos.names), problem.matches, solution)
     content = {
         "placed": len(solution.placed),
