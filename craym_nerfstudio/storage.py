@@ -1,6 +1,7 @@
 """Files that are whole or absent: written atomically, and found by keys made of what they were computed from."""
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -35,18 +36,24 @@ def content_key(*parts: Any) -> str:
 
 
 def file_key(path: Path) -> str:
-    """Hex digest of a file's bytes.
+    """Hex digest of a file's bytes, which are read once by a process as long as they stay.
 
     Raises:
         InputError: the file is missing or cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+        status = path.stat()
+        return _digest(path.absolute(), status.st_size, status.st_mtime_ns)
     except FileNotFoundError as error:
         raise InputError("Missing image", path, "Put the file there, or remove it from the list of images.") from error
     except OSError as error:
         raise InputError(f"Unreadable file ({error.strerror})", path, "Check its type and permissions.") from error
+
+
+@functools.lru_cache(maxsize=100_000)
+def _digest(path: Path, *_state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object], beside: Path | None = None) -> None:

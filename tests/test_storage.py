@@ -163,3 +163,12 @@ def test_a_cache_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="Damaged file"):
         read_npz(tmp_path / "a.npz")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    first = file_key(tmp_path / "a")
+    assert file_key(tmp_path / "a") == first
+    (tmp_path / "a").write_bytes(b"two")
+    os.utime(tmp_path / "a", ns=(1, 1))
+    assert file_key(tmp_path / "a") != first

@@ -10,7 +10,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.choose import GraphQuality, Matcher, first_choice, make_detector, second_choice
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
 from craym_nerfstudio.matching.detectors import Detector
-from craym_nerfstudio.matching.images import picture_key
+from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import VerifyReport, verify
@@ -34,7 +34,10 @@ def find_matches(
     _check(views)
     with one_torch_thread():
         pairs = candidate_pairs(views, neighbours)
-    pictures = [picture_key(views, index) for index in range(len(views.names))]
+    every = len(views.names) * (len(views.names) - 1) // 2
+    if len(pairs) < every:
+        console.print(f"Matching: {len(pairs)} of {every} pairs are tried: the {neighbours} likeliest of each image")
+    pictures = picture_keys(views)
     detector = chosen_detector(matcher, len(views.names), len(pairs))
     matches, report = _matched(views, detector, pairs, pictures, cache_dir, prior_angle_deg)
     lack = GraphQuality.of(matches).lack() if matcher == "auto" and detector.name == "sift" else None
