@@ -1,10 +1,12 @@
 """SIGTERM and Ctrl-C: quiet, whole steps, the shell's exit status; pycolmap leaves no stack trace behind."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -87,4 +89,8 @@ except KeyboardInterrupt as stop:
 
 
 def test_pycolmap_comes_through_one_door() -> None:
+    """Imported past it, its crash handler would answer SIGTERM with a C++ stack trace."""
     assert load_pycolmap().__name__ == "pycolmap"
+    package = Path(stops.__file__).parent
+    found = [path for path in package.rglob("*.py") if re.search(r"^\s*import pycolmap", path.read_text(), re.M)]
+    assert found == [package / "stops.py"]
