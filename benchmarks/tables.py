@@ -203,6 +203,43 @@ def preflight(results: Results) -> list[str]:
     return ["Mistakes planted into a dataset, and what was found.", *parts] if parts else []
 
 
+def large(results: Results) -> list[str]:
+    """Time and memory of each step on much data."""
+    parts = []
+    for content in results.files("large.json"):
+        cases = content["cases"]
+        names = list(dict.fromkeys(step for case in cases.values() for step in case["steps"]))
+        rows = []
+        for name, case in cases.items():
+            found = [case["steps"].get(step) for step in names]
+            shown = [f"{each['cpu_s']:.1f} / {each['peak_mb']}" if each else NOTHING for each in found]
+            rows.append([name, f"{case['width_px']} px, {case['files_mb']} MB", *shown])
+        text = "CPU seconds, all threads together / peak memory of the process in MiB. Images are used at 1600 px."
+        parts += [_told(content), text, markdown_table(["", "each / all", *names], rows)]
+    return parts
+
+
+def kills(results: Results) -> list[str]:
+    """What became of the next run after kills."""
+    parts = []
+    for content in results.files("kills.json"):
+        phases: dict[str, list[dict]] = {}
+        for row in content["kills"]:
+            phases.setdefault(row["phase"], []).append(row)
+        rows = [
+            [phase, ", ".join(row["signal"] for row in hits), ", ".join(str(row["steps_left"]) for row in hits)]
+            for phase, hits in phases.items()
+        ]
+        count = len(content["kills"])
+        same = sum(row["same_matches_and_stage0"] for row in content["kills"])
+        told = (
+            f"{content['good']} of {count} next runs were good; matches and stage 0 the same byte for byte in {same}."
+        )
+        head = ["killed in", "by", "steps left to the next run, of 12"]
+        parts += [_told(content), told, markdown_table(head, rows)]
+    return parts
+
+
 def _told(content: dict) -> str:
     """How a script was started, and on what it ran."""
     # Scripts were once started by their paths.
@@ -226,6 +263,8 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
+    "Much data": ("benchmarks.large --scratch FOLDER", large),
+    "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
 }
 

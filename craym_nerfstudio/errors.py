@@ -1,9 +1,11 @@
 """The one error type shown to users for bad input, and how it is shown."""
 
+import errno
 import sys
 from pathlib import Path
 from types import TracebackType
 
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LESS_MEMORY = (
     "In training lower --pipeline.datamanager.train-num-rays-per-batch, in evaluation and the viewer "
     "--pipeline.model.eval-num-rays-per-chunk and --viewer.num-rays-per-chunk."
@@ -22,6 +24,14 @@ class InputError(ValueError):
         return type(self), (self.problem, self.path, self.remedy)
 
 
+def disk_full(error: BaseException) -> InputError | None:
+    """An error of whoever else writes (the host, numba, tensorboard) as ours, if it says that the disk is full."""
+    if not isinstance(error, OSError) or error.errno not in DISK_FULL:
+        return None
+    remedy = "Free some space and start the same command again; what was finished before is kept."
+    return InputError("Disk full while writing", error.filename, remedy)
+
+
 def print_error(error: InputError) -> None:
     """One line on stderr, however long: a path that was wrapped could not be copied."""
     from rich.console import Console
@@ -31,7 +41,7 @@ def print_error(error: InputError) -> None:
 
 
 class _InputErrorHook:
-    """Exception hook that shows input errors, and a GPU's lack of memory, without their traceback."""
+    """Exception hook that shows input errors, full disks and a full GPU without a traceback, and hands the rest on."""
 
     def __init__(self) -> None:
         self.previous = sys.excepthook
@@ -39,14 +49,16 @@ class _InputErrorHook:
     def __call__(self, kind: type[BaseException], value: BaseException, traceback: TracebackType | None) -> None:
         # torch's own kind of error, without importing torch here.
         if kind.__name__ == "OutOfMemoryError":
-            print_error(InputError(str(value).split(". ")[0], remedy=_LESS_MEMORY))
-        elif isinstance(value, InputError):
-            print_error(value)
+            error: InputError | None = InputError(str(value).split(". ")[0], remedy=_LESS_MEMORY)
+        else:
+            error = value if isinstance(value, InputError) else disk_full(value)
+        if error is not None:
+            print_error(error)
         else:
             self.previous(kind, value, traceback)
 
 
 def show_input_errors() -> None:
-    """From now on an InputError that nobody catches, or a full GPU, ends the program with one line, no traceback."""
+    """From now on an InputError, a full disk or a full GPU that nobody catches ends the program with one line."""
     if not isinstance(sys.excepthook, _InputErrorHook):
         sys.excepthook = _InputErrorHook()

@@ -54,6 +54,11 @@ def _has_alpha(image: Image.Image) -> bool:
     return image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info
 
 
+def exif_of(image: Image.Image) -> Image.Exif:
+    """EXIF tags of an opened image; Pillow would decode a PNG without any to look for them behind its pixels."""
+    return Image.Image.getexif(image)
+
+
 def read_header(path: Path) -> ImageHeader:
     """Size and kind of an image without decoding its pixels.
 
@@ -62,7 +67,7 @@ def read_header(path: Path) -> ImageHeader:
     """
     with _open(path) as image:
         try:
-            orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+            orientation = exif_of(image).get(ExifTags.Base.Orientation, 1)
         except _DECODE_ERRORS:  # a broken EXIF block says nothing about the pixels
             orientation = 1
         return ImageHeader(image.size, _has_alpha(image), orientation in _TURNED_ORIENTATIONS)

@@ -28,6 +28,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
+from craym_nerfstudio.storage import write_atomically
 
 
 @dataclass
@@ -271,7 +272,7 @@ class CraymPipeline(VanillaPipeline):
             rows.append(metrics)
             if output_path is not None:
                 for name, image in images.items():
-                    save_image(image.permute(2, 0, 1).cpu(), output_path / f"eval_{name}_{index:04d}.png")
+                    write_picture(output_path / f"eval_{name}_{index:04d}.png", image)
         results = {name: statistics.fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
         if get_std and rows:
             results |= {f"{name}_std": statistics.pstdev(row[name] for row in rows) for name in rows[0]}
@@ -304,3 +305,12 @@ class CraymPipeline(VanillaPipeline):
                 self.config.test_pose_rays,
             )
         return [(with_poses(camera, pose[None]), batch) for (camera, batch), pose in zip(views, poses, strict=True)]
+
+
+def write_picture(path: Path, image: Float[Tensor, "h w c"]) -> None:
+    """Write a picture with values in [0, 1] as PNG, atomically.
+
+    Raises:
+        InputError: the disk is full.
+    """
+    write_atomically(path, lambda file: save_image(image.permute(2, 0, 1).cpu(), file, format="png"))

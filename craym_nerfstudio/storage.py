@@ -1,21 +1,24 @@
 """Files that are whole or absent: written atomically, and found by keys made of what they were computed from."""
 
 import contextlib
-import errno
+import functools
 import hashlib
 import json
 import os
+import threading
 import zipfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from filelock import FileLock, Timeout
 
-from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.console import console, warn
+from craym_nerfstudio.errors import DISK_FULL, InputError
 
-_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+Loaded = TypeVar("Loaded")
 
 
 def content_key(*parts: Any) -> str:
@@ -33,28 +36,36 @@ def content_key(*parts: Any) -> str:
 
 
 def file_key(path: Path) -> str:
-    """Hex digest of a file's bytes.
+    """Hex digest of a file's bytes, which are read once by a process as long as they stay.
 
     Raises:
         InputError: the file is missing or cannot be read.
     """
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+        status = path.stat()
+        return _digest(path.absolute(), status.st_size, status.st_mtime_ns)
     except FileNotFoundError as error:
         raise InputError("Missing image", path, "Put the file there, or remove it from the list of images.") from error
     except OSError as error:
         raise InputError(f"Unreadable file ({error.strerror})", path, "Check its type and permissions.") from error
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+@functools.lru_cache(maxsize=100_000)
+def _digest(path: Path, *_state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:24]
+
+
+def write_atomically(path: Path, write: Callable[[BinaryIO], object], beside: Path | None = None) -> None:
     """Let `write` fill a file so that `path` holds either its old content or the whole new one, whatever happens.
+
+    It is filled in the folder `beside` (on the same disk), where others would trip over a half one in its own.
 
     Raises:
         InputError: the disk is full or the folder cannot be written; no partial file stays behind.
     """
-    # Distinct among processes that share a cache.
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Distinct among processes that share a cache, and among threads that find two copies of an image.
+    temporary = (beside or path.parent) / f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
@@ -63,7 +74,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        reason = "Disk full" if error.errno in _DISK_FULL else f"Cannot write ({error.strerror or error})"
+        reason = "Disk full" if error.errno in DISK_FULL else f"Cannot write ({error.strerror or error})"
         remedy = "Free some space or choose another folder; what was finished before is kept."
         raise InputError(f"{reason} while saving", path, remedy) from error
     finally:
@@ -97,6 +108,38 @@ def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
         InputError: as `write_atomically`.
     """
     write_atomically(path, lambda file: np.savez_compressed(file, **arrays))
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Inside, no other run that asks the same computes what `path` will hold; says so where this one has to wait.
+
+    The lock ends with the process that holds it, however that ends.
+    """
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with contextlib.suppress(OSError, NotImplementedError):  # not writable, or no locks there: both may compute
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            console.print(f"Another run is computing {path}: waiting for it", markup=False)
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def from_cache(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
+    """What a cache file holds; None, with a warning if it is damaged, when it has to be computed."""
+    if not path.exists():
+        return None
+    try:
+        return load(path)
+    except (InputError, TypeError, KeyError, ValueError, AssertionError) as error:
+        reason = str(error) if isinstance(error, InputError) else f"{path} is no file of this kind"
+        warn(f"Not usable, computed again: {reason}")
+        return None
 
 
 def read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -1,23 +1,28 @@
-"""nerfstudio's trainer with checkpoints that survive a full disk, Ctrl-C and a kill."""
+"""nerfstudio's trainer with checkpoints that survive a full disk, Ctrl-C, SIGTERM and a kill."""
 
 import errno
 import os
+import pickle
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import torch
+import yaml
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocation
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
 from craym_nerfstudio.console import console
-from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
+from craym_nerfstudio.report.record import METRICS_NAME
 from craym_nerfstudio.report.summary import announce_training, report_training
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
+from craym_nerfstudio.stops import Terminated, ended_by, heed_stops, whole
+from craym_nerfstudio.storage import write_atomically, write_text
 
-_UNWRITABLE = (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT)
+_UNREADABLE = (OSError, RuntimeError, ValueError, LookupError, AssertionError, EOFError, pickle.UnpicklingError)
 
 SCHEDULED = (
     "steps_per_level",
@@ -36,22 +41,18 @@ class CraymTrainerConfig(TrainerConfig):
 
     _target: type = field(default_factory=lambda: CraymTrainer)
 
-    def save_config(self) -> None:
-        """Write config.yml, with the schedules as this run has them."""
-        self.fit_schedules()
-        super().save_config()
-
     def setup(self, **kwargs: Any) -> Any:
         """The trainer, its schedules as long as the training."""
         self.fit_schedules()
         return super().setup(**kwargs)
 
     def fit_schedules(self) -> None:
-        """Scale everything that is scheduled from the length that it is stated for to `max_num_iterations`.
+        """Scale everything that is scheduled from the length that it is stated for to that of this training.
 
-        That length is the one of the optimizers' schedules: once scaled, a config stays as it is.
+        The former is the length of the optimizers' schedules: once scaled, a config stays as it is. The latter counts
+        the steps of the checkpoint that training goes on from as well.
         """
-        share = self.max_num_iterations / self.optimizers["fields"]["scheduler"].max_steps
+        share = (self._steps_before() + self.max_num_iterations) / self.optimizers["fields"]["scheduler"].max_steps
 
         def scaled(steps: Any) -> Any:
             return tuple(scaled(each) for each in steps) if isinstance(steps, tuple) else max(1, round(share * steps))
@@ -64,49 +65,135 @@ class CraymTrainerConfig(TrainerConfig):
         for owner, name in scheduled:
             setattr(owner, name, scaled(getattr(owner, name)))
 
+    def _steps_before(self) -> int:
+        """Steps behind the checkpoint that training goes on from."""
+        if self.load_checkpoint is not None:
+            checkpoints = [self.load_checkpoint]
+        else:
+            checkpoints = [] if self.load_dir is None else list(self.load_dir.glob("step-*.ckpt"))
+        steps = [int(path.stem.removeprefix("step-")) for path in checkpoints]
+        return 1 + (max(steps, default=-1) if self.load_step is None else self.load_step)
+
     def print_to_terminal(self) -> None:
         """One line."""
+        show_input_errors()
         console.print(f"{self.method_name}: settings and results in {self.get_base_dir()}")
+
+    def save_config(self) -> None:
+        """Write ``config.yml``, which every later command reads, as a whole, with the schedules as this run has them.
+
+        Raises:
+            InputError: the folder of results cannot be written.
+        """
+        self.fit_schedules()
+        write_text(self.get_base_dir() / "config.yml", yaml.dump(self))
 
 
 class CraymTrainer(Trainer):
-    """Writes checkpoints atomically, and one more when training is interrupted."""
+    """Writes checkpoints atomically, and one more when training is stopped; says how to go on."""
 
+    config: CraymTrainerConfig
     pipeline: CraymPipeline
     last_taken: int | None = None
     """The last step whose update is part of the parameters; None before this process has taken one."""
+    last_saved: int | None = None
+    """The step of the last checkpoint that this process wrote."""
+    is_reported: bool = False
+    """Whether nothing is left to do but to close the viewer."""
 
     def setup(self, test_mode: str = "val") -> None:
-        """Build the pipeline, say what it runs on, and report when training ends."""
+        """Build the pipeline, say what it runs on, and report when training ends; a stop says what is kept."""
+        heed_stops()
         if self.device == "cpu" and self.config.method_name == "craym":
             console.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
-        super().setup(test_mode)  # type: ignore[arg-type]
+        try:
+            super().setup(test_mode)  # type: ignore[arg-type]
+            self._announce()
+        except KeyboardInterrupt as stop:
+            cache = cast(CraymPipelineConfig, self.config.pipeline).start.cache_dir
+            self._end(stop, f"What was found of matches is kept in {cache}: the same command goes on from there.")
+
+    def _announce(self) -> None:
         end = [TrainingCallbackLocation.AFTER_TRAIN]
-        self.callbacks.append(TrainingCallback(end, lambda step: report_training(self.pipeline, self.base_dir, step)))
-        if self.local_rank == 0:
-            if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
-                self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
-            announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
+        self.callbacks.append(TrainingCallback(end, self._report))
+        if self.local_rank > 0:
+            return
+        for partial in self.base_dir.glob(".*.ckpt.*.tmp"):  # what a kill left
+            partial.unlink()
+        if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
+            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+        announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
+        if self.config.load_dir is None and self.config.load_checkpoint is None:
+            self._mention_unfinished()
+
+    def _report(self, step: int) -> None:
+        report_training(self.pipeline, self.base_dir, step)
+        self.is_reported = True
+
+    def _mention_unfinished(self) -> None:
+        """Name the checkpoint of the last run of this data that did not end, if there is one."""
+        runs = [path for path in self.base_dir.parent.glob("*/") if not (path / METRICS_NAME).exists()]
+        folders = [path / self.config.relative_model_dir for path in runs if path != self.base_dir]
+        checkpoints = [path for folder in folders for path in folder.glob("step-*.ckpt")]
+        if not checkpoints:
+            return
+        last = max(checkpoints, key=lambda path: path.stat().st_mtime)
+        step = int(last.stem.removeprefix("step-"))
+        left = self.config.max_num_iterations - step - 1
+        if left > 0:
+            text = f"This run starts anew. One that did not end stands at step {step}; to go on there: the same command"
+            console.print(f"{text} and {_resume(last.parent, left)}", markup=False)
 
     def train(self) -> None:
-        """Train; an interrupt keeps what was learned."""
+        """Train; a stop between two steps keeps what was learned."""
         try:
             with self.pipeline.own_threads():
                 super().train()
-        except KeyboardInterrupt:
-            # After the last step the host keeps the viewer open until Ctrl-C; before the first there is nothing to
-            # keep, and a checkpoint of step 0 would replace the one that this run resumed from.
-            if self.training_state != "completed" and self.last_taken is not None:
+        except KeyboardInterrupt as stop:
+            # Before the first step there is nothing to keep, and a checkpoint of step 0 would replace the one that
+            # this run resumed from.
+            if self.last_taken is not None and self.last_saved != self.last_taken:
                 self.save_checkpoint(self.last_taken)
-                resume = f"[bold]--load-dir {self.checkpoint_dir}[/bold]"
-                console.print(f"[yellow]Interrupted. Go on with the same command and {resume}")
-            raise
+            self._end(stop, self._how_to_go_on())
+
+    def _end(self, stop: KeyboardInterrupt, line: str) -> NoReturn:
+        if self.world_size > 1:
+            raise stop  # the host ends its processes together
+        if self.is_reported and not isinstance(stop, Terminated):
+            raise SystemExit(0)  # the host asks for Ctrl-C to close the viewer
+        raise ended_by(stop, line) from None
+
+    def _how_to_go_on(self) -> str:
+        if self.is_reported:
+            return f"The run had ended; it is in {self.base_dir}"
+        if self.last_saved is None:
+            return "No checkpoint was written yet: the same command starts again, with the matches that are kept."
+        left = self._start_step + self.config.max_num_iterations - self.last_saved - 1
+        if left > 0:
+            return f"Go on with the same command and {_resume(self.checkpoint_dir, left)}"
+        command = f"ns-eval --load-config {self.base_dir / 'config.yml'} --output-path {self.base_dir / 'eval.json'}"
+        return f"Training had ended, its views were not judged yet: {command}"
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
-        """One step; the host counts it before it is taken, an interrupt must know whether it was."""
-        result = super().train_iteration(step)
-        self.last_taken = step
+        """One step, whole: the host counts it before it is taken, a stop must know whether it was."""
+        with whole():
+            result = super().train_iteration(step)
+            self.last_taken = step
         return result
+
+    def _load_checkpoint(self) -> None:
+        """Resume where that is asked for; torch reads tensors and numbers alone, whoever wrote the file.
+
+        Raises:
+            InputError: no checkpoint lies there, or it is damaged or of other settings.
+        """
+        try:
+            super()._load_checkpoint()
+        except _UNREADABLE as error:
+            place = self.config.load_checkpoint or self.config.load_dir
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            remedy = "Give the folder nerfstudio_models of a run with the same settings, or an older --load-step."
+            raise InputError(f"Cannot resume ({reason})", place, remedy) from error
 
     @check_main_thread
     def save_checkpoint(self, step: int) -> None:
@@ -115,25 +202,7 @@ class CraymTrainer(Trainer):
         Raises:
             InputError: the disk is full or not writable; the previous checkpoint is untouched.
         """
-        self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         path = self.checkpoint_dir / f"step-{step:09d}.ckpt"
-        # Outside of the checkpoint folder: the host reads a step number from every name in there.
-        partial = self.base_dir / f"{path.name}.partial"
-        try:
-            self._write(step, partial)
-            os.replace(partial, path)
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            if isinstance(error, OSError) and error.errno not in _UNWRITABLE:
-                raise
-            remedy = "Free disk space and resume with --load-dir."
-            raise InputError("cannot write the checkpoint", path, remedy) from error
-        if self.config.save_only_latest_checkpoint:
-            for old in self.checkpoint_dir.glob("*.ckpt"):
-                if old != path:
-                    old.unlink()
-
-    def _write(self, step: int, path: Path) -> None:
         content = {
             "step": step,
             "pipeline": self.pipeline.state_dict(),
@@ -141,7 +210,27 @@ class CraymTrainer(Trainer):
             "schedulers": {name: value.state_dict() for name, value in self.optimizers.schedulers.items()},
             "scalers": self.grad_scaler.state_dict(),
         }
-        with path.open("wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            # Half ones outside of the checkpoint folder: the host reads a step number from every name in there.
+            write_atomically(path, lambda file: _save(content, file), beside=self.base_dir)
+        except InputError as error:
+            remedy = f"Free some space. {self._how_to_go_on()}"
+            raise InputError(error.problem, path, remedy) from error
+        self.last_saved = step
+        if self.config.save_only_latest_checkpoint:
+            for old in self.checkpoint_dir.glob("*.ckpt"):
+                if old != path:
+                    old.unlink()
+
+
+def _resume(folder: Path, steps: int) -> str:
+    """The flags that go on from the last checkpoint of a folder, for as many steps as are left."""
+    return f"--load-dir {folder} --max-num-iterations {steps}"
+
+
+def _save(content: dict, file: object) -> None:
+    try:
+        torch.save(content, file)  # type: ignore[arg-type]
+    except RuntimeError as error:
+        # How torch tells that a file took no more.
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import load_image, load_mask
+from craym_nerfstudio.images import load_image, load_mask, read_header
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.views import Views
 
@@ -57,3 +57,19 @@ def test_transparent_pixels_lie_on_white_and_colours_do_not_bleed(tmp_path: Path
     Image.fromarray(pixels).save(path)
     assert load_image(path, (2, 2))[0].tolist() == [[255, 0, 0, 255], [0, 0, 0, 0]]
     assert load_picture(views_of(path, (2, 2)), 0).rgb[0].tolist() == [[255, 0, 0], [255, 255, 255]]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp"])
+def test_a_header_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
+    path = tmp_path / f"a.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save(path, exif=exif)
+    Image.new("RGB", (30, 20)).save(tmp_path / f"plain.{suffix}")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("decoded")
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
+    assert read_header(path).size_px == (30, 20) and read_header(path).is_turned_by_exif
+    assert not read_header(tmp_path / f"plain.{suffix}").is_turned_by_exif

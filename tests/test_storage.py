@@ -2,13 +2,18 @@
 
 import errno
 import os
+import signal
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.storage import content_key, file_key, read_npz, write_npz
+from craym_nerfstudio.storage import alone, content_key, file_key, from_cache, read_npz, write_npz
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -94,3 +99,76 @@ def test_keys_follow_the_content(tmp_path: Path) -> None:
     assert file_key(tmp_path / "x") != file_key(tmp_path / "y")
     with pytest.raises(InputError, match="Missing image"):
         file_key(tmp_path / "z")
+
+
+def test_threads_that_write_one_file_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Two copies of an image have one place in the cache."""
+    together = threading.Barrier(8)
+
+    def write(number: int) -> None:
+        together.wait()
+        write_npz(tmp_path / "a.npz", {"x": np.full(1000, number)})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(8)))
+    assert len(set(read_npz(tmp_path / "a.npz")["x"].tolist())) == 1
+    assert os.listdir(tmp_path) == ["a.npz"]
+
+
+def test_a_second_run_waits_for_the_first_and_says_so(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.npz"
+    program = f"""
+from pathlib import Path
+from craym_nerfstudio.storage import alone
+with alone(Path({str(path)!r})):
+    print("inside", flush=True)
+    input()
+"""
+    command = [sys.executable, "-c", program]
+    first = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert first.stdout is not None and first.stdout.readline() == "inside\n"
+    second = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert second.stdout is not None
+    assert second.stdout.readline() == f"Another run is computing {path}: waiting for it\n"
+    first.send_signal(signal.SIGKILL)  # the lock ends with the process
+    assert second.stdout.readline() == "inside\n"
+    second.communicate("\n")
+    assert second.returncode == 0
+
+
+def test_a_cache_without_locks_or_rights_is_used_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with alone(tmp_path / "file" / "a.npz"):
+        pass
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), ValueError("x"), InputError("x"), AssertionError()])
+def test_a_cache_that_is_none_is_computed_again(
+    tmp_path: Path, error: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def load(_: Path) -> None:
+        raise error
+
+    (tmp_path / "a.npz").write_bytes(b"")
+    assert from_cache(tmp_path / "a.npz", load) is None
+    assert "Not usable, computed again" in capsys.readouterr().out
+
+
+def test_a_cache_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
+    class Payload:
+        def __reduce__(self) -> tuple:
+            return Path.touch, (tmp_path / "pwned",)
+
+    np.savez(tmp_path / "a.npz", x=np.array([Payload()], dtype=object))
+    with pytest.raises(InputError, match="Damaged file"):
+        read_npz(tmp_path / "a.npz")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_a_file_is_read_again_when_it_has_changed(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"one")
+    first = file_key(tmp_path / "a")
+    assert file_key(tmp_path / "a") == first
+    (tmp_path / "a").write_bytes(b"two")
+    os.utime(tmp_path / "a", ns=(1, 1))
+    assert file_key(tmp_path / "a") != first

@@ -19,14 +19,14 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LONGEST_FILE_LINES = 350
 
 ORDER = [
-    *("errors", "console", "storage", "images", "schedules", "layout", "geometry", "kernels"),
+    *("errors", "console", "stops", "storage", "images", "schedules", "layout", "geometry", "kernels"),
     *("matching", "sfm", "photos", "cameras", "data", "start"),
     *("fields", "rendering", "evaluation", "objective", "model", "pipeline"),
     *("export", "report", "preflight", "api", "trainer", "methods", "entry_points", "cli"),
 ]
 """A room imports only from itself and from rooms before it."""
 
-GROUND = ("errors", "console", "storage", "images", "schedules", "layout", "geometry", "kernels")
+GROUND = ("errors", "console", "stops", "storage", "images", "schedules", "layout", "geometry", "kernels")
 
 FIELD_ROOMS = ("fields", "rendering", "objective")
 """Mathematics of the field: knows nothing of images, poses and matches."""

@@ -23,7 +23,8 @@ def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:
     trainer = CraymTrainer.__new__(CraymTrainer)
     layer = torch.nn.Linear(2, 1)
     optimizer = torch.optim.Adam(layer.parameters())
-    trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest)  # type: ignore[assignment]
+    trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest, max_num_iterations=1000)  # type: ignore[assignment]
+    trainer._start_step, trainer.world_size = 0, 1
     trainer.base_dir, trainer.checkpoint_dir = folder, folder / "nerfstudio_models"
     layer.own_threads = nullcontext  # type: ignore[assignment]
     trainer.pipeline = layer  # type: ignore[assignment]
@@ -66,35 +67,30 @@ def test_older_checkpoints_go_when_asked(tmp_path: Path, only_latest: bool, left
     trainer.save_checkpoint(7)
     trainer.save_checkpoint(9)
     assert saved(trainer) == [f"step-{step:09d}.ckpt" for step in left]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize(
-    "error", [OSError(errno.ENOSPC, "No space left on device"), RuntimeError("PytorchStreamWriter failed writing file")]
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "Disk full"),
+        (RuntimeError("PytorchStreamWriter failed writing file"), "Disk full"),
+        (OSError(errno.EIO, "Input/output error"), r"Cannot write \(Input/output error\)"),
+    ],
 )
-def test_full_disk_keeps_the_previous_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+def test_failed_writing_keeps_the_previous_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     trainer = small_trainer(tmp_path)
     trainer.save_checkpoint(7)
     fail_with(monkeypatch, error)
-    with pytest.raises(InputError, match=r"step-000000009\.ckpt.*Free disk space"):
+    with pytest.raises(InputError, match=rf"{reason}.*step-000000009\.ckpt.*space.*--max-num-iterations 992"):
         trainer.save_checkpoint(9)
     assert saved(trainer) == ["step-000000007.ckpt"]
-    assert not list(tmp_path.glob("*.partial"))
+    assert not list(tmp_path.glob(".*.tmp"))
 
 
-def test_other_errors_are_not_taken_for_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trainer = small_trainer(tmp_path)
-    trainer.save_checkpoint(7)
-    fail_with(monkeypatch, OSError(errno.EIO, "Input/output error"))
-    with pytest.raises(OSError, match="Input/output"):
-        trainer.save_checkpoint(9)
-    assert saved(trainer) == ["step-000000007.ckpt"]
-    assert not list(tmp_path.glob("*.partial"))
-
-
-def interrupt(trainer: CraymTrainer, monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+def interrupt(trainer: CraymTrainer, monkeypatch: pytest.MonkeyPatch, steps: int, status: int = 130) -> None:
     """Take steps 100, 101... and press Ctrl-C within the next one."""
 
     def train(self: Trainer) -> None:
@@ -104,8 +100,9 @@ def interrupt(trainer: CraymTrainer, monkeypatch: pytest.MonkeyPatch, steps: int
 
     monkeypatch.setattr(Trainer, "train_iteration", lambda self, step: (None, {}, {}))
     monkeypatch.setattr(Trainer, "train", train)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(SystemExit) as ended:
         trainer.train()
+    assert ended.value.code == status
 
 
 def test_interrupt_saves_the_last_step_taken(
@@ -114,7 +111,7 @@ def test_interrupt_saves_the_last_step_taken(
     trainer = small_trainer(tmp_path)
     interrupt(trainer, monkeypatch, steps=3)
     assert saved(trainer) == ["step-000000102.ckpt"]
-    assert "--load-dir" in capsys.readouterr().out
+    assert f"--load-dir {tmp_path}/nerfstudio_models --max-num-iterations 897" in capsys.readouterr().out
 
 
 def test_interrupt_before_the_first_step_leaves_the_checkpoint_it_resumed_from(
@@ -130,8 +127,8 @@ def test_closing_the_viewer_after_training_is_no_interrupt(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trainer = small_trainer(tmp_path)
-    trainer.training_state = "completed"
-    interrupt(trainer, monkeypatch, steps=1)
+    trainer.is_reported = True
+    interrupt(trainer, monkeypatch, steps=1, status=0)
     assert "--load-dir" not in capsys.readouterr().out
 
 
@@ -155,3 +152,60 @@ def test_schedules_are_as_long_as_the_training():
 def test_every_step_count_of_the_model_is_scaled():
     counted = {item.name for item in fields(CraymModelConfig) if "steps" in item.name}
     assert counted - {"grid_refresh_steps"} == set(SCHEDULED)
+
+
+def test_a_stop_after_the_last_step_tells_how_to_judge_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.config.max_num_iterations = 103
+    interrupt(trainer, monkeypatch, steps=3)
+    assert saved(trainer) == ["step-000000102.ckpt"]
+    assert f"ns-eval --load-config {tmp_path}/config.yml" in capsys.readouterr().out
+
+
+class Payload:
+    """A pickle that leaves a file behind when it is opened."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return Path.touch, (self.path,)
+
+
+def test_a_checkpoint_from_a_stranger_runs_nothing(tmp_path: Path) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.checkpoint_dir.mkdir()
+    torch.save({"step": 1, "pipeline": Payload(tmp_path / "pwned")}, trainer.checkpoint_dir / "step-000000001.ckpt")
+    trainer.config.load_dir, trainer.config.load_checkpoint = trainer.checkpoint_dir, None
+    trainer.config.load_step = None
+    with pytest.raises(InputError, match=r"Cannot resume \(Weights only load failed"):
+        trainer._load_checkpoint()
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK half a checkpoint"])
+def test_resuming_from_half_or_no_checkpoint_is_an_input_error(tmp_path: Path, content: bytes | None) -> None:
+    trainer = small_trainer(tmp_path)
+    trainer.checkpoint_dir.mkdir()
+    if content is not None:
+        (trainer.checkpoint_dir / "step-000000001.ckpt").write_bytes(content)
+    trainer.config.load_dir, trainer.config.load_checkpoint = trainer.checkpoint_dir, None
+    trainer.config.load_step = None
+    with pytest.raises(InputError, match="Cannot resume"):
+        trainer._load_checkpoint()
+
+
+def test_the_last_run_that_did_not_end_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, ended in (("old", False), ("ended", True)):
+        other = small_trainer(tmp_path / name)
+        other.save_checkpoint(7)
+        if ended:
+            (tmp_path / name / "metrics.json").write_text("{}")
+    trainer = small_trainer(tmp_path / "new")
+    trainer.config.relative_model_dir = Path("nerfstudio_models/")  # type: ignore[misc]
+    trainer._mention_unfinished()
+    told = capsys.readouterr().out
+    assert f"step 7; to go on there: the same command and --load-dir {tmp_path}/old/nerfstudio_models" in told
+    assert told.endswith("--max-num-iterations 992\n")

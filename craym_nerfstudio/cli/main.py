@@ -13,7 +13,8 @@ from craym_nerfstudio.cli.match import MatchCommand
 from craym_nerfstudio.cli.preflight import PreflightCommand
 from craym_nerfstudio.cli.report import ReportCommand
 from craym_nerfstudio.console import silence_others
-from craym_nerfstudio.errors import InputError, print_error
+from craym_nerfstudio.errors import InputError, disk_full, print_error
+from craym_nerfstudio.stops import ended_by, heed_stops
 
 # The modules of the commands import little until their command runs.
 Command = (
@@ -28,11 +29,17 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one subcommand; input errors end it with one line and exit status 2."""
+    """Run one subcommand; input errors and a full disk end it with one line and status 2, stops with 130 or 143."""
     command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
     silence_others()
+    heed_stops()
     try:
         command.main()
-    except InputError as error:
-        print_error(error)
+    except KeyboardInterrupt as stop:
+        raise ended_by(stop, "What was finished is kept; the same command goes on from there.") from None
+    except (InputError, OSError) as error:
+        known = error if isinstance(error, InputError) else disk_full(error)
+        if known is None:
+            raise
+        print_error(known)
         sys.exit(2)

@@ -8,6 +8,7 @@ from typing import Any
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.stops import load_pycolmap
 
 _FOLDERS = ("sparse", "colmap/sparse", ".")
 _PARTS = ("cameras", "images")
@@ -36,13 +37,7 @@ def load_model(model: Path) -> Any:
     Raises:
         InputError: pycolmap is missing, or the model is unreadable.
     """
-    # pycolmap's wheel aborts unless numpy was imported before it.
-    import numpy  # noqa: F401
-
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise InputError("Reading a COLMAP model needs pycolmap", model, "Run: pip install pycolmap") from error
+    pycolmap = load_pycolmap(model)
     suffix = _suffix(model)
     if all((model / f"{_PARTS[1]}{other}").is_file() for other in (".bin", ".txt")):
         warn(f"{model} holds a binary and a text model: the newer is read, images{suffix}.")

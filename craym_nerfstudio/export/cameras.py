@@ -17,7 +17,8 @@ from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.export.transforms import PathStyle, write_transforms
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.images import load_image
-from craym_nerfstudio.sfm.reconstruction import make_reconstruction
+from craym_nerfstudio.sfm.reconstruction import make_reconstruction, write_model
+from craym_nerfstudio.stops import load_pycolmap
 from craym_nerfstudio.storage import write_atomically, write_text
 
 POINTS_NAME = "sparse_pc.ply"
@@ -61,7 +62,7 @@ def _colmap_camera(frames: Frames, number: int) -> Any:
     Raises:
         InputError: a lens that no COLMAP model describes.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     pinhole, (width, height) = frames.intrinsics_px[number].tolist(), frames.size_px[number].tolist()
     k1, k2, k3, k4, p1, p2 = frames.distortion[number].tolist()
@@ -85,7 +86,7 @@ def write_colmap(reconstruction: Any, folder: Path) -> None:
         InputError: the folder cannot be written.
     """
     with tempfile.TemporaryDirectory() as partial:
-        reconstruction.write_binary(partial)
+        write_model(reconstruction, Path(partial))
         for path in Path(partial).iterdir():
             content = path.read_bytes()
             write_atomically(folder / path.name, lambda file, content=content: file.write(content))

@@ -5,15 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-import yaml
-from nerfstudio.engine.trainer import TrainerConfig
 
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.export.config_file import OTHER_VERSION, load_config
+from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
-
-_OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of 0.1 do not load in 0.2)."
 
 
 @dataclass(frozen=True)
@@ -41,13 +38,13 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     """
     path = path / "config.yml" if path.is_dir() else path
     config = load_config(path)
+    if not isinstance(config.pipeline, CraymPipelineConfig):
+        raise InputError(f"A run of method {config.method_name}", path, "Give a run of craym or craym-lite.")
     if data is not None:
         config.pipeline.datamanager.data = data
     checkpoint = _last_checkpoint(path.parent / config.relative_model_dir)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    pipeline = config.pipeline.setup(device=device, test_mode="inference")
-    if not isinstance(pipeline, CraymPipeline):
-        raise InputError(f"A run of method {config.method_name}", path, "Give a run of craym or craym-lite.")
+    pipeline = CraymPipeline(config.pipeline, device, "inference")
     pipeline.eval()
     try:
         state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -56,7 +53,7 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     try:
         pipeline.load_pipeline(state["pipeline"], state["step"])
     except RuntimeError as error:
-        raise InputError("The checkpoint fits another version of this package", checkpoint, _OTHER_VERSION) from error
+        raise InputError("The checkpoint fits another version of this package", checkpoint, OTHER_VERSION) from error
     return Run(path.parent, pipeline, state["step"])
 
 
@@ -64,28 +61,6 @@ def stage_zero(folder: Path) -> StageZero | None:
     """What stage 0 found in the run of a folder, in the world frame; None where it did not run."""
     path = folder / STAGE_ZERO_NAME
     return StageZero.load(path) if path.is_file() else None
-
-
-def load_config(path: Path) -> TrainerConfig:
-    """The config of a run, as ns-train wrote it.
-
-    Raises:
-        InputError: it is missing or no such file.
-    """
-    remedy = "Give the config.yml that ns-train wrote, or the folder that holds it."
-    if not path.is_file():
-        raise InputError("No such run", path, remedy)
-    try:
-        # The host's format: it names the classes of this package and of others.
-        config = yaml.load(path.read_text(), Loader=yaml.Loader)
-    except yaml.constructor.ConstructorError as error:
-        # It names classes that have moved since.
-        raise InputError(f"Written by another version ({error.problem})", path, _OTHER_VERSION) from error
-    except yaml.YAMLError as error:
-        raise InputError("Not a config of ns-train", path, remedy) from error
-    if not isinstance(config, TrainerConfig):
-        raise InputError("Not a config of ns-train", path, remedy)
-    return config
 
 
 def _last_checkpoint(folder: Path) -> Path:

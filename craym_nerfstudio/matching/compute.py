@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float, Int, Int32
 
 from craym_nerfstudio.console import console, progress
-from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.detectors import Detector, Features
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.two_view import ransac_motion
 from craym_nerfstudio.matching.verify import MIN_INLIERS, NO_PAIRS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.storage import content_key, read_npz, write_npz
+from craym_nerfstudio.storage import content_key, from_cache, read_npz, write_npz
 
 _CHUNK = 128
 """Pairs between two saves."""
@@ -26,18 +25,6 @@ _CHUNK = 128
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Chunk = TypeVar("Chunk")
-Loaded = TypeVar("Loaded")
-
-
-def from_cache(path: Path, load: Callable[[Path], Loaded]) -> Loaded | None:
-    """What a cache file holds; None, with a warning if it is damaged, when it has to be computed."""
-    if not path.exists():
-        return None
-    try:
-        return load(path)
-    except (InputError, TypeError) as error:
-        console.print(f"[yellow]Not usable, computed again: {error}[/yellow]")
-        return None
 
 
 def all_features(views: Views, detector: Detector, pictures: list[str], cache_dir: Path) -> list[Features]:

@@ -8,14 +8,14 @@ from jaxtyping import Int32
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.choose import GraphQuality, Matcher, first_choice, make_detector, second_choice
-from craym_nerfstudio.matching.compute import all_features, all_pairs, from_cache, one_torch_thread
+from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
 from craym_nerfstudio.matching.detectors import Detector
-from craym_nerfstudio.matching.images import picture_key
+from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.storage import content_key
+from craym_nerfstudio.storage import alone, content_key, from_cache
 
 _VERSION = 1
 _PROBES = np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.9, 0.9]])
@@ -36,7 +36,10 @@ def find_matches(
     _check(views)
     with one_torch_thread():
         pairs = candidate_pairs(views, neighbours)
-    pictures = [picture_key(views, index) for index in range(len(views.names))]
+    every = len(views.names) * (len(views.names) - 1) // 2
+    if len(pairs) < every:
+        console.print(f"Matching: {len(pairs)} of {every} pairs are tried: the {neighbours} likeliest of each image")
+    pictures = picture_keys(views)
     detector = chosen_detector(matcher, len(views.names), len(pairs))
     matches, report = _matched(views, detector, pairs, pictures, cache_dir, prior_angle_deg)
     lack = GraphQuality.of(matches).lack() if matcher == "auto" and detector.name == "sift" else None
@@ -67,21 +70,23 @@ def _matched(
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
     needed = (detector.least_inliers, detector.least_share)
     path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg, *needed)}.npz"
-    cached = from_cache(path, Matches.load)
-    if cached is not None:
-        console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
-        return cached, None
-    features = all_features(views, detector, pictures, cache_dir)
-    bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
-    putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{pairs_key}")
-    keypoints = [f.keypoints for f in features]
-    with one_torch_thread():
-        matches, report = verify(
-            putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs), *needed
-        )
-    _say(report)
-    if len(matches):
-        matches.save(path)
+    folder = cache_dir / f"pairs-{pairs_key}"
+    with alone(folder):
+        cached = from_cache(path, Matches.load)
+        if cached is not None:
+            console.print(f"Matching: {len(cached)} matches in {len(cached.pairs)} pairs (cached in {path})")
+            return cached, None
+        features = all_features(views, detector, pictures, cache_dir)
+        keypoints = [f.keypoints for f in features]
+        bearings = [np.asarray(views.bearings(k, each), dtype=np.float64) for k, each in enumerate(keypoints)]
+        putative = all_pairs(views, detector, features, bearings, pairs, folder)
+        with one_torch_thread():
+            matches, report = verify(
+                putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs), *needed
+            )
+        _say(report)
+        if len(matches):
+            matches.save(path)
     return matches, report
 
 

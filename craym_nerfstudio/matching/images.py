@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from craym_nerfstudio.console import track
 from craym_nerfstudio.images import load_image, load_mask
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import content_key, file_key
@@ -56,12 +57,16 @@ def load_picture(views: Views, index: int) -> Picture:
     return Picture(rgb, cv2.dilate(usable.astype(np.uint8), kernel) > 0)
 
 
-def picture_key(views: Views, index: int) -> str:
-    """Digest of everything that `load_picture` reads.
+def picture_keys(views: Views) -> list[str]:
+    """Digests of everything that `load_picture` reads, image by image.
 
     Raises:
-        InputError: the image or its mask is missing.
+        InputError: an image or its mask is missing.
     """
+    return [_picture_key(views, index) for index in track(range(len(views.names)), "Known images?")]
+
+
+def _picture_key(views: Views, index: int) -> str:
     mask = None if views.mask_paths is None else views.mask_paths[index]
     return content_key(
         file_key(views.paths[index]), "" if mask is None else file_key(mask), [int(n) for n in views.size_px[index]]

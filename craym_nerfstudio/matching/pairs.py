@@ -6,6 +6,7 @@ from jaxtyping import Bool, Float, Int32
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
+from craym_nerfstudio.console import track
 from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.views import Views
 
@@ -20,7 +21,7 @@ _DEPTHS = (0.6, 1.0, 1.7)
 def candidate_pairs(views: Views, neighbours: int = 20, exhaustive_up_to: int = 25) -> Int32[np.ndarray, "pairs 2"]:
     """Pairs (i, j), i < j, in ascending order: each image with its best `neighbours`, and what connects all images.
 
-    Sets of at most `exhaustive_up_to` images are paired completely. Deterministic; grows linearly with the images.
+    Sets of at most `exhaustive_up_to` images are paired completely. Deterministic; pairs grow linearly with images.
     """
     count = len(views.names)
     if count <= exhaustive_up_to:
@@ -58,7 +59,7 @@ def covisibility(views: Views) -> Float[np.ndarray, "cams cams"]:
     points = _frustum_points(c2w, half_size, _typical_depths(c2w))
     score = torch.zeros(len(c2w), len(c2w), dtype=torch.float64)
     turn_deg = torch.rad2deg(torch.arccos((c2w[..., 2] @ c2w[..., 2].T).clamp(-1, 1)))
-    for i in range(len(c2w)):
+    for i in track(range(len(c2w)), "Pairs: which images see the same"):
         local = torch.einsum("pnc,nck->npk", points[i][:, None] - centers, c2w[..., :3])
         depth = -local[..., 2]
         inside = (local[..., :2].abs() <= _WIDENED * half_size[:, None] * depth[..., None]).all(-1) & (depth > 0)

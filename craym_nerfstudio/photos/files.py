@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, track
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES, load_image
+from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
 from craym_nerfstudio.photos.lens import Lens, read_lens
 from craym_nerfstudio.storage import file_key
 
@@ -58,7 +58,7 @@ def read_photos(folder: Path) -> Photos:
     """All photos of a folder and of those inside it, in which "photo9" comes before "photo10".
 
     Raises:
-        InputError: an image that cannot be decoded, fewer than two photos, or nothing but copies of one.
+        InputError: a file that is no image, fewer than two photos, or nothing but copies of one.
     """
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     inside = [path for path in inside if path.relative_to(folder).parts[0] != "masks"]
@@ -67,9 +67,8 @@ def read_photos(folder: Path) -> Photos:
     if others:
         console.print(f"Photos: {listed(others)} ignored: no image{'s' if len(others) > 1 else ''}")
     for path in paths:
-        # A file that breaks off would else be found after minutes.
-        load_image(path)
-    keys = [file_key(path) for path in paths]
+        read_header(path)
+    keys = [file_key(path) for path in track(paths, "Known photos?")]
     if len(paths) < 2:
         remedy = "Add photos of the same scene from other viewpoints; 20 are a start."
         raise InputError("Only one photo", paths[0] if paths else folder, remedy)

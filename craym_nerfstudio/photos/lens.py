@@ -8,6 +8,8 @@ from typing import Any
 
 from PIL import ExifTags, Image
 
+from craym_nerfstudio.images import exif_of
+
 _GUESSED_RATIO = 1.2
 """Focal length over the longest side where nothing is known: between a phone's main lens and a standard lens. Mapping
 finds the right one from half as much, too."""
@@ -38,7 +40,7 @@ def read_lens(path: Path) -> Lens:
     with Image.open(path) as image:
         size = (image.width, image.height)
         try:
-            exif = image.getexif()
+            exif = exif_of(image)
             tags = {**exif, **exif.get_ifd(ExifTags.IFD.Exif)}
         except (OSError, SyntaxError, ValueError, KeyError, TypeError):  # a broken block says nothing of the pixels
             tags = {}

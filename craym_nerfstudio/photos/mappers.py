@@ -14,6 +14,7 @@ from craym_nerfstudio.photos.motions import Motions
 from craym_nerfstudio.photos.pair_matches import PairMatches
 from craym_nerfstudio.sfm.global_solve import MappedPair, make_database, quiet, repeatable_options
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction
+from craym_nerfstudio.stops import load_pycolmap
 
 _MODEL = "SIMPLE_RADIAL"
 _TOLERANCE = 1e-8
@@ -45,7 +46,7 @@ class PhotoCamera:
 
     def of_pycolmap(self) -> Any:
         """The same as a ``pycolmap.Camera``."""
-        import pycolmap
+        pycolmap = load_pycolmap()
 
         width, height = self.size_px
         camera = pycolmap.Camera(model=_MODEL, width=width, height=height, params=list(self.parameters))
@@ -83,7 +84,7 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
 
     A `quick` one ends after the first bundle adjustment: enough for a focal length.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = repeatable_options(seed)
     options.mapper.retriangulation.random_seed = seed
@@ -98,7 +99,7 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
 
 def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any]:
     """The same by the incremental mapper."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = pycolmap.IncrementalPipelineOptions()
     options.random_seed = options.mapper.random_seed = seed
@@ -128,7 +129,7 @@ def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False
 
     Radial distortion and principal points are adjusted where asked for. The loss, Cauchy's, has no unit.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = pycolmap.BundleAdjustmentOptions()
     options.refine_extra_params = distortion
@@ -151,7 +152,7 @@ def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False
 
 def _mapped(pipeline: Callable[..., Any], options: Any, problem: Problem, motions: Motions) -> list[Any]:
     """What one of pycolmap's pipelines makes of the pairs that agree with each other, the largest first."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     manager = pycolmap.ReconstructionManager()
     cameras = [camera.of_pycolmap() for camera in problem.cameras]

@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, track
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import load_image
 from craym_nerfstudio.matching.compute import all_features
 from craym_nerfstudio.matching.detectors import Detector
 from craym_nerfstudio.matching.find import Matcher, chosen_detector
-from craym_nerfstudio.matching.images import picture_key
+from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.verify import MIN_INLIERS, threshold_px
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.photos.files import Photos, listed, write_folder
@@ -20,7 +21,8 @@ from craym_nerfstudio.photos.mappers import PhotoCamera, Problem
 from craym_nerfstudio.photos.pair_matches import PairMatches, match_pairs
 from craym_nerfstudio.photos.solve import Solution, solve
 from craym_nerfstudio.photos.upright import stand_upright
-from craym_nerfstudio.storage import content_key, write_json
+from craym_nerfstudio.sfm.reconstruction import write_model
+from craym_nerfstudio.storage import alone, content_key, write_json
 
 _VERSION = 2
 _LEAST_PLACED = 0.2
@@ -44,15 +46,19 @@ def place_photos(photos: Photos, mask_paths: list[Path | None] | None, matcher: 
     """
     views = _views(photos, mask_paths)
     detector = chosen_detector(matcher, len(photos.names), planned_pairs(len(photos.names)))
-    pictures = [picture_key(views, index) for index in range(len(photos.names))]
+    pictures = picture_keys(views)
     key = content_key(_VERSION, detector.settings, photos.names, pictures, photos.lenses)
     folder = cache_dir / f"photos-{key}"
-    if not (folder / "photos.json").is_file():
-        problem = _matched(photos, views, detector, pictures, cache_dir, key)
-        with console.status(f"Photos: placing {len(photos.names)} photos"):
-            solution = solve(problem, threshold_px(views))
-        solution = _checked(photos, problem.matches, solution)
-        write_folder(folder, lambda place: _write(place, photos, problem, solution))
+    with alone(folder):
+        if not (folder / "photos.json").is_file():
+            for path in track(photos.paths, "Checking photos"):
+                # A file that breaks off would else be found after minutes.
+                load_image(path)
+            problem = _matched(photos, views, detector, pictures, cache_dir, key)
+            with console.status(f"Photos: placing {len(photos.names)} photos"):
+                solution = solve(problem, threshold_px(views))
+            solution = _checked(photos, problem.matches, solution)
+            write_folder(folder, lambda place: _write(place, photos, problem, solution))
     report = json.loads((folder / "photos.json").read_text())
     for line in report["lines"]:
         console.print(line, markup=False)
@@ -78,6 +84,9 @@ def _matched(
     features = all_features(views, detector, pictures, cache_dir)
     pairs = pairs_without_poses(features)
     matches = match_pairs(detector, features, pairs, threshold_px(views), cache_dir / f"photo-pairs-{key}")
+    every = len(photos.names) * (len(photos.names) - 1) // 2
+    if len(pairs) < every:
+        console.print(f"Photos: {len(pairs)} of {every} pairs are tried: neighbours in file order, and look-alikes")
     console.print(f"Photos: {len(matches.pairs)} of {len(pairs)} pairs match, {len(matches.keypoint_ids)} matches")
     kinds: dict[tuple, int] = {}
     cameras: list[PhotoCamera] = []
@@ -120,7 +129,7 @@ def _write(folder: Path, photos: Photos, problem: Problem, solution: Solution) -
     reconstruction = solution.reconstruction
     stand_upright(reconstruction, [lens.orientation for lens in photos.lenses])
     _to_file_pixels(reconstruction, photos)
-    reconstruction.write_binary(str(model))
+    write_model(reconstruction, model)
     missing = missing_photos(len(photos.names), problem.matches, solution)
     content = {
         "placed": len(solution.placed),

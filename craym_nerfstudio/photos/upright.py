@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.sfm.global_solve import poses_of
+from craym_nerfstudio.stops import load_pycolmap
 
 _UP = {3: (0.0, -1.0, 0.0), 6: (-1.0, 0.0, 0.0), 8: (1.0, 0.0, 0.0)}
 """Where up is in OpenGL camera axes, for the EXIF orientations that turn; +y for all others."""
@@ -14,7 +15,7 @@ _UP = {3: (0.0, -1.0, 0.0), 6: (-1.0, 0.0, 0.0), 8: (1.0, 0.0, 0.0)}
 
 def stand_upright(reconstruction: Any, orientations: Sequence[int]) -> None:
     """Turn, shift and scale a reconstruction (in place). `orientations` are EXIF's, of all photos."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     placed, c2w = poses_of(reconstruction)
     up_in_camera = np.array([_UP.get(orientations[photo], (0.0, 1.0, 0.0)) for photo in placed])

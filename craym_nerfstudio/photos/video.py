@@ -11,7 +11,7 @@ from PIL import Image
 from craym_nerfstudio.console import console, progress
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.photos.files import write_folder
-from craym_nerfstudio.storage import content_key, file_key
+from craym_nerfstudio.storage import alone, content_key, file_key
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FRAMES = 120
@@ -31,8 +31,9 @@ def video_frames(path: Path, cache_dir: Path, frames: int = FRAMES) -> Path:
         InputError: a missing package, no video, one that cannot be decoded, or a cache that cannot be written.
     """
     folder = cache_dir / f"video-{content_key(_VERSION, file_key(path), frames)}"
-    if not folder.is_dir():
-        write_folder(folder, lambda place: _extract(path, place, frames))
+    with alone(folder):
+        if not folder.is_dir():
+            write_folder(folder, lambda place: _extract(path, place, frames))
     chosen = len(list(folder.glob("*.jpg")))
     console.print(f"Video: {chosen} frames in {folder}", markup=False)
     return folder

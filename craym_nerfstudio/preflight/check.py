@@ -105,18 +105,24 @@ def camera_epipolar_px(
     if not len(matches):
         return result
     rays = np.empty((len(matches), 2, 3))
-    for image in range(len(views.names)):
-        mine = images == image
-        if mine.any():
-            rays[mine] = views.bearings(image, matches.keypoints[mine])
+    keypoints = matches.keypoints.reshape(-1, 2)
+    for image, mine in enumerate(_ends_by_image(images, len(views.names))):
+        if len(mine):
+            rays.reshape(-1, 3)[mine] = views.bearings(image, keypoints[mine])
     poses = torch.from_numpy(np.ascontiguousarray(views.c2w if c2w is None else c2w, dtype=np.float64))
     matrices = essential(poses[matches.pairs[:, 0]], poses[matches.pairs[:, 1]])[matches.pair_of_match]
     first, second = torch.from_numpy(rays).unbind(1)
     distance = sampson_distance(matrices, first, second).numpy() * np.asarray(views.focal_px)[images].mean(-1)
     # Without a baseline there are no epipolar lines to be off.
     has_lines = (matrices.abs().amax((1, 2)) > 0).numpy()
-    for image in range(len(views.names)):
-        mine = (images == image).any(1) & has_lines
-        if mine.any():
-            result[image] = np.median(distance[mine])
+    for image, mine in enumerate(_ends_by_image(images, len(views.names))):
+        lines = distance[mine // 2][has_lines[mine // 2]]
+        if len(lines):
+            result[image] = np.median(lines)
     return result
+
+
+def _ends_by_image(images: Int[np.ndarray, "matches 2"], count: int) -> list[Int[np.ndarray, " some"]]:
+    """Ends of matches by the image that they lie in: numbers 2 m and 2 m + 1 are the ends of match m."""
+    order = np.argsort(images.ravel(), kind="stable")
+    return np.split(order, np.searchsorted(images.ravel()[order], np.arange(1, count)))

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Int, Int32
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
 from craym_nerfstudio.matching.find import Matcher, chosen_detector
-from craym_nerfstudio.matching.images import picture_key
+from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
@@ -84,7 +84,7 @@ def observe(views: Views, matcher: Matcher, cache_dir: Path) -> Observed:
     with one_torch_thread():
         pairs = pairs_to_try(views)
     detector = chosen_detector(matcher, len(views.names), len(pairs))
-    pictures = [picture_key(views, index) for index in range(len(views.names))]
+    pictures = picture_keys(views)
     features = all_features(views, detector, pictures, cache_dir)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]
     lens = [rows[:5].round(6) for rows in bearings]

@@ -11,6 +11,8 @@ from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.storage import read_npz, write_npz
 
 RECORD_NAME = "record.npz"
+METRICS_NAME = "metrics.json"
+"""A run that has ended holds both."""
 _MATCHES = 1024
 """Matches whose matchability is looked at, about."""
 

@@ -10,8 +10,9 @@ from jaxtyping import Float, Int
 
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.run import load_config, load_run, stage_zero
-from craym_nerfstudio.report.record import RECORD_NAME, RunRecord, record_run
+from craym_nerfstudio.export.config_file import load_config
+from craym_nerfstudio.export.run import load_run, stage_zero
+from craym_nerfstudio.report.record import METRICS_NAME, RECORD_NAME, RunRecord, record_run
 from craym_nerfstudio.sfm.result import StageZero
 
 
@@ -71,7 +72,7 @@ class RunFolder:
             # The timestamp is a name that the user chose.
             started = loss.seconds[0]
         result["training"] = loss.seconds[-1] - loss.seconds[0]
-        metrics = self.folder / "metrics.json"
+        metrics = self.folder / METRICS_NAME
         if metrics.is_file():
             result["test views"] = max(metrics.stat().st_mtime - loss.seconds[-1], 0.0)
         return result
@@ -93,7 +94,7 @@ def read_run(folder: Path) -> RunFolder:
             record = record_run(load_run(folder).pipeline)
     except InputError as error:
         problem = str(error)
-    metrics = _json(folder / "metrics.json")
+    metrics = _json(folder / METRICS_NAME)
     return RunFolder(
         folder=folder,
         config=config,

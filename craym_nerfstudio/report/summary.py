@@ -8,7 +8,7 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.report.plots import draw_cameras
-from craym_nerfstudio.report.record import RECORD_NAME, record_run
+from craym_nerfstudio.report.record import METRICS_NAME, RECORD_NAME, record_run
 from craym_nerfstudio.storage import write_json
 
 _LABELS = {
@@ -62,7 +62,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
         results = pipeline.get_average_eval_image_metrics(step, run_dir / "test_views")
     else:
         results = pipeline.pose_metrics()
-    write_json(run_dir / "metrics.json", {"step": step, "results": results})
+    write_json(run_dir / METRICS_NAME, {"step": step, "results": results})
     record_run(pipeline).save(run_dir / RECORD_NAME)
     given, refined = pipeline.given_c2w().numpy(), pipeline.refined_c2w().numpy()
     draw_cameras(given, refined, pipeline.datamanager.reference, run_dir / "cameras.png")

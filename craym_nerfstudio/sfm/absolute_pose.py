@@ -15,6 +15,7 @@ from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import Component
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.structure import Structure
+from craym_nerfstudio.stops import load_pycolmap
 
 MIN_RAYS = 12
 """Fewer rays to known points do not make a pose."""
@@ -49,7 +50,7 @@ def resect(
     `c2w` holds a guess for every camera not `solved`; a pose that turns by more than 60 degrees from it is not
     believed. Returns new poses and the cameras solved, the old ones included.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     c2w, solved = c2w.clone(), solved.copy()
     seen = _points_per_match(graph, structure, keep)

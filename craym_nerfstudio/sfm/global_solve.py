@@ -17,6 +17,7 @@ from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
 from craym_nerfstudio.geometry.pinhole import plane_from_bearings
 from craym_nerfstudio.sfm.ray_graph import MatchMask, RayGraph
+from craym_nerfstudio.stops import at_once, load_pycolmap
 
 _MIN_FORWARD = 0.1
 """Cosine to the optical axis under which a ray has no place in a pinhole image."""
@@ -39,7 +40,7 @@ class Component:
 
 def solve_globally(graph: RayGraph, keep: MatchMask, seed: int) -> list[Component]:
     """Every connected set of at least three cameras that the mapper can solve, largest first; [] when none."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     manager = pycolmap.ReconstructionManager()
     with quiet("ERROR"):
@@ -53,13 +54,14 @@ def solve_globally(graph: RayGraph, keep: MatchMask, seed: int) -> list[Componen
 
 @contextmanager
 def quiet(above: Literal["ERROR", "FATAL"]) -> Iterator[None]:
-    """pycolmap's mappers log every stage; only what is as bad as this passes."""
-    import pycolmap
+    """pycolmap's mappers log every stage, and see no signal; only what is as bad as this passes, and SIGTERM."""
+    pycolmap = load_pycolmap()
 
     level = pycolmap.logging.minloglevel
     pycolmap.logging.minloglevel = int(getattr(pycolmap.logging.Level, above))
     try:
-        yield
+        with at_once():
+            yield
     finally:
         pycolmap.logging.minloglevel = level
 
@@ -78,7 +80,7 @@ def _options(seed: int) -> Any:
 
 def repeatable_options(seed: int) -> Any:
     """Of pycolmap's global mapper, for relative poses that are given: seeded and single-threaded."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     options = pycolmap.GlobalPipelineOptions()
     options.decompose_relative_pose = False
@@ -92,7 +94,7 @@ def repeatable_options(seed: int) -> Any:
 
 def _database(graph: RayGraph, keep: MatchMask) -> Any:
     """What the mapper reads, one virtual camera per focal length; None without any pair."""
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     side = _VIRTUAL_SIZE_PX
     focal_px, camera_of = np.unique(graph.focal_px, return_inverse=True)
@@ -139,7 +141,7 @@ def make_database(
 
     Every camera is a rig of its own, and every image a frame.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     database, sensors = pycolmap.Database.open(":memory:"), []
     for number, camera in enumerate(cameras, start=1):

@@ -1,7 +1,9 @@
 """Stage 0's cameras, points and tracks as pycolmap knows them, which COLMAP and its followers read."""
 
+import os
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,26 @@ from jaxtyping import Float, Int, UInt8
 from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
 from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.stops import load_pycolmap
+
+_PROBE_BYTES = 1 << 20
+
+
+def write_model(reconstruction: Any, folder: Path) -> None:
+    """Write a ``pycolmap.Reconstruction`` as a COLMAP model (binary) into a folder.
+
+    Raises:
+        OSError: the disk is full, which pycolmap does not notice: what it wrote is cut off.
+    """
+    reconstruction.write_binary(str(folder))
+    probe = folder / "probe"
+    try:
+        with probe.open("wb") as file:
+            file.write(bytes(_PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def make_reconstruction(
@@ -28,7 +50,7 @@ def make_reconstruction(
         stage: under the same poses, of the same images.
         size_px: width and height that its keypoints refer to, where the cameras' are others.
     """
-    import pycolmap
+    pycolmap = load_pycolmap()
 
     result = pycolmap.Reconstruction()
     number_of: dict[tuple, int] = {}

@@ -17,7 +17,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
-from craym_nerfstudio.storage import content_key
+from craym_nerfstudio.storage import alone, content_key, from_cache
 
 _VERSION = 3
 _MIN_CONFIDENCE = 0.02
@@ -87,14 +87,16 @@ def adjusted(
     """Stage 0 of these matches, from the cache where it has it."""
     inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, fixed)
     path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
-    if path.exists():
-        console.print(f"Stage 0: cached ({path})")
-        return StageZero.load(path)
-    from craym_nerfstudio.sfm.adjust import adjust_rays
+    with alone(path):
+        cached = from_cache(path, StageZero.load)
+        if cached is not None:
+            console.print(f"Stage 0: cached ({path})")
+            return cached
+        from craym_nerfstudio.sfm.adjust import adjust_rays
 
-    with console.status("Stage 0: matched-ray bundle adjustment"):
-        stage = adjust_rays(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
-    stage.save(path)
+        with console.status("Stage 0: matched-ray bundle adjustment"):
+            stage = adjust_rays(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
+        stage.save(path)
     return stage
 
 

@@ -12,7 +12,7 @@ from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.images import load_mask
-from craym_nerfstudio.matching.images import load_picture, picture_key
+from craym_nerfstudio.matching.images import load_picture, picture_keys
 from tests.data.tiny_data import frame_entries, ring_poses, write_colmap, write_nerfstudio
 
 USABLE = np.zeros((6, 8), dtype=np.uint8)
@@ -69,7 +69,8 @@ def test_an_image_without_mask_is_usable_whole(tmp_path: Path, key: str) -> None
     views = views_of(frames, frames.c2w)
     usable = [load_picture(views, number).usable for number in range(3)]
     assert usable[0] is usable[1] is None and usable[2] is not None
-    assert picture_key(views, 1) != picture_key(views, 2)
+    keys = picture_keys(views)
+    assert keys[1] != keys[2]
     store = load_image_store(
         CraymDataParserConfig(data=folder, eval_interval=0).setup().get_dataparser_outputs("train")
     )

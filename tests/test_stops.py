@@ -1,0 +1,96 @@
+"""SIGTERM and Ctrl-C: quiet, whole steps, the shell's exit status; pycolmap leaves no stack trace behind."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from craym_nerfstudio import stops
+from craym_nerfstudio.stops import Terminated, at_once, ended_by, heed_stops, load_pycolmap, whole
+
+BOTH = pytest.mark.parametrize(
+    ("number", "kind", "status"), [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, Terminated, 143)]
+)
+
+
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@BOTH
+def test_a_stop_is_raised_at_once_and_has_the_status_that_shells_know(
+    number: signal.Signals, kind: type, status: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    heed_stops()
+    with pytest.raises(kind) as caught:
+        os.kill(os.getpid(), number)
+    end = ended_by(caught.value, "Go on.")
+    assert end.code == status and "Go on." in capsys.readouterr().out
+
+
+@BOTH
+def test_a_stop_within_a_step_waits_for_its_end(number: signal.Signals, kind: type, status: int) -> None:
+    heed_stops()
+    done = False
+    with pytest.raises(kind), whole():
+        os.kill(os.getpid(), number)
+        done = True
+    assert done
+    with whole():  # the stop was raised, once
+        pass
+
+
+def test_a_second_stop_ends_the_step(capsys: pytest.CaptureFixture[str]) -> None:
+    heed_stops()
+    with pytest.raises(KeyboardInterrupt), whole():
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise AssertionError("still running")
+    assert signal.getsignal(signal.SIGTERM) == stops._handle
+
+
+def test_what_a_shell_lets_its_jobs_ignore_stays_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    heed_stops()
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_foreign_code_is_ended_without_delay() -> None:
+    heed_stops()
+    with at_once():
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) == stops._handle
+
+
+@pytest.mark.parametrize(("heed", "status"), [("heed_stops()", 143), ("pass", -signal.SIGTERM)])
+def test_no_stack_trace_after_pycolmap_was_imported(heed: str, status: int) -> None:
+    program = f"""
+import os, signal
+from craym_nerfstudio.stops import *
+{heed}
+load_pycolmap()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+except KeyboardInterrupt as stop:
+    raise ended_by(stop) from None
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == status
+    assert ended.stderr == "" and "***" not in ended.stdout
+
+
+def test_pycolmap_comes_through_one_door() -> None:
+    """Imported past it, its crash handler would answer SIGTERM with a C++ stack trace."""
+    assert load_pycolmap().__name__ == "pycolmap"
+    package = Path(stops.__file__).parent
+    found = [path for path in package.rglob("*.py") if re.search(r"^\s*import pycolmap", path.read_text(), re.M)]
+    assert found == [package / "stops.py"]
