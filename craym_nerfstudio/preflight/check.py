@@ -18,7 +18,7 @@ from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
 from craym_nerfstudio.preflight.lens import putative_under
 from craym_nerfstudio.preflight.observe import Observed, observe
 from craym_nerfstudio.preflight.verdict import Suspicion, Verdict, judge, suspicions
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.adjust import adjust_rays, are_in_one_place
 from craym_nerfstudio.sfm.ray_graph import connected
 from craym_nerfstudio.sfm.result import StageZero
 
@@ -63,7 +63,8 @@ def check_observed(views: Views, observed: Observed) -> Checked:
     with one_torch_thread():
         diagnosis = diagnose(views, observed)
         matches = _verified(diagnosis, observed)
-        stage = adjust_rays(diagnosis.repaired, matches) if len(matches) else None
+        is_solvable = len(matches) > 0 and not are_in_one_place(diagnosis.repaired.c2w)
+        stage = adjust_rays(diagnosis.repaired, matches) if is_solvable else None
     count, repaired = len(views.names), diagnosis.repaired
     nan = np.full(count, np.nan)
     given_px = camera_epipolar_px(views, matches)

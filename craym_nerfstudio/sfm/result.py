@@ -51,6 +51,15 @@ class Intrinsics:
         """Focal factor, center, k1, k2 as one list; the inverse of `from_values`."""
         return [self.focal_factor, *self.center, self.k1, self.k2]
 
+    @property
+    def in_words(self) -> str:
+        """The corrections, such as "focal length x 1.0213, principal point moved by (+0.010, -0.003) focal lengths"."""
+        words = [f"focal length x {self.focal_factor:.4f}"]
+        words.append("principal point moved by ({:+.4f}, {:+.4f}) focal lengths".format(*self.center))
+        if self.k1 or self.k2:
+            words.append(f"radial distortion {self.k1:+.4f}, {self.k2:+.4f}")
+        return ", ".join(words)
+
     @classmethod
     def from_values(cls, values: Sequence[float]) -> "Intrinsics":
         """What `values` listed."""
