@@ -3,7 +3,7 @@
 import statistics
 import time
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from torch import Tensor, distributed
 from torchvision.utils import save_image
 
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
-from craym_nerfstudio.console import silence_others, track
+from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
@@ -26,6 +26,7 @@ from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
+from craym_nerfstudio.start.region import asked_region, figures_in_data
 
 
 @dataclass
@@ -83,6 +84,13 @@ class CraymPipeline(VanillaPipeline):
         start = find_start(manager.views(), self.config.start, bool(manager.train_dataset.metadata["has_alpha"]))
         if together and manager.local_rank == 0:
             distributed.barrier()
+        scene = manager.scene
+        region = asked_region(scene.asked_region, start.world_from_unit or Similarity.of(), scene.world_from_data)
+        start = replace(start, world_from_unit=region)
+        if manager.local_rank == 0:
+            points = None if start.stage_zero is None else start.stage_zero.points
+            figures = figures_in_data(region, scene.world_from_data, points, manager.views())
+            console.print(f"Region: {figures.in_words}")
         return start
 
     def _begin(self, start: Start | None) -> None:

@@ -62,7 +62,7 @@ def adjust_rays(
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
     believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
-    notes, intrinsics = [], None
+    suspected, intrinsics = None, None
     try:
         solution = _solve(graph, rough, used, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
@@ -75,13 +75,14 @@ def adjust_rays(
             solution = _solve(graph, rough, used, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
         elif lens is not None:
-            verdict = blamed
-            notes.append(_WRONG_LENS)
+            verdict, suspected = blamed, lens
     except ImportError as error:
         solution, verdict = None, _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
     stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
-    stage.intrinsics, stage.notes = intrinsics, [*notes, *stage.notes]
+    stage.intrinsics, stage.suspected = intrinsics, suspected
+    if suspected is not None:
+        stage.notes.insert(0, _WRONG_LENS)
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage

@@ -54,7 +54,7 @@ def test_conventions_are_named_and_repaired(good: tuple[Views, Observed]) -> Non
         np.testing.assert_allclose(diagnosis.repaired.c2w, views.c2w, atol=1e-9)
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.7, 1.5, 2.0])
+@pytest.mark.parametrize("factor", [0.125, 0.5, 0.7, 1.5, 2.0, 8.0])
 def test_wrong_focal_length_and_its_factor(good: tuple[Views, Observed], factor: float) -> None:
     """The given focal length is `factor` times the true one; the estimate is the factor that repairs it."""
     views, observed = good
