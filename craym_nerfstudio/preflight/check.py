@@ -90,7 +90,8 @@ def check_observed(views: Views, observed: Observed) -> Checked:
         moved = change.rotation_deg.numpy()
     component = connected(matches.pairs.astype(np.int64), count)
     before_px = camera_epipolar_px(repaired, matches)
-    suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved)
+    keypoints = np.array([len(each) for each in observed.keypoints])
+    suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved, keypoints)
     verdict = judge(views, diagnosis, len(matches), stage, before_px, adjusted_px, suspicious)
     return Checked(
         views, diagnosis, matches, observed.tried, stage, component, given_px, adjusted_px, moved, suspicious, verdict

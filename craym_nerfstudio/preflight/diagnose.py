@@ -28,6 +28,10 @@ _CLEARLY_DEG = 1.5
 _EXPLAINED_DEG = 12.0
 """Rotations that agree this well need no search for another order."""
 _FEWEST_SAMPLES = 3
+_CONVENTIONS = 3
+"""Pose guesses of which any may come with a wrong focal length: w2c, the same with OpenCV axes, OpenCV axes."""
+_BOTH, _BOTH_PX = 0.3, 2.0
+"""Part of the distance from the epipolar lines that both repairs may leave, and its most."""
 _CENTER = 0.01
 """Part of the image by which a principal point may be off without a word."""
 _MOST_SINGLE = 0.4
@@ -76,12 +80,34 @@ def diagnose(views: Views, observed: Observed) -> Diagnosis:
         diagnosis = _better(diagnosis, _of_order(as_given, observed, images))
     if diagnosis.findings and diagnosis.lens.focal_factor == 1:
         diagnosis = _better(diagnosis, _of_focal(diagnosis, samples))
+    if given.total_deg > _CLEARLY_DEG and (not diagnosis.findings or not _is_credible(diagnosis, as_given, samples)):
+        diagnosis = _of_axes_and_focal(as_given, samples) or as_given
     return _with_single_images(diagnosis, observed, samples)
 
 
 def _better(diagnosis: Diagnosis, candidate: Diagnosis | None) -> Diagnosis:
     """The candidate where it leaves clearly less disagreement."""
     return diagnosis if candidate is None or not _is_clear(diagnosis.remaining, candidate.remaining) else candidate
+
+
+def _is_credible(diagnosis: Diagnosis, as_given: Diagnosis, samples: Sequence[SamplePair]) -> bool:
+    """Whether a repair also brings the matches nearer to their epipolar lines: motions of flat scenes are ambiguous."""
+    return focal_factor(diagnosis.repaired, samples)[2] < focal_factor(as_given.repaired, samples)[2]
+
+
+def _of_axes_and_focal(as_given: Diagnosis, samples: Sequence[SamplePair]) -> Diagnosis | None:
+    """Two mistakes at once, each of which hides the other: a convention of the poses and a wrong focal length."""
+    given_px, views = focal_factor(as_given.repaired, samples)[2], as_given.repaired
+    trials = []
+    for guess in pose_guesses(views.names)[:_CONVENTIONS]:
+        repaired = replace(views, c2w=guess.repair(views.c2w))
+        factor, fitted_px, _ = focal_factor(repaired, samples)
+        trials.append((fitted_px, factor, guess, repaired))
+    fitted_px, factor, guess, repaired = min(trials, key=lambda trial: trial[0])
+    if fitted_px > min(_BOTH * given_px, _BOTH_PX) or not is_wrong(factor):
+        return None
+    found = _with_finding(as_given, Finding(guess.kind, guess.problem, guess.remedy), repaired, sampled_images(samples))
+    return _under(found, samples, Lens(focal_factor=factor), _focal_finding(factor, repaired))
 
 
 def _is_clear(before: Disagreement, after: Disagreement) -> bool:

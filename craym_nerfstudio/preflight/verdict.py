@@ -56,14 +56,17 @@ def suspicions(
     before_px: Float[np.ndarray, " cams"],
     after_px: Float[np.ndarray, " cams"],
     moved_deg: Float[np.ndarray, " cams"],
+    keypoints: Int[np.ndarray, " cams"],
 ) -> list[Suspicion]:
-    """Cameras without a match or apart from the largest group, not solvable, off their epipolar lines, or far moved."""
+    """Cameras that share too little with the largest group, are off their epipolar lines, or were moved far."""
     largest = np.bincount(component).argmax()
     alone = np.bincount(component)[component] == 1
     found = []
     for k, name in enumerate(names):
         reasons = []
-        if alone[k]:
+        if keypoints[k] == 0:
+            reasons.append("nothing to match in it: is it masked whole, or empty?")
+        elif alone[k]:
             reasons.append("no verified matches with any other image")
         elif component[k] != largest:
             reasons.append("its group of images has no matches with the largest group")

@@ -1,5 +1,6 @@
 """The region: the sphere of the world that holds the surface, and is the unit sphere of the field."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,8 @@ def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
     if len(points) < _MIN_POINTS:
         return None
     if not has_alpha and is_survey(points, stage.c2w):
-        return _ball(points, 1.1, 0.99)
+        # At the edge of a survey two images see the ground.
+        return _ball(stage.points, 1.1, 0.99)
     inside = float((np.linalg.norm(points, axis=-1) < 1.0).mean())
     if not has_alpha and inside > 0.3:
         return None
@@ -90,7 +92,9 @@ class RegionFigures:
     @property
     def in_words(self) -> str:
         """For the terminal."""
-        center = ", ".join(f"{value:.6g}" for value in self.center)
+        # To a thousandth of the radius, in map coordinates too.
+        decimals = max(0, 3 - math.floor(math.log10(self.radius)))
+        center = ", ".join(f"{value:.{decimals}f}" for value in self.center)
         held = [] if np.isnan(self.points) else [f"{self.points:.0%} of the points"]
         shares = " and ".join([*held, f"{self.rays:.0%} of the camera rays"])
         return f"centre ({center}), radius {self.radius:.4g} in units of the data; it holds {shares}"
