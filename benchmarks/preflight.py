@@ -22,7 +22,7 @@ from scipy.spatial.transform import Rotation
 
 from benchmarks.harness import command, keep, machine
 from benchmarks.suite import RESULTS
-from craym_nerfstudio.cli.preflight import load_views
+from craym_nerfstudio.cli.preflight import load_scene
 from craym_nerfstudio.preflight.check import check
 
 CLOCKWISE = {90: Image.Transpose.ROTATE_270, 180: Image.Transpose.ROTATE_180, 270: Image.Transpose.ROTATE_90}
@@ -104,7 +104,7 @@ def run(name: str, args: argparse.Namespace, cache_dir: Path) -> dict:
         path = Path(folder) / "transforms.json"
         path.write_text(json.dumps(content))
         clock = time.perf_counter()
-        checked = check(load_views(path, 1000), args.matcher, cache_dir)
+        checked = check(load_scene(path, 1000).views, args.matcher, cache_dir)
         seconds = time.perf_counter() - clock
     findings = checked.diagnosis.findings
     kinds = [finding.kind for finding in findings]

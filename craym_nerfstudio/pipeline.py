@@ -4,7 +4,7 @@ import statistics
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
+from craym_nerfstudio.start.region import asked_region, figures_in_data
 from craym_nerfstudio.storage import write_atomically
 
 
@@ -86,6 +87,13 @@ class CraymPipeline(VanillaPipeline):
         start = find_start(manager.views(), self.config.start, bool(manager.train_dataset.metadata["has_alpha"]))
         if together and manager.local_rank == 0:
             distributed.barrier()
+        scene = manager.scene
+        region = asked_region(scene.asked_region, start.world_from_unit or Similarity.of(), scene.world_from_data)
+        start = replace(start, world_from_unit=region)
+        if manager.local_rank == 0:
+            points = None if start.stage_zero is None else start.stage_zero.points
+            figures = figures_in_data(region, scene.world_from_data, points, manager.views())
+            console.print(f"Region: {figures.in_words}")
         return start
 
     def _begin(self, start: Start | None) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from craym_nerfstudio.cli.match import ImagesCommand
 
 if TYPE_CHECKING:
-    from craym_nerfstudio.matching.views import Views
+    from craym_nerfstudio.data.scene import Scene
 
 
 @dataclass
@@ -23,24 +23,35 @@ class PreflightCommand(ImagesCommand):
     """Larger images are shrunk to this; figures in px refer to the shrunk images."""
     pictures: int = 2
     """Pairs drawn of the best and of the worst each."""
+    fix: Path | None = None
+    """Also write a corrected copy of the cameras (transforms.json) to this folder; the original stays as it is."""
 
     def main(self) -> None:
         """Check, write, report; the process ends with the exit status."""
+        from craym_nerfstudio.console import console, warn
         from craym_nerfstudio.preflight.check import check
+        from craym_nerfstudio.preflight.fix import check_folder, write_fixed
+        from craym_nerfstudio.preflight.region import region_of
         from craym_nerfstudio.preflight.report import page, print_summary, summary
         from craym_nerfstudio.storage import write_json
 
-        views = load_views(self.data, self.max_image_size_px)
-        checked = check(views, self.matcher, self.output / "cache")
-        page(checked, self.pictures).write(self.output / "report.html")
-        write_json(self.output / "summary.json", summary(checked))
-        print_summary(checked, self.output / "report.html")
+        copy = None if self.fix is None else check_folder(self.fix)
+        scene = load_scene(self.data, self.max_image_size_px)
+        checked = check(scene.views, self.matcher, self.output / "cache")
+        region = region_of(scene, checked)
+        page(checked, self.pictures, region).write(self.output / "report.html")
+        write_json(self.output / "summary.json", summary(checked, region))
+        print_summary(checked, self.output / "report.html", region)
+        if copy is not None:
+            changed = ", ".join(write_fixed(scene, checked, copy)) or "nothing but what reading repairs"
+            warn(f"Corrected copy: {copy} ({changed}); {scene.original.source} is as it was.")
+            console.print(f"  craym preflight --data {copy.parent} --output {self.output}_fixed", markup=False)
         sys.exit(checked.verdict.exit_status)
 
 
-def load_views(data: Path, max_image_size_px: int) -> "Views":
-    """All training images of a dataset with their poses in the frame of the data, which w2c matrices give away."""
+def load_scene(data: Path, max_image_size_px: int) -> "Scene":
+    """A dataset whose images are all for training; its poses stay in the frame of the data: w2c shows there."""
     from craym_nerfstudio.data.config import SceneConfig
     from craym_nerfstudio.data.scene import read_scene
 
-    return read_scene(SceneConfig(data, eval_interval=0, max_image_size_px=max_image_size_px)).views
+    return read_scene(SceneConfig(data, eval_interval=0, max_image_size_px=max_image_size_px))

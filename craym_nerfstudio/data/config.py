@@ -7,6 +7,16 @@ from typing import Literal
 from craym_nerfstudio.cameras import PoseNoise
 
 Orientation = Literal["auto", "up", "none"]
+MissingImages = Literal["skip", "error"]
+
+
+@dataclass(frozen=True)
+class AskedRegion:
+    """What the user says of the sphere that is trained, in units of the data; None where nothing."""
+
+    center: tuple[float, float, float] | None = None
+    radius: float | None = None
+    scale: float = 1.0
 
 
 @dataclass
@@ -25,6 +35,14 @@ class SceneConfig:
     """Turn the cameras' mean up direction to +z: always (up), never (none), or where it is far off (auto)."""
     auto_scale: bool = True
     """Centre and scale the poses so that what the cameras look at lies in the unit sphere."""
+    region_center: tuple[float, float, float] | None = None
+    """Centre of the sphere that is trained, in the frame of the data; by default what the cameras look at."""
+    region_radius: float | None = None
+    """Its radius in units of the data."""
+    region_scale: float = 1.0
+    """Factor on that radius, the default one too."""
+    missing_images: MissingImages = "skip"
+    """Listed images without a file are left out where they are few (skip), or an error; many always are one."""
     pose_noise: PoseNoise = "none"
     """Perturb the training poses, to measure how well they are recovered."""
     pose_noise_seed: int = 0

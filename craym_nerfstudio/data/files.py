@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import IMAGE_SUFFIXES
 
@@ -50,18 +51,20 @@ def match_key(name: str) -> str:
     return name[: -len(suffix)] if suffix.lower() in (*IMAGE_SUFFIXES, *_UNREAD_SUFFIXES) else name
 
 
-def find_images(root: Path, names: Sequence[str], source: Path) -> tuple[list[Path], list[int]]:
+def find_images(
+    root: Path, names: Sequence[str], source: Path, if_missing: MissingImages = "skip"
+) -> tuple[list[Path], list[int]]:
     """Files of the names below `root` and the numbers of the names that have one; what is left out is said.
 
     Raises:
-        InputError: too many images are missing (the first is named, with their number).
+        InputError: too many images are missing, or any where that is asked for (the first is named, with their number).
     """
     found = find_files(root, names)
     expected = [_expected(root, name) for name in names]
     kept = [number for number, path in enumerate(found) if path is not None]
     missing = [expected[number] for number, path in enumerate(found) if path is None]
     paths = [path for path in found if path is not None]
-    if len(missing) > _MOST_MISSING * len(names):
+    if len(missing) > (_MOST_MISSING if if_missing == "skip" else 0) * len(names):
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         near = _near_miss(missing[0], paths)
         hint = f"Is it {near}? " if near else ""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.data.colmap_model import load_model
+from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.data.files import clean_name, find_images
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.masks import masks_beside
@@ -37,7 +38,7 @@ def read_poses(model: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     return [clean_name(image.name) for image in images], _poses(images, model)
 
 
-def read_colmap(folder: Path, model: Path, images_in: Path | None = None) -> Frames:
+def read_colmap(folder: Path, model: Path, images_in: Path | None = None, missing: MissingImages = "skip") -> Frames:
     """The registered images of a model, sorted by name; masks are looked for in `masks/`.
 
     Files are looked for in `images_in`, by default in `images/`.
@@ -48,7 +49,7 @@ def read_colmap(folder: Path, model: Path, images_in: Path | None = None) -> Fra
     reconstruction = load_model(model)
     images = _registered(reconstruction, model)
     root, prefix = (folder, "images/") if images_in is None else (images_in, "")
-    paths, kept = find_images(root, [prefix + clean_name(image.name) for image in images], model)
+    paths, kept = find_images(root, [prefix + clean_name(image.name) for image in images], model, missing)
     images = [images[number] for number in kept]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]

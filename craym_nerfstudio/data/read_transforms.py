@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.data.files import clean_name, find_images, match_key
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
 from craym_nerfstudio.data.masks import masks_beside, named_masks
@@ -34,13 +35,13 @@ def read_poses(path: Path) -> tuple[list[str], Float[np.ndarray, "cams 3 4"]]:
     return [_clean_name(table) for table in tables], _poses(tables)
 
 
-def read_nerfstudio(path: Path) -> Frames:
+def read_nerfstudio(path: Path, missing: MissingImages = "skip") -> Frames:
     """A nerfstudio (or instant-ngp) JSON with its images, sorted by file name as nerfstudio does.
 
     Raises:
         InputError: anything in the file or its images that cannot be used.
     """
-    frames, content = _read(path, "nerfstudio", sort=True)
+    frames, content = _read(path, "nerfstudio", True, missing)
     listed = {key: file_list(content, f"{key}_filenames", path) for key in ("train", "test", "val")}
     test = listed["test"] if listed["test"] is not None else listed["val"]
     if listed["train"] is None and test is None:
@@ -52,20 +53,20 @@ def read_nerfstudio(path: Path) -> Frames:
     return replace(frames, train=chosen_train, test=chosen_test)
 
 
-def read_blender(folder: Path) -> Frames:
+def read_blender(folder: Path, missing: MissingImages = "skip") -> Frames:
     """A Blender scene: `transforms_train.json`, and `transforms_test.json` where it exists, in file order."""
-    train, _ = _read(folder / BLENDER_TRAIN, "blender", sort=False)
+    train, _ = _read(folder / BLENDER_TRAIN, "blender", False, missing)
     if not (folder / BLENDER_TEST).is_file():
         return train
-    return concatenate(train, _read(folder / BLENDER_TEST, "blender", sort=False)[0])
+    return concatenate(train, _read(folder / BLENDER_TEST, "blender", False, missing)[0])
 
 
-def _read(path: Path, layout: Layout, sort: bool) -> tuple[Frames, dict]:
+def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tuple[Frames, dict]:
     content = load_json(path)
     tables = frame_tables(path, content)
     if sort:
         tables.sort(key=_clean_name)
-    images, kept = find_images(path.parent, [_clean_name(table) for table in tables], path)
+    images, kept = find_images(path.parent, [_clean_name(table) for table in tables], path, missing)
     tables = [tables[number] for number in kept]
     c2w = _poses(tables)
     headers = [read_header(image) for image in images]

@@ -1,7 +1,7 @@
 """A dataset as it was read: images, rough poses and split, and where its world lies."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.colmap_model import find_model
-from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.data.config import AskedRegion, MissingImages, SceneConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.data.read_llff import LLFF_POSES, read_llff
@@ -65,6 +65,7 @@ class Scene:
     has_alpha: bool
     reference: ReferencePoses | None
     """True poses, for metrics alone."""
+    asked_region: AskedRegion = field(default_factory=AskedRegion)
 
     @property
     def views(self) -> Views:
@@ -72,13 +73,13 @@ class Scene:
         return views_of(self.frames.subset(self.train), self.rough_c2w)
 
 
-def detect_and_read(data: Path) -> Frames:
+def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
     """All images of a dataset, whichever layout it has; what is odd about it is said.
 
     Raises:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
-    frames = _read(data)
+    frames = _read(data, missing)
     remark_unused_images(frames)
     remark_trained_tests(frames)
     remark_equal_poses(frames)
@@ -86,16 +87,16 @@ def detect_and_read(data: Path) -> Frames:
     return frames
 
 
-def _read(data: Path) -> Frames:
+def _read(data: Path, missing: MissingImages) -> Frames:
     if data.is_file() and data.suffix.lower() == ".json":
-        return read_blender(data.parent) if data.name == BLENDER_TRAIN else read_nerfstudio(data)
+        return read_blender(data.parent, missing) if data.name == BLENDER_TRAIN else read_nerfstudio(data, missing)
     if (data / "transforms.json").is_file():
-        return read_nerfstudio(data / "transforms.json")
+        return read_nerfstudio(data / "transforms.json", missing)
     if (data / BLENDER_TRAIN).is_file():
-        return read_blender(data)
+        return read_blender(data, missing)
     model = find_model(data)
     if model is not None:
-        return read_colmap(data, model)
+        return read_colmap(data, model, missing=missing)
     if (data / LLFF_POSES).is_file():
         return read_llff(data)
     for pattern, (capture, remedy) in _CAPTURES.items():
@@ -112,7 +113,8 @@ def read_scene(config: SceneConfig) -> Scene:
     Raises:
         InputError: anything in it that cannot be used.
     """
-    original = detect_and_read(config.data)
+    asked = _asked_region(config)
+    original = detect_and_read(config.data, config.missing_images)
     frames = original.scaled_to(_target_sizes(original.size_px, config))
     train, test = _split(frames, config.eval_interval)
     has_alpha, is_isolated = alpha_use([frames.paths[index] for index in train])
@@ -122,7 +124,14 @@ def read_scene(config: SceneConfig) -> Scene:
     orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
     world = find_world(frames.subset(train), rough, is_isolated, orientation, config.auto_scale)
     reference = _reference(config, frames, train, test)
-    return Scene(original, frames, train, test, rough, world, has_alpha, reference)
+    return Scene(original, frames, train, test, rough, world, has_alpha, reference, asked)
+
+
+def _asked_region(config: SceneConfig) -> AskedRegion:
+    for name, value in (("region-radius", config.region_radius), ("region-scale", config.region_scale)):
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InputError(f"{name} is {value}", None, "Give a number above 0.")
+    return AskedRegion(config.region_center, config.region_radius, config.region_scale)
 
 
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:

@@ -17,10 +17,10 @@ _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "p1", "p2", "distortion_params"),
 }
-_SCENE_KEYS = _INTRINSIC_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
+SCENE_KEYS = _INTRINSIC_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
 MASK_KEYS = ("mask_path", "mask_file_path", "mask")
 """The first is nerfstudio's, others are in use."""
-_FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
+FRAME_KEYS = _INTRINSIC_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
 _OTHER_KEYS = {
     *("applied_transform", "applied_scale", "aabb_scale", "scale", "offset", "rotation", "sharpness", "time", "note"),
     *("depth_file_path", "depth_unit_scale_factor", "ply_file_path", "orientation_override", "fisheye_crop_radius"),
@@ -125,7 +125,7 @@ def frame_tables(path: Path, content: dict[str, Any]) -> list[FrameTable]:
     Raises:
         InputError: `frames` is absent, empty or of a wrong type, a key is misspelt, or two entries name one file.
     """
-    _reject_misspelt(content, _SCENE_KEYS, set(content), path, "the file's top level")
+    _reject_misspelt(content, SCENE_KEYS, set(content), path, "the file's top level")
     frames = content.get("frames")
     if not isinstance(frames, list) or not all(isinstance(frame, dict) for frame in frames):
         raise InputError('"frames" is not a list of objects', path, "It must list one object for each image.")
@@ -134,7 +134,7 @@ def frame_tables(path: Path, content: dict[str, Any]) -> list[FrameTable]:
     tables, seen = [], set()
     for number, frame in enumerate(frames):
         where = f'frame {number} ("{frame.get("file_path", "no file_path")}")'
-        _reject_misspelt(frame, _FRAME_KEYS, set(frame) | set(content), path, where)
+        _reject_misspelt(frame, FRAME_KEYS, set(frame) | set(content), path, where)
         table = FrameTable(path, content, frame, where)
         name = table.text("file_path")
         if name is None:

@@ -13,6 +13,7 @@ from jaxtyping import UInt8
 from craym_nerfstudio.console import track
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.export.far_origin import exact_points, far_origin
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.export.transforms import PathStyle, write_transforms
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
@@ -121,7 +122,10 @@ def write_points(points: np.ndarray, colors: UInt8[np.ndarray, "points 3"], path
     """
     import trimesh
 
-    exported: Any = trimesh.PointCloud(points, colors).export(file_type="ply")
+    is_far = far_origin(points).any()
+    exported: Any = (
+        exact_points(points, colors) if is_far else trimesh.PointCloud(points, colors).export(file_type="ply")
+    )
     write_atomically(path, lambda file: file.write(exported))
 
 

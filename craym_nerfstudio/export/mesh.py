@@ -12,6 +12,7 @@ from torch import Tensor
 
 from craym_nerfstudio.console import track
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.export.far_origin import exact_mesh, far_origin
 from craym_nerfstudio.export.rasterise import rasterise
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.geometry.alignment import Similarity
@@ -147,8 +148,11 @@ def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
     if path.suffix.lower() not in (".ply", ".obj", ".glb"):
         raise InputError("Unknown mesh format", path, "Name the file .ply, .obj or .glb.")
     colors = np.round(mesh.colors.clip(0.0, 1.0) * 255).astype(np.uint8)
-    content = trimesh.Trimesh(
-        mesh.vertices, mesh.faces, vertex_normals=mesh.normals, vertex_colors=colors, process=False
+    suffix, origin = path.suffix.lower()[1:], far_origin(mesh.vertices)
+    content: Any = trimesh.Trimesh(
+        mesh.vertices - origin, mesh.faces, vertex_normals=mesh.normals, vertex_colors=colors, process=False
     )
-    exported: Any = content.export(file_type=path.suffix.lower()[1:])
+    if origin.any():
+        content = exact_mesh(content, origin, suffix)
+    exported: Any = content if isinstance(content, bytes) else content.export(file_type=suffix)
     write_atomically(path, lambda file: file.write(exported.encode() if isinstance(exported, str) else exported))

@@ -4,16 +4,17 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
+from craym_nerfstudio.data.files import clean_name, match_key
 from craym_nerfstudio.data.frames import Frames, concatenate
-from craym_nerfstudio.data.transforms_json import load_json
+from craym_nerfstudio.data.transforms_json import FRAME_KEYS, SCENE_KEYS, load_json
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.storage import write_json
 
 PathStyle = Literal["absolute", "relative"]
 """How images are named: by absolute paths, or by paths relative to the file that names them."""
 
-_FRAME_KEYS = ("applied_transform", "applied_scale")
-"""What nerfstudio's own converters say about the frame of a file's poses: it stays true."""
+_REPLACED_KEYS = {*SCENE_KEYS, *FRAME_KEYS}
+"""What is written anew; whatever else a file says (frame of the poses, depth, ids, points) is kept."""
 
 
 def write_transforms(
@@ -31,14 +32,18 @@ def write_transforms(
     content: dict[str, Any] = {}
     if frames.layout == "nerfstudio":
         source = load_json(frames.source)
-        content |= {key: source[key] for key in _FRAME_KEYS if key in source}
+        content |= _kept(source, frames.source.parent, path.parent.resolve(), paths)
     everything = concatenate(frames, cameras.test) if include_test and len(cameras.test) else frames
     lenses = [_lens(everything, number) for number in range(len(everything))]
     shared = lenses[0] if all(lens == lenses[0] for lens in lenses) else {}
     # nerfstudio looks for the camera model at the top level alone.
     content |= shared or {"camera_model": lenses[0]["camera_model"]}
     root = path.parent.resolve()
-    entries = [_entry(everything, number, root, paths) | ({} if shared else lens) for number, lens in enumerate(lenses)]
+    carried = _carried(everything, root, paths)
+    entries = [
+        carried[number] | _entry(everything, number, root, paths) | ({} if shared else lens)
+        for number, lens in enumerate(lenses)
+    ]
     if len(everything) > len(frames):
         listed = [entry["file_path"] for entry in entries]
         held_out = listed[len(frames) :]
@@ -46,6 +51,30 @@ def write_transforms(
     if points_name is not None:
         content["ply_file_path"] = points_name
     write_json(path, {**content, "frames": entries})
+
+
+def _kept(entry: dict[str, Any], source: Path, root: Path, paths: PathStyle) -> dict[str, Any]:
+    """Keys that are not written anew; names of files are those of the same files seen from `root`."""
+
+    def seen(key: str, value: Any) -> Any:
+        is_file = key.endswith("_path") and isinstance(value, str)
+        return _shown(source / clean_name(value), root, paths) if is_file else value
+
+    return {key: seen(key, value) for key, value in entry.items() if key not in _REPLACED_KEYS}
+
+
+def _carried(frames: Frames, root: Path, paths: PathStyle) -> list[dict[str, Any]]:
+    """What the file that was read says of each frame beyond camera, image and mask."""
+    if frames.layout != "nerfstudio":
+        return [{}] * len(frames)
+    entries = {match_key(entry["file_path"]): entry for entry in load_json(frames.source)["frames"]}
+    source = frames.source.parent
+    return [_kept(entries.get(match_key(name), {}), source, root, paths) for name in frames.names]
+
+
+def _shown(path: Path, root: Path, paths: PathStyle) -> str:
+    path = path.resolve()
+    return path.as_posix() if paths == "absolute" else Path(os.path.relpath(path, root)).as_posix()
 
 
 def _lens(frames: Frames, number: int) -> dict[str, Any]:
@@ -57,13 +86,9 @@ def _lens(frames: Frames, number: int) -> dict[str, Any]:
 
 
 def _entry(frames: Frames, number: int, root: Path, paths: PathStyle) -> dict[str, Any]:
-    def shown(path: Path) -> str:
-        path = path.resolve()
-        return path.as_posix() if paths == "absolute" else Path(os.path.relpath(path, root)).as_posix()
-
     matrix = [*frames.c2w[number].tolist(), [0.0, 0.0, 0.0, 1.0]]
-    entry: dict[str, Any] = {"file_path": shown(frames.paths[number]), "transform_matrix": matrix}
+    entry: dict[str, Any] = {"file_path": _shown(frames.paths[number], root, paths), "transform_matrix": matrix}
     mask = None if frames.mask_paths is None else frames.mask_paths[number]
     if mask is not None:
-        entry["mask_path"] = shown(mask)
+        entry["mask_path"] = _shown(mask, root, paths)
     return entry

@@ -10,12 +10,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from craym_nerfstudio.geometry.lie import compose, inverse, skew
+from craym_nerfstudio.geometry.lie import skew
 
 
 def relative_pose(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
-    """Motion ``[R | t]`` that takes points from camera i's frame to camera j's: ``x_j = R x_i + t``."""
-    return compose(inverse(c2w_j), c2w_i)
+    """Motion ``[R | t]`` that takes points from camera i's frame to camera j's: ``x_j = R x_i + t``.
+
+    The difference of the centres comes first: of equal ones nothing is left, in map coordinates too.
+    """
+    turn = c2w_j[..., :3].transpose(-1, -2)
+    return turn @ torch.cat([c2w_i[..., :3], (c2w_i[..., 3] - c2w_j[..., 3])[..., None]], dim=-1)
 
 
 def essential_from_motion(motion: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 3"]:

@@ -7,18 +7,20 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+from craym_nerfstudio.matching.choose import GraphQuality, second_choice
 from craym_nerfstudio.matching.compute import one_torch_thread
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.verify import verify
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
+from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose, with_suspected_lens
 from craym_nerfstudio.preflight.lens import putative_under
-from craym_nerfstudio.preflight.observe import Observed, observe
+from craym_nerfstudio.preflight.observe import Observed, first_detector, observe
 from craym_nerfstudio.preflight.verdict import Suspicion, Verdict, judge, suspicions
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.adjust import adjust_rays, are_in_one_place
 from craym_nerfstudio.sfm.ray_graph import connected
 from craym_nerfstudio.sfm.result import StageZero
 
@@ -55,7 +57,18 @@ def check(views: Views, matcher: Matcher, cache_dir: Path) -> Checked:
     Raises:
         InputError: images that cannot be read, a missing package, or a cache that cannot be written.
     """
-    return check_observed(views, observe(views, matcher, cache_dir))
+    observed = observe(views, first_detector(views, matcher), cache_dir)
+    checked = check_observed(views, observed)
+    lack = GraphQuality.of(checked.matches).lack() if matcher == "auto" and observed.detector == "sift" else None
+    if lack is None:
+        return checked
+    # As training will: its matcher decides what training can make of these poses.
+    keypoints = float(np.mean([len(each) for each in observed.keypoints]))
+    second, reason = second_choice(len(views.names), observed.tried, keypoints)
+    if second is None:
+        return checked
+    console.print(f"Matching: auto takes {second.name}: sift's graph is thin ({lack}), and {reason}")
+    return check_observed(views, observe(views, second, cache_dir))
 
 
 def check_observed(views: Views, observed: Observed) -> Checked:
@@ -63,7 +76,10 @@ def check_observed(views: Views, observed: Observed) -> Checked:
     with one_torch_thread():
         diagnosis = diagnose(views, observed)
         matches = _verified(diagnosis, observed)
-        stage = adjust_rays(diagnosis.repaired, matches) if len(matches) else None
+        is_solvable = len(matches) > 0 and not are_in_one_place(diagnosis.repaired.c2w)
+        stage = adjust_rays(diagnosis.repaired, matches) if is_solvable else None
+        if stage is not None and stage.suspected is not None:
+            diagnosis = with_suspected_lens(diagnosis, stage.suspected)
     count, repaired = len(views.names), diagnosis.repaired
     nan = np.full(count, np.nan)
     given_px = camera_epipolar_px(views, matches)
@@ -74,7 +90,8 @@ def check_observed(views: Views, observed: Observed) -> Checked:
         moved = change.rotation_deg.numpy()
     component = connected(matches.pairs.astype(np.int64), count)
     before_px = camera_epipolar_px(repaired, matches)
-    suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved)
+    keypoints = np.array([len(each) for each in observed.keypoints])
+    suspicious = suspicions(views.names, stage, component, before_px, adjusted_px, moved, keypoints)
     verdict = judge(views, diagnosis, len(matches), stage, before_px, adjusted_px, suspicious)
     return Checked(
         views, diagnosis, matches, observed.tried, stage, component, given_px, adjusted_px, moved, suspicious, verdict

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Int
+import torch
+from jaxtyping import Float, Int
 
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.preflight.focal import focal_factor, is_wrong
+from craym_nerfstudio.preflight.focal import focal_factor, is_wrong, power_of_two
 from craym_nerfstudio.preflight.hypotheses import (
     Disagreement,
     disagreement,
@@ -18,6 +19,8 @@ from craym_nerfstudio.preflight.lens import AS_GIVEN, Lens, Motions, assumed_vie
 from craym_nerfstudio.preflight.observe import Observed, SamplePair, sample_pairs, sampled_images
 from craym_nerfstudio.preflight.order import find_exchanged, find_order
 from craym_nerfstudio.preflight.single_images import doubtful_images, rotated_images
+from craym_nerfstudio.sfm.result import Intrinsics
+from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 
 _CLEARLY = 0.6
 """A mistake is named when without it the disagreement is at most this part, and lower by this many degrees:"""
@@ -25,6 +28,12 @@ _CLEARLY_DEG = 1.5
 _EXPLAINED_DEG = 12.0
 """Rotations that agree this well need no search for another order."""
 _FEWEST_SAMPLES = 3
+_CONVENTIONS = 3
+"""Pose guesses of which any may come with a wrong focal length: w2c, the same with OpenCV axes, OpenCV axes."""
+_BOTH, _BOTH_PX = 0.3, 2.0
+"""Part of the distance from the epipolar lines that both repairs may leave, and its most."""
+_CENTER = 0.01
+"""Part of the image by which a principal point may be off without a word."""
 _MOST_SINGLE = 0.4
 """Share of images up to which these are wrong while the others are right."""
 
@@ -71,12 +80,34 @@ def diagnose(views: Views, observed: Observed) -> Diagnosis:
         diagnosis = _better(diagnosis, _of_order(as_given, observed, images))
     if diagnosis.findings and diagnosis.lens.focal_factor == 1:
         diagnosis = _better(diagnosis, _of_focal(diagnosis, samples))
+    if given.total_deg > _CLEARLY_DEG and (not diagnosis.findings or not _is_credible(diagnosis, as_given, samples)):
+        diagnosis = _of_axes_and_focal(as_given, samples) or as_given
     return _with_single_images(diagnosis, observed, samples)
 
 
 def _better(diagnosis: Diagnosis, candidate: Diagnosis | None) -> Diagnosis:
     """The candidate where it leaves clearly less disagreement."""
     return diagnosis if candidate is None or not _is_clear(diagnosis.remaining, candidate.remaining) else candidate
+
+
+def _is_credible(diagnosis: Diagnosis, as_given: Diagnosis, samples: Sequence[SamplePair]) -> bool:
+    """Whether a repair also brings the matches nearer to their epipolar lines: motions of flat scenes are ambiguous."""
+    return focal_factor(diagnosis.repaired, samples)[2] < focal_factor(as_given.repaired, samples)[2]
+
+
+def _of_axes_and_focal(as_given: Diagnosis, samples: Sequence[SamplePair]) -> Diagnosis | None:
+    """Two mistakes at once, each of which hides the other: a convention of the poses and a wrong focal length."""
+    given_px, views = focal_factor(as_given.repaired, samples)[2], as_given.repaired
+    trials = []
+    for guess in pose_guesses(views.names)[:_CONVENTIONS]:
+        repaired = replace(views, c2w=guess.repair(views.c2w))
+        factor, fitted_px, _ = focal_factor(repaired, samples)
+        trials.append((fitted_px, factor, guess, repaired))
+    fitted_px, factor, guess, repaired = min(trials, key=lambda trial: trial[0])
+    if fitted_px > min(_BOTH * given_px, _BOTH_PX) or not is_wrong(factor):
+        return None
+    found = _with_finding(as_given, Finding(guess.kind, guess.problem, guess.remedy), repaired, sampled_images(samples))
+    return _under(found, samples, Lens(focal_factor=factor), _focal_finding(factor, repaired))
 
 
 def _is_clear(before: Disagreement, after: Disagreement) -> bool:
@@ -115,15 +146,55 @@ def _of_focal(diagnosis: Diagnosis, samples: Sequence[SamplePair]) -> Diagnosis 
     factor, fitted_px, given_px = focal_factor(views, samples)
     if not is_wrong(factor) or fitted_px > _CLEARLY * given_px:
         return None
-    before = float(np.median(views.focal_px))
-    finding = Finding(
-        "wrong-focal-length",
-        f"The focal length is wrong: the matches fit the poses best with {factor:.2f} times the given one",
-        f"Multiply fl_x and fl_y by {factor:.3f} (at the size used here {before:.0f} px become {factor * before:.0f}), "
-        f"or divide tan(camera_angle_x / 2) by it; was it stated for images of another size?",
-        {"factor": factor},
+    return _under(diagnosis, samples, Lens(focal_factor=factor), _focal_finding(factor, views))
+
+
+def _focal_finding(factor: float, views: Views) -> Finding:
+    before, power = float(np.median(views.focal_px)), power_of_two(factor)
+    where = f"at the size used here {before:.0f} px become {factor * before:.0f}"
+    problem = f"The focal length is wrong: the matches fit the poses best with {factor:.2f} times the given one"
+    remedy = (
+        f"Multiply fl_x and fl_y by {factor:.3f} ({where}), or divide tan(camera_angle_x / 2) by it; was it stated for "
+        "images of another size?"
     )
-    return _under(diagnosis, samples, Lens(focal_factor=factor), finding)
+    if power is not None:
+        factor = power
+        large, times = ("larger", 1 / power) if power < 1 else ("smaller", power)
+        problem += f": it is that of images {times:.0f} times {large}"
+        remedy = (
+            f"Give the w and h that fl_x belongs to, or multiply fl_x, fl_y (and cx, cy, if they belong to it) by "
+            f"{power:g} ({where})."
+        )
+    return Finding("wrong-focal-length", problem, remedy, {"factor": factor})
+
+
+def with_suspected_lens(diagnosis: Diagnosis, suspected: Intrinsics) -> Diagnosis:
+    """The finding that the intrinsics are wrong and not the poses, which stage 0 may come to."""
+    x, y = suspected.center
+    focal_px = float(np.median(diagnosis.repaired.focal_px))
+    size_px = np.median(diagnosis.repaired.size_px, axis=0)
+    changes = [f"multiply fl_x and fl_y by {suspected.focal_factor:.4f}"] if is_wrong(suspected.focal_factor) else []
+    if np.hypot(x, y) * focal_px > _CENTER * size_px.max():
+        moved = f"{100 * x * focal_px / size_px[0]:+.1f} % of the width, {100 * y * focal_px / size_px[1]:+.1f} %"
+        changes.append(f"move cx and cy by {moved} of the height (add {x:+.5f} fl_x and {y:+.5f} fl_y)")
+    if suspected.k1 or suspected.k2:
+        changes.append("calibrate or undistort: there is radial distortion that the file does not say")
+    todo = "; ".join(changes) or "calibrate the camera"
+    finding = Finding(
+        "wrong-intrinsics",
+        f"The poses explain the images, but not through the given lens: they fit {suspected.in_words}",
+        f"{todo[0].upper()}{todo[1:]}; or train with --pipeline.start.refine-intrinsics True.",
+        {"focal_factor": suspected.focal_factor, "center": suspected.center, "k1": suspected.k1, "k2": suspected.k2},
+    )
+    views = diagnosis.repaired
+
+    def bearings(image: int, keypoints_px: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
+        rays = np.asarray(views.bearings(image, keypoints_px), dtype=np.float64)
+        return correct_bearings(torch.from_numpy(rays), suspected).numpy()
+
+    focal = np.asarray(views.focal_px) * suspected.focal_factor
+    repaired = replace(views, bearings=bearings, focal_px=focal)
+    return replace(diagnosis, findings=[*diagnosis.findings, finding], repaired=repaired)
 
 
 def _under(diagnosis: Diagnosis, samples: Sequence[SamplePair], lens: Lens, finding: Finding) -> Diagnosis:

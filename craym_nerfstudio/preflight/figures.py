@@ -23,9 +23,14 @@ def camera_figure(
     adjusted: Float[np.ndarray, "cams 3 4"],
     suspicious: Collection[int],
     names: list[str],
+    sphere: tuple[Float[np.ndarray, "3"], float] | None = None,
 ) -> "Figure":
-    """Given and adjusted cameras in two planes; suspicious ones red and, where they are few, named."""
+    """Given and adjusted cameras in two planes; suspicious ones red and, where they are few, named.
+
+    A `sphere` (centre, radius), in the frame of the adjusted ones, is drawn around these.
+    """
     from matplotlib.figure import Figure
+    from matplotlib.patches import Circle
 
     source, target = (torch.from_numpy(np.ascontiguousarray(p, dtype=np.float64)) for p in (given, adjusted))
     aligned = align_poses(source, target, robust=True).poses(source).numpy()
@@ -38,6 +43,9 @@ def camera_figure(
             plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
             flat = np.stack([axes[across], axes[up]])
             _draw(plot, (poses[:, :, 3] - center) @ flat.T, -poses[:, :, 2] @ flat.T, red, names)
+            if sphere is not None and column == 1:
+                place = flat @ (sphere[0] - center)
+                plot.add_patch(Circle((place[0], place[1]), sphere[1], fill=False, color="tab:green"))
             plot.set_title(f"{label}, {plane}")
     return figure
 

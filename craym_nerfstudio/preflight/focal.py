@@ -9,11 +9,14 @@ from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.preflight.observe import SamplePair, sampled_images
 
-_LEAST, _MOST = 0.25, 4.0
-_COARSE, _FINE = 49, 21
+_LEAST, _MOST = 1 / 9, 9.0
+"""A little more than 1/8 to 8, so that these lie inside."""
+_COARSE, _FINE = 73, 21
 _MATCHES_OF_PAIR = 100
 _WRONG_ABOVE = 1.06
 """Factor that is worth a word."""
+_EXACT = 0.02
+"""Relative distance from a power of two within which it is meant."""
 
 
 def focal_factor(views: Views, samples: Sequence[SamplePair]) -> tuple[float, float, float]:
@@ -46,5 +49,11 @@ def focal_factor(views: Views, samples: Sequence[SamplePair]) -> tuple[float, fl
 
 
 def is_wrong(factor: float) -> bool:
-    """Whether a factor is neither 1 within tolerance nor at the end of the searched range."""
-    return abs(np.log(factor)) > np.log(_WRONG_ABOVE) and _LEAST * 1.1 < factor < _MOST / 1.1
+    """Whether a factor is neither 1 within tolerance nor beyond the searched range."""
+    return abs(np.log(factor)) > np.log(_WRONG_ABOVE) and _LEAST * 1.04 < factor < _MOST / 1.04
+
+
+def power_of_two(factor: float) -> float | None:
+    """The power of two other than 1 that a factor is within tolerance: images were halved, or halved again."""
+    power = 2.0 ** round(np.log2(factor))
+    return power if power != 1 and abs(factor / power - 1) < _EXACT else None

@@ -13,8 +13,10 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int, Int32
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.choose import Matcher
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
-from craym_nerfstudio.matching.find import Matcher, chosen_detector
+from craym_nerfstudio.matching.detectors import Detector
+from craym_nerfstudio.matching.find import chosen_detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, threshold_px
@@ -72,18 +74,26 @@ def pairs_to_try(views: Views, seed: int = 0) -> Int32[np.ndarray, "pairs 2"]:
     return np.argwhere(np.triu(chosen | chosen.T, 1)).astype(np.int32)
 
 
-def observe(views: Views, matcher: Matcher, cache_dir: Path) -> Observed:
+def first_detector(views: Views, matcher: Matcher) -> Detector:
+    """What `matcher` stands for at first with these views; says what `auto` takes.
+
+    Raises:
+        InputError: a detector asked for by name needs a package that is not installed.
+    """
+    return chosen_detector(matcher, len(views.names), len(pairs_to_try(views)))
+
+
+def observe(views: Views, detector: Detector, cache_dir: Path) -> Observed:
     """Keypoints and putative matches; what was computed before comes from `cache_dir`.
 
     Raises:
-        InputError: fewer than two images, an unreadable one, a missing package, or a cache that cannot be written.
+        InputError: fewer than two images, an unreadable one, or a cache that cannot be written.
     """
     if len(views.names) < 2:
         place = views.paths[0] if views.paths else None
         raise InputError("Fewer than two images", place, "Poses can only be judged by images that overlap.")
     with one_torch_thread():
         pairs = pairs_to_try(views)
-    detector = chosen_detector(matcher, len(views.names), len(pairs))
     pictures = picture_keys(views)
     features = all_features(views, detector, pictures, cache_dir)
     bearings = [np.asarray(views.bearings(k, f.keypoints), dtype=np.float64) for k, f in enumerate(features)]

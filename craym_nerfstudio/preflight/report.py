@@ -13,12 +13,13 @@ from craym_nerfstudio.preflight.check import Checked
 from craym_nerfstudio.preflight.figures import camera_figure, residual_figure
 from craym_nerfstudio.report import html
 from craym_nerfstudio.report.html import Page
+from craym_nerfstudio.start.region import RegionFigures
 
 _COLORS = {"good": "green", "repairable": "yellow", "hopeless": "red"}
 _MOST_LISTED = 12
 
 
-def figures(checked: Checked) -> dict[str, str]:
+def figures(checked: Checked, region: RegionFigures | None = None) -> dict[str, str]:
     """The figures of the summary, named and written out."""
     sizes = np.sort(np.bincount(checked.component))[::-1]
     groups = ", ".join(str(size) for size in sizes[:_MOST_LISTED])
@@ -36,6 +37,8 @@ def figures(checked: Checked) -> dict[str, str]:
         rows["relative rotations"] += f", {remaining.rotation_deg:.1f} repaired"
     if checked.stage is not None:
         rows["cameras after stage 0"] = checked.stage.counts_in_words
+    if region is not None:
+        rows["region that is trained"] = region.in_words
     return rows
 
 
@@ -44,11 +47,11 @@ def _px(values: np.ndarray) -> str:
     return f"{np.median(known):.2f} px (worst camera {known.max():.2f})" if len(known) else "unknown"
 
 
-def print_summary(checked: Checked, page_path: Path) -> None:
+def print_summary(checked: Checked, page_path: Path, region: RegionFigures | None = None) -> None:
     """The verdict, the findings with their remedies, the figures and the suspicious cameras on the terminal."""
     verdict = checked.verdict
     table = Table(title="Preflight", show_header=False)
-    for name, value in figures(checked).items():
+    for name, value in figures(checked, region).items():
         table.add_row(name, escape(value))
     console.print(table)
     for each in checked.suspicious[:_MOST_LISTED]:
@@ -62,7 +65,7 @@ def print_summary(checked: Checked, page_path: Path) -> None:
     console.print(f"Report: {page_path}")
 
 
-def summary(checked: Checked) -> dict[str, Any]:
+def summary(checked: Checked, region: RegionFigures | None = None) -> dict[str, Any]:
     """Everything in figures, for JSON."""
     names = checked.views.names
     stage = checked.stage
@@ -89,9 +92,15 @@ def summary(checked: Checked) -> dict[str, Any]:
         "disagreement_repaired_deg": vars(checked.diagnosis.remaining),
         "epipolar_given_px": _number(_median(checked.given_px)),
         "epipolar_adjusted_px": _number(_median(checked.adjusted_px)),
+        "region": None if region is None else _region_numbers(region),
         "suspicious": {each.name: list(each.reasons) for each in checked.suspicious},
         "cameras": cameras,
     }
+
+
+def _region_numbers(region: RegionFigures) -> dict[str, Any]:
+    shares = {"points_inside": _number(region.points), "rays_inside": _number(region.rays)}
+    return {"center": region.center.tolist(), "radius": region.radius, **shares}
 
 
 def _median(values: np.ndarray) -> float:
@@ -104,7 +113,7 @@ def _number(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def page(checked: Checked, pictures: int) -> Page:
+def page(checked: Checked, pictures: int, region: RegionFigures | None = None) -> Page:
     """The report as a page that needs no other file; `pictures` of the best and of the worst pairs each."""
     views, verdict = checked.views, checked.verdict
     result = Page("Preflight: poses against images", f"{len(views.names)} images beside {views.paths[0].parent}")
@@ -119,10 +128,10 @@ def page(checked: Checked, pictures: int) -> Page:
             rows = list(dict(finding.details["pose_of"]).items())  # type: ignore[call-overload]
             result.add(html.table(rows, ("image", "needs the pose given to")))
     result.add_heading("Figures")
-    result.add(html.table(list(figures(checked).items())))
+    result.add(html.table(list(figures(checked, region).items())))
     for note in [checked.stage.decision.reason, *checked.stage.notes] if checked.stage is not None else []:
         result.add(html.text(f"Stage 0: {note}", "note"))
-    _add_cameras(result, checked)
+    _add_cameras(result, checked, region)
     _add_pairs(result, checked, pictures)
     return result
 
@@ -131,13 +140,18 @@ def _sentence(content: str) -> str:
     return f"{content[:1].upper()}{content[1:]}."
 
 
-def _add_cameras(result: Page, checked: Checked) -> None:
+def _add_cameras(result: Page, checked: Checked, region: RegionFigures | None) -> None:
     names, stage = checked.views.names, checked.stage
     result.add_heading("Cameras")
     if stage is not None:
         red = [each.camera for each in checked.suspicious]
         caption = "Dots: positions; lines: viewing directions; red: suspicious. Aligned to each other."
-        result.add(html.figure(camera_figure(checked.views.c2w, stage.c2w, red, names), caption, dpi=80))
+        sphere = None
+        if region is not None:
+            caption += " Circle: the region that is trained; --region-center and --region-radius change it."
+            sphere = (region.center, region.radius)
+        plot = camera_figure(checked.views.c2w, stage.c2w, red, names, sphere)
+        result.add(html.figure(plot, caption, dpi=80))
     if np.isfinite(checked.given_px).any():
         result.add(html.figure(residual_figure(checked.given_px, checked.adjusted_px, names), dpi=80))
     result.add_heading("Suspicious cameras", 3)

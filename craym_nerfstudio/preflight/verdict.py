@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from craym_nerfstudio.matching.verify import threshold_px
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.preflight.diagnose import Diagnosis
+from craym_nerfstudio.sfm.adjust import are_in_one_place
 from craym_nerfstudio.sfm.result import StageZero
 
 Grade = Literal["good", "repairable", "hopeless"]
@@ -21,8 +22,6 @@ _FEWEST_REGISTERED = 0.5
 _OUTLYING = 3.0
 """Times the median over cameras at which a figure is suspicious, if it exceeds"""
 _LEAST_PX, _LEAST_DEG = 2.0, 2.0
-_ONE_SPOT = 1e-9
-"""Extent of the cameras in parts of their distance from the origin, which is large in map coordinates."""
 _UNEXPLAINED = 3.0
 """Times the matching threshold that may be left after stage 0."""
 
@@ -57,14 +56,17 @@ def suspicions(
     before_px: Float[np.ndarray, " cams"],
     after_px: Float[np.ndarray, " cams"],
     moved_deg: Float[np.ndarray, " cams"],
+    keypoints: Int[np.ndarray, " cams"],
 ) -> list[Suspicion]:
-    """Cameras without a match or apart from the largest group, not solvable, off their epipolar lines, or far moved."""
+    """Cameras that share too little with the largest group, are off their epipolar lines, or were moved far."""
     largest = np.bincount(component).argmax()
     alone = np.bincount(component)[component] == 1
     found = []
     for k, name in enumerate(names):
         reasons = []
-        if alone[k]:
+        if keypoints[k] == 0:
+            reasons.append("nothing to match in it: is it masked whole, or empty?")
+        elif alone[k]:
             reasons.append("no verified matches with any other image")
         elif component[k] != largest:
             reasons.append("its group of images has no matches with the largest group")
@@ -122,14 +124,13 @@ def _hopeless(
     views: Views, diagnosis: Diagnosis, matches: int, stage: StageZero | None, after_px: Float[np.ndarray, " cams"]
 ) -> tuple[str, str] | None:
     """Why nothing can be made of the input and what would help; None when something can."""
-    if matches == 0 or stage is None:
-        return "no verified matches between the images", "Add images with more overlap and texture; check the masks."
-    centers = diagnosis.repaired.c2w[:, :, 3]
-    if np.ptp(centers, axis=0).max() <= _ONE_SPOT * np.abs(centers).max():
+    if are_in_one_place(diagnosis.repaired.c2w):
         return (
             "all cameras are in one place, so that the poses say nothing about where things are",
             "Write the cameras' positions: an exporter may have failed; or estimate poses with SfM (ns-process-data).",
         )
+    if matches == 0 or stage is None:
+        return "no verified matches between the images", "Add images with more overlap and texture; check the masks."
     remaining = diagnosis.remaining.rotation_deg
     if remaining > _UNRELATED_DEG:
         return (

@@ -16,7 +16,8 @@ from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
 from craym_nerfstudio.sfm.assemble import assemble
 from craym_nerfstudio.sfm.global_solve import solve_globally
-from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
+from craym_nerfstudio.sfm.held_out import Verdict, blames_lens, decide, hold_out
+from craym_nerfstudio.sfm.lens_fit import fit_lens
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph, ray_graph
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
@@ -28,6 +29,13 @@ _CALIBRATION_GAIN = 0.97
 """Held-out distances must fall at least to this: cameras round an object hardly fix the focal length, and it drifts."""
 _PAIR_PX = 4.0
 """Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
+_ONE_PLACE = 1e-9
+"""Extent of the cameras in parts of their distance from the origin, which is large in map coordinates."""
+
+_WRONG_LENS = (
+    "it is the intrinsics that contradict the images, not the poses (or all cameras are turned alike in their mounts): "
+    "correct them, or let --refine-intrinsics do it; the poses stay as they were given"
+)
 
 
 def adjust_rays(
@@ -38,30 +46,52 @@ def adjust_rays(
     `fixed` cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
     from their neighbours and flagged. The input stays where held-out matches do not prefer the solution; so do the
     given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Raises InputError when views
-    and matches are not of the same images.
+    and matches are not of the same images, or when all cameras are in one place.
     """
     if list(matches.names) != list(views.names):
         raise InputError("Matches and views are of different images", None, "Match these images again.")
     given = np.array(views.c2w, dtype=np.float64)
+    if are_in_one_place(given):
+        remedy = (
+            "Write the cameras' positions: an exporter may have failed. Without poses give the folder of images alone; "
+            "to train from these, set --pipeline.start.pose-init input."
+        )
+        raise InputError(f"The poses put all {len(given)} cameras in one place", views.paths[0].parent, remedy)
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
     believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
-    solution, intrinsics = None, None
+    suspected, intrinsics = None, None
     try:
         solution = _solve(graph, rough, used, exact, seed)
-        if refine_intrinsics and solution is not None:
-            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
+        blamed, lens = _blamed_lens(graph, rough, solution, verdict, used, held)
+        if lens is None and refine_intrinsics and solution is not None:
+            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
+            verdict = _judge(graph, rough, solution, used, held)
+        elif lens is not None and refine_intrinsics:
+            graph, intrinsics = with_intrinsics(graph, lens), lens
+            solution = _solve(graph, rough, used, exact, seed)
+            verdict = _judge(graph, rough, solution, used, held)
+        elif lens is not None:
+            verdict, suspected = blamed, lens
     except ImportError as error:
-        verdict = _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
+        solution, verdict = None, _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
     stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
-    stage.intrinsics = intrinsics
+    stage.intrinsics, stage.suspected = intrinsics, suspected
+    if suspected is not None:
+        stage.notes.insert(0, _WRONG_LENS)
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage
+
+
+def are_in_one_place(c2w: Float[np.ndarray, "cams 3 4"]) -> bool:
+    """Whether several cameras have one centre, but for rounding, so that nothing can be located."""
+    centers = c2w[:, :, 3]
+    return len(c2w) > 1 and float(np.ptp(centers, axis=0).max()) <= _ONE_PLACE * float(np.abs(centers).max())
 
 
 def _centred(c2w: Float[np.ndarray, "cams 3 4"]) -> Similarity:
@@ -117,6 +147,18 @@ def _judge(graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchM
         return _kept("the matches do not fix any camera: the input poses stay", graph.num_images)
     solved = solution.solved[graph.images_of_matches].all(-1)
     return decide(graph, rough, solution.c2w, solved & held, solved & used)
+
+
+def _blamed_lens(
+    graph: RayGraph, rough: Poses, solution: Refined | None, verdict: Verdict, used: MatchMask, held: MatchMask
+) -> tuple[Verdict, Intrinsics | None]:
+    """The verdict, and the lens that is wrong instead of the input poses; None where it is not the lens."""
+    if solution is None or verdict.decision.chosen == "input":
+        return verdict, None
+    solved = solution.solved[graph.images_of_matches].all(-1)
+    lens = fit_lens(graph, rough, solved & used)
+    blamed = None if lens is None else blames_lens(graph, rough, solution.c2w, lens, solved & held, solved & used)
+    return (verdict, None) if blamed is None else (blamed, lens)
 
 
 def _kept(reason: str, cameras: int) -> Verdict:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Int
 
+from craym_nerfstudio.sfm.lens_fit import lens_distance_px
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
-from craym_nerfstudio.sfm.result import Decision
+from craym_nerfstudio.sfm.result import Decision, Intrinsics
 
 HELD_OUT_FRACTION = 0.1
 
@@ -22,7 +24,20 @@ _MOST_SUSPICIOUS = 0.3
 """Share of suspicious cameras beyond which it is the input as a whole that is judged."""
 
 _EXPLAINABLE_PX = 4.0
-_MIN_EVIDENCE = 30
+_MIN_EVIDENCE, _MIN_TRACKS = 30, 10
+"""Matches, and tracks that they belong to: the matches of one track err together."""
+
+_USED_RATIO = 2.0
+"""Instead of `EXPLAINED_RATIO` on matches that the solution was adjusted to, which favour it, and"""
+_MIN_REDUNDANCY = 0.25
+"""the share of their residuals that its freedoms must leave."""
+
+_DRAWS, _DOUBT = 100, 0.1
+"""Tracks are drawn anew so many times; in at most this share of the draws may the input hold its own."""
+
+_LENS_RATIO = 1.15
+"""Input poses seen through a fitted lens are right when they leave this much more than the solution at most. Exact
+poses under a wrong lens leave 1.0, rarely up to 1.1; poses with noise of a tenth of a degree 2.7 and more."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +67,12 @@ def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used
     A few cameras that only the solution explains do not condemn the others: these are judged by themselves.
     """
     before, after = graph.epipolar_px(rough), graph.epipolar_px(solution)
+    track = graph.tracks(held | used, graph.matches.confidence)[graph.ends[:, 0]]
     # Wrong matches tell nothing: only those count that one of the two explains.
     explainable = np.minimum(before, after) < _EXPLAINABLE_PX
     chosen, limit, which = held & explainable, EXPLAINED_RATIO, "held-out"
-    if chosen.sum() < _MIN_EVIDENCE:
-        chosen, limit, which = used & explainable, 2.0, "used"
+    if chosen.sum() < _MIN_EVIDENCE or len(np.unique(track[chosen])) < _MIN_TRACKS:
+        chosen, limit, which = used & explainable, _used_limit(graph, track, used & explainable), "used"
     suspicious = _suspicious(graph, before, after, (held | used) & explainable)
     among_good = chosen & ~suspicious[graph.images_of_matches].any(-1)
     if suspicious.mean() <= _MOST_SUSPICIOUS and among_good.sum() >= _MIN_EVIDENCE:
@@ -64,18 +80,64 @@ def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used
     else:
         suspicious = np.zeros_like(suspicious)
     count = int(chosen.sum())
-    if count < _MIN_EVIDENCE:
+    if count < _MIN_EVIDENCE or not np.isfinite(limit):
         reason = f"only {count} matches to judge by: the input poses stay"
         return Verdict(Decision("input", reason, count, float("nan"), float("nan")), suspicious)
     input_px, solution_px = float(np.median(before[chosen])), float(np.median(after[chosen]))
     figures = f"{input_px:.2f} px under the input poses, {solution_px:.2f} px adjusted ({count} {which} matches)"
-    if input_px > limit * solution_px:
+    if input_px > limit * solution_px and _is_sure(before[chosen], limit * after[chosen], track[chosen]):
         reason = f"matches are off their epipolar lines by {figures}"
         return Verdict(Decision("solution", reason, count, input_px, solution_px), np.zeros_like(suspicious))
     reason = f"the input poses explain the matches: {figures}"
     if suspicious.any():
         reason += f", but for {int(suspicious.sum())} cameras"
     return Verdict(Decision("input", reason, count, input_px, solution_px), suspicious)
+
+
+def _used_limit(graph: RayGraph, track: Int[np.ndarray, " matches"], used: MatchMask) -> float:
+    """Ratio that poses adjusted to these very matches must reach; infinite where they could fit any."""
+    numbers, images = track[used], graph.images_of_matches[used]
+    seen = np.unique(np.stack([numbers.repeat(2), images.ravel()], axis=-1), axis=0)
+    # A track of n rays leaves 2 n - 3 residuals; a similarity of all cameras changes none.
+    residuals = 2 * len(seen) - 3 * len(np.unique(numbers))
+    freedoms = 6 * len(np.unique(images)) - 7
+    redundancy = 1 - freedoms / max(residuals, 1)
+    return _USED_RATIO / redundancy**0.5 if redundancy > _MIN_REDUNDANCY else float("inf")
+
+
+def _is_sure(one: np.ndarray, other: np.ndarray, track: Int[np.ndarray, " chosen"], seed: int = 0) -> bool:
+    """Whether the median of `one` exceeds that of `other` whichever of the tracks had been there (bootstrap)."""
+    number, count = np.unique(track, return_inverse=True)[1], len(np.unique(track))
+    random, contrary = np.random.RandomState(seed), 0
+    for _ in range(_DRAWS):
+        times = np.bincount(random.randint(0, count, count), minlength=count)[number]
+        contrary += np.median(one.repeat(times)) <= np.median(other.repeat(times))
+    return contrary <= _DOUBT * _DRAWS
+
+
+def blames_lens(
+    graph: RayGraph, rough: Poses, solution: Poses, lens: Intrinsics, held: MatchMask, used: MatchMask
+) -> Verdict | None:
+    """The verdict for input poses that explain the matches through a fitted lens as well as a `solution` does through
+    the given one; None where they do not.
+    """
+    everything = np.ones(len(held), dtype=bool)
+    sides = ((rough, Intrinsics()), (solution, Intrinsics()), (rough, lens))
+    before, after, through = (lens_distance_px(graph, poses, each, everything) for poses, each in sides)
+    explainable = np.minimum(after, through) < _EXPLAINABLE_PX
+    chosen = held & explainable
+    if chosen.sum() < _MIN_EVIDENCE:
+        chosen = used & explainable
+    if chosen.sum() < _MIN_EVIDENCE or np.median(through[chosen]) > _LENS_RATIO * np.median(after[chosen]):
+        return None
+    input_px, solution_px, lens_px = (float(np.median(values[chosen])) for values in (before, after, through))
+    reason = (
+        f"the input poses explain the matches through another lens ({lens.in_words}): {lens_px:.2f} px, not "
+        f"{input_px:.2f}; adjusted poses would have to bend for {solution_px:.2f} px ({int(chosen.sum())} matches)"
+    )
+    return Verdict(
+        Decision("input", reason, int(chosen.sum()), input_px, solution_px), np.zeros(graph.num_images, dtype=bool)
+    )
 
 
 def _suspicious(graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: MatchMask) -> CameraMask:

@@ -58,7 +58,7 @@ class RayGraph:
 
     def _distance_px(self, motion: Float[Tensor, "matches 3 4"]) -> Float[np.ndarray, " matches"]:
         first, second = torch.from_numpy(self.bearing[self.ends]).unbind(1)
-        angle = sampson_distance(essential_from_motion(motion), first, second)
+        angle = match_angle(motion, first, second)
         return angle.numpy() * self.focal_px[self.images_of_matches].mean(-1)
 
     def tracks(self, keep: MatchMask, trust: Float[np.ndarray, " matches"]) -> Int[np.ndarray, " nodes"]:
@@ -77,6 +77,20 @@ class RayGraph:
         node = np.searchsorted(own, built.image.astype(np.int64) * stride + built.keypoint_id)
         track[node] = len(self.image) + built.track_of_entry
         return track
+
+
+def match_angle(
+    motion: Float[Tensor, "matches 3 4"], first: Float[Tensor, "matches 3"], second: Float[Tensor, "matches 3"]
+) -> Float[Tensor, " matches"]:
+    """Least joint rotation in radians of both rays of every match that makes them meet under its motion.
+
+    Without a baseline they meet where they are one direction: such a pair is judged by its rotation alone.
+    """
+    angle = sampson_distance(essential_from_motion(motion), first, second)
+    turned = (motion[:, :, :3] @ first[..., None]).squeeze(-1)
+    # Either ray takes half of the angle between them: over the root of two as one length.
+    apart = torch.atan2(torch.linalg.cross(turned, second, dim=-1).norm(dim=-1), (turned * second).sum(-1)) / 2**0.5
+    return torch.where(motion[:, :, 3].norm(dim=-1) > 0, angle, apart)
 
 
 def connected(edges: Int[np.ndarray, "edges 2"], count: int) -> Int[np.ndarray, " count"]:

@@ -51,11 +51,24 @@ class Intrinsics:
         """Focal factor, center, k1, k2 as one list; the inverse of `from_values`."""
         return [self.focal_factor, *self.center, self.k1, self.k2]
 
+    @property
+    def in_words(self) -> str:
+        """The corrections, such as "focal length x 1.0213, principal point moved by (+0.010, -0.003) focal lengths"."""
+        words = [f"focal length x {self.focal_factor:.4f}"]
+        words.append("principal point moved by ({:+.4f}, {:+.4f}) focal lengths".format(*self.center))
+        if self.k1 or self.k2:
+            words.append(f"radial distortion {self.k1:+.4f}, {self.k2:+.4f}")
+        return ", ".join(words)
+
     @classmethod
     def from_values(cls, values: Sequence[float]) -> "Intrinsics":
         """What `values` listed."""
         focal, x, y, k1, k2 = (float(value) for value in values)
         return cls(focal, (x, y), k1, k2)
+
+
+_LENSES = ("intrinsics", "suspected")
+"""Fields that may be there or not."""
 
 
 @dataclass
@@ -89,6 +102,8 @@ class StageZero:
     """Estimated standard deviation of keypoints, per axis."""
     decision: Decision
     intrinsics: Intrinsics | None = None
+    suspected: Intrinsics | None = None
+    """Corrections under which kept poses explain the matches, and which were not made."""
     notes: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
 
@@ -129,10 +144,9 @@ class StageZero:
 
     def save(self, path: Path) -> None:
         """Write atomically as npz; raises InputError when the disk is full."""
-        values = {name: value for name, value in vars(self).items() if name not in ("decision", "intrinsics")}
+        values = {name: value for name, value in vars(self).items() if name not in ("decision", *_LENSES)}
         values |= {f"decision_{name}": value for name, value in vars(self.decision).items()}
-        if self.intrinsics is not None:
-            values["intrinsics"] = np.array(self.intrinsics.values())
+        values |= {name: np.array(lens.values()) for name in _LENSES if (lens := getattr(self, name)) is not None}
         kinds = {name: np.str_ if isinstance(value, list) else None for name, value in values.items()}
         write_npz(path, {name: np.asarray(value, dtype=kinds[name]) for name, value in values.items()})
 
@@ -146,7 +160,6 @@ class StageZero:
         values["keypoint_sigma_px"] = float(arrays["keypoint_sigma_px"])
         figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
         values["decision"] = Decision(**figures)
-        if "intrinsics" in arrays:
-            values["intrinsics"] = Intrinsics.from_values(arrays["intrinsics"].tolist())
+        values |= {name: Intrinsics.from_values(arrays[name].tolist()) for name in _LENSES if name in arrays}
         assert set(values["state"]) <= set(get_args(CameraState))
         return cls(**values)

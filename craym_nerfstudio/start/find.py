@@ -19,7 +19,7 @@ from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache
 
-_VERSION = 3
+_VERSION = 4
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
@@ -107,11 +107,7 @@ def report_stage_zero(stage: StageZero) -> None:
         f"Stage 0: cameras {stage.counts_in_words}; "
         f"epipolar residual {before:.2f} -> {after:.2f} px; {len(stage.points)} points; {stage.decision.reason}"
     )
-    if (found := stage.intrinsics) is not None:
-        x, y = found.center
-        console.print(
-            f"Stage 0: focal length x {found.focal_factor:.4f}, principal point moved by ({x:+.4f}, {y:+.4f}) focal "
-            f"lengths, radial distortion {found.k1:+.4f}, {found.k2:+.4f}"
-        )
+    if stage.intrinsics is not None:
+        console.print(f"Stage 0: {stage.intrinsics.in_words}")
     for note in stage.notes:
         console.print(f"[yellow]Stage 0: {note}")

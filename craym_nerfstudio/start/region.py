@@ -1,27 +1,129 @@
 """The region: the sphere of the world that holds the surface, and is the unit sphere of the field."""
 
-import numpy as np
+import math
+from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
+from craym_nerfstudio.data.config import AskedRegion
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.result import StageZero
 
 _MIN_POINTS = 100
+_FLAT = 0.25
+"""Least over middle extent of points below which they are ground rather than an object."""
+_FROM_ABOVE = 0.7
+"""Mean cosine between viewing directions and the ground's normal in captures from above."""
+_SPREAD = 0.3
+"""Extent of the cameras in parts of their height above the ground from which on they survey it."""
+
+_GRID = 5
+"""Rays of an image that are asked, along each side."""
 
 
 def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
     """World from unit frame, by the triangulated points of an isolated object; None keeps the world's unit sphere.
 
-    Where a background is seen too, the points do not tell what is of interest, unless that sphere misses nearly all.
+    Where a background is seen too, the points do not tell what is of interest, unless that sphere misses nearly all;
+    ground that is surveyed from above is of interest as a whole.
     """
     points = stage.points[stage.track_length >= 3]
     if len(points) < _MIN_POINTS:
         return None
+    if not has_alpha and is_survey(points, stage.c2w):
+        # At the edge of a survey two images see the ground.
+        return _ball(stage.points, 1.1, 0.99)
     inside = float((np.linalg.norm(points, axis=-1) < 1.0).mean())
     if not has_alpha and inside > 0.3:
         return None
+    # Keypoints miss what has no texture: a wide margin.
+    return _ball(points, 1.3, 0.98) if has_alpha else _ball(points, 1.0, 0.7)
+
+
+def _ball(points: Float[np.ndarray, "points 3"], margin: float, share: float) -> Similarity:
+    """World from unit frame of the sphere round the middle of the points that holds this share of them, and more."""
     low, high = np.quantile(points, [0.02, 0.98], axis=0)
     center = 0.5 * (low + high)
     distance = np.linalg.norm(points - center, axis=-1)
-    # Keypoints miss what has no texture: a wide margin.
-    reach = 1.3 * np.quantile(distance, 0.98) if has_alpha else np.quantile(distance, 0.7)
-    return Similarity.of(float(reach), translation=center)
+    return Similarity.of(margin * float(np.quantile(distance, share)), translation=center)
+
+
+def is_survey(points: Float[np.ndarray, "points 3"], c2w: Float[np.ndarray, "cams 3 4"]) -> bool:
+    """Whether cameras that move over flat ground look down on it, as a drone's do."""
+    low, high = np.quantile(points, [0.05, 0.95], axis=0)
+    core = points[((points >= low) & (points <= high)).all(-1)]
+    if len(core) < _MIN_POINTS // 2:
+        return False
+    middle = core.mean(0)
+    _, extent, axes = np.linalg.svd(core - middle, full_matrices=False)
+    height = (c2w[:, :, 3] - middle) @ axes[2]
+    # The optical axis is -z; cameras are on the side that they look down from.
+    down = np.abs((c2w[:, :, 2] @ axes[2]) * np.sign(height))
+    along = (c2w[:, :, 3] - middle) @ axes[:2].T
+    moves = float(np.ptp(along, axis=0).max()) > _SPREAD * float(np.median(np.abs(height)))
+    one_side = bool((height > 0).all() or (height < 0).all())
+    return bool(extent[2] < _FLAT * extent[1] and one_side and down.mean() > _FROM_ABOVE and moves)
+
+
+def asked_region(asked: AskedRegion, default: Similarity, world_from_data: Similarity) -> Similarity:
+    """World from unit frame with what was asked for in units of the data, and the rest as it is by default."""
+    center = default.translation.numpy()
+    if asked.center is not None:
+        center = world_from_data.points(np.array(asked.center, dtype=np.float64))
+    radius = float(default.scale)
+    if asked.radius is not None:
+        radius = float(world_from_data.lengths(np.array(asked.radius)))
+    return Similarity.of(asked.scale * radius, translation=center)
+
+
+@dataclass(frozen=True)
+class RegionFigures:
+    """A region in the frame and units of the data, and what it holds."""
+
+    center: Float[np.ndarray, "3"]
+    radius: float
+    points: float
+    """Share of stage 0's points inside; NaN without any."""
+    rays: float
+    """Share of the images' rays that pass through it."""
+
+    @property
+    def in_words(self) -> str:
+        """For the terminal."""
+        # To a thousandth of the radius, in map coordinates too.
+        decimals = max(0, 3 - math.floor(math.log10(self.radius)))
+        center = ", ".join(f"{value:.{decimals}f}" for value in self.center)
+        held = [] if np.isnan(self.points) else [f"{self.points:.0%} of the points"]
+        shares = " and ".join([*held, f"{self.rays:.0%} of the camera rays"])
+        return f"centre ({center}), radius {self.radius:.4g} in units of the data; it holds {shares}"
+
+
+def figures_in_data(
+    world_from_unit: Similarity,
+    world_from_data: Similarity,
+    points: Float[np.ndarray, "points 3"] | None,
+    views: Views,
+) -> RegionFigures:
+    """Figures of a region in the data's frame; region, points and poses of the views are in the world."""
+    center, radius = world_from_unit.translation.numpy(), float(world_from_unit.scale)
+    origins, directions = view_rays(views)
+    offset = center - origins
+    ahead = (offset * directions).sum(-1).clip(min=0)
+    nearest = np.linalg.norm(offset - ahead[:, None] * directions, axis=-1)
+    inside = float("nan")
+    if points is not None and len(points):
+        inside = float((np.linalg.norm(points - center, axis=-1) < radius).mean())
+    data_from_unit = world_from_data.inverse() @ world_from_unit
+    shown = data_from_unit.translation.numpy()
+    return RegionFigures(shown, float(data_from_unit.scale), inside, float((nearest < radius).mean()))
+
+
+def view_rays(views: Views) -> tuple[Float[np.ndarray, "rays 3"], Float[np.ndarray, "rays 3"]]:
+    """Origins and unit directions of a grid of rays of every view, in the frame of its poses."""
+    steps = (np.arange(_GRID) + 0.5) / _GRID
+    grid = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
+    origins = np.repeat(views.c2w[:, :, 3], len(grid), axis=0)
+    bearings = [views.bearings(k, grid * views.size_px[k]) @ views.c2w[k, :, :3].T for k in range(len(views.names))]
+    return origins, np.concatenate(bearings)

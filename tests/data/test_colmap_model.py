@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 
 from craym_nerfstudio.data.scene import detect_and_read
@@ -79,3 +80,49 @@ def test_shrunk_images_alone_are_read_at_their_size(tmp_path: Path, capsys: pyte
     frames = detect_and_read(folder)
     assert frames.intrinsics_px[0].tolist() == [5, 5.5, 2.125, 1.375]
     assert "4 of 4 images have another size" in capsys.readouterr().out
+
+
+def test_a_model_in_sparse_itself_is_read(tmp_path: Path) -> None:
+    """As VGGT and MASt3R write it, without the folder 0."""
+    folder = write_colmap(tmp_path)
+    for path in (folder / "sparse/0").iterdir():
+        path.rename(folder / "sparse" / path.name)
+    (folder / "sparse/0").rmdir()
+    frames = detect_and_read(folder)
+    assert frames.layout == "colmap" and len(frames) == 4
+
+
+def test_a_rig_of_two_cameras_is_read(tmp_path: Path) -> None:
+    """COLMAP 3.12: the second camera's pose is that of the rig's frame, moved as the rig says."""
+    left = ring_poses(1)[0]
+    apart = np.eye(3, 4)
+    apart[0, 3] = -0.5
+    reconstruction = pycolmap.Reconstruction()
+    for number in (1, 2):
+        lens = pycolmap.Camera(model="PINHOLE", width=8, height=6, params=[10.0, 10.0, 4.0, 3.0], camera_id=number)
+        reconstruction.add_camera(lens)
+    rig = pycolmap.Rig(rig_id=1)
+    rig.add_ref_sensor(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, 1))
+    rig.add_sensor(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, 2), pycolmap.Rigid3d(apart))
+    reconstruction.add_rig(rig)
+    frame = pycolmap.Frame()
+    frame.frame_id, frame.rig_id = 1, 1
+    images = [pycolmap.Image(name=f"{side}/0.png", camera_id=k, image_id=k) for k, side in ((1, "left"), (2, "right"))]
+    for image in images:
+        image.frame_id = 1
+        frame.add_data_id(image.data_id)
+        save_image(tmp_path / "images" / image.name)
+    opencv = left * [1.0, -1.0, -1.0, 1.0]
+    world_to_camera = np.concatenate([opencv[:, :3].T, -opencv[:, :3].T @ opencv[:, 3:]], axis=1)
+    frame.rig_from_world = pycolmap.Rigid3d(world_to_camera)
+    reconstruction.add_frame(frame)
+    for image in images:
+        reconstruction.add_image(image)
+    reconstruction.register_frame(1)
+    (tmp_path / "sparse/0").mkdir(parents=True)
+    reconstruction.write(str(tmp_path / "sparse/0"))
+    frames = detect_and_read(tmp_path)
+    assert frames.names == ["left/0.png", "right/0.png"]
+    np.testing.assert_allclose(frames.c2w[0], left, atol=1e-12)
+    # x_right = x_left - 0.5: the right camera stands 0.5 along x of the left one.
+    np.testing.assert_allclose(frames.c2w[1, :, 3], left[:, 3] + 0.5 * left[:, 0], atol=1e-12)

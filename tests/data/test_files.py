@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.files import find_files
-from craym_nerfstudio.data.scene import detect_and_read
+from craym_nerfstudio.data.scene import detect_and_read, read_scene
 from craym_nerfstudio.errors import InputError
 from tests.data.tiny_data import edit_json, frame_entries, ring_poses, save_image, write_colmap, write_nerfstudio
 
@@ -60,6 +61,8 @@ def test_a_few_missing_images_are_left_out_and_their_number_is_said(
     assert [frames.names[index] for index in frames.test] == ["images/005.png"] and len(frames.train) == 9
     assert frames.c2w[-1, 0, 3] == pytest.approx(ring_poses(12)[-1, 0, 3])
     assert "2 of 12 images" in capsys.readouterr().out
+    with pytest.raises(InputError, match="Missing image and 1 more of 12"):
+        read_scene(SceneConfig(folder, missing_images="error"))
     (folder / "images/001.png").rename(folder / "images/001x.png")
     with pytest.raises(InputError, match="Missing image and 2 more of 12") as caught:
         detect_and_read(folder)

@@ -104,3 +104,12 @@ def test_images_with_equal_poses_are_said(tmp_path: Path, capsys: pytest.Capture
     assert "8 of 8 images have the pose of another one" in capsys.readouterr().out
     detect_and_read(write_poses(tmp_path, ring_poses(8)))
     assert "pose of another" not in capsys.readouterr().out
+
+
+def test_map_coordinates_are_read_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """UTM metres keep their millimetres, and nothing about them is odd."""
+    place, poses = np.array([512345.678, 5412345.123, 210.5]), ring_poses(8)
+    poses[:, :, 3] += place
+    folder = write_nerfstudio(tmp_path, frames=frame_entries(poses), cx=4.0, cy=3.0)
+    np.testing.assert_allclose(detect_and_read(folder).c2w[:, :, 3] - place, ring_poses(8)[:, :, 3], atol=1e-8)
+    assert capsys.readouterr().out == ""

@@ -9,13 +9,14 @@ import numpy as np
 import pycolmap
 import pytest
 import torch
+import trimesh
 
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_poses
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.cameras import write_cameras, write_table
+from craym_nerfstudio.export.cameras import write_cameras, write_points, write_table
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.export.transforms import write_transforms
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
@@ -221,3 +222,29 @@ def test_table_by_hand(tmp_path: Path) -> None:
     assert [rows[1][f"epipolar_{when}_px"] for when in ("before", "after")] == ["2", "0.5"]
     before, after = ([float(rows[1][f"{axis}{suffix}"]) for axis in "xyz"] for suffix in ("_before", ""))
     assert np.linalg.norm(np.subtract(after, before)) == pytest.approx(float(rows[1]["translation"]), rel=1e-6)
+
+
+def test_keys_that_are_not_used_are_kept(tmp_path: Path) -> None:
+    """Depth, ids and points that a file carries; names of files are those seen from the new place."""
+    folder = write_nerfstudio(tmp_path / "data", depth_unit_scale_factor=0.001, ply_file_path="points.ply", cx=4.0)
+    content = json.loads((folder / "transforms.json").read_text())
+    for number, frame in enumerate(content["frames"]):
+        frame |= {"depth_file_path": f"depth/{number}.png", "colmap_im_id": number + 1}
+    (folder / "transforms.json").write_text(json.dumps(content))
+    frames = detect_and_read(folder)
+    cameras = RefinedCameras(frames, frames.c2w, NONE_FIXED.numpy(), frames.subset(np.array([], int)))
+    write_transforms(cameras, tmp_path / "out" / "transforms.json", "relative")
+    written = json.loads((tmp_path / "out" / "transforms.json").read_text())
+    assert written["depth_unit_scale_factor"] == 0.001 and written["ply_file_path"] == "../data/points.ply"
+    assert [frame["colmap_im_id"] for frame in written["frames"]] == list(range(1, 9))
+    assert written["frames"][3]["depth_file_path"] == "../data/depth/3.png"
+    assert written["frames"][3]["file_path"] == "../data/images/003.png"
+
+
+def test_points_in_map_coordinates_are_exact(tmp_path: Path) -> None:
+    points = np.random.RandomState(0).uniform(-20, 20, (50, 3))
+    points += np.array([512345.678, 5412345.123, 210.5])
+    write_points(points, np.full((50, 3), 9, np.uint8), tmp_path / "points.ply")
+    read = trimesh.load(tmp_path / "points.ply")
+    np.testing.assert_allclose(read.vertices, points, rtol=0, atol=1e-6)
+    assert (read.colors[:, :3] == 9).all()

@@ -130,3 +130,17 @@ def test_other_formats_and_unwritable_places_are_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Cannot write"):
         write_mesh(mesh, tmp_path / "file" / "mesh.ply")
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
+def test_map_coordinates_are_exact(suffix: str, tmp_path: Path) -> None:
+    """UTM and geocentric metres: single precision would round them to half a metre."""
+    ball = trimesh.creation.icosphere(2, radius=0.5)
+    for place in ([512345.678, 5412345.123, 210.5], [3743900.0, 3663000.0, 3627720.0]):
+        vertices = ball.vertices + place
+        mesh = SurfaceMesh(vertices, np.asarray(ball.faces), 2 * ball.vertices, np.full((len(vertices), 3), 0.5))
+        write_mesh(mesh, tmp_path / f"mesh{suffix}")
+        read = trimesh.load(tmp_path / f"mesh{suffix}", process=False, force="mesh")
+        np.testing.assert_allclose(read.vertices, vertices, rtol=0, atol=1e-6)
+        np.testing.assert_array_equal(read.faces, mesh.faces)
+        assert (read.visual.vertex_colors[:, :3] == 128).all()

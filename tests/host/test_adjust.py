@@ -12,6 +12,8 @@ from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.geometry.alignment import pose_errors
 from tests.host.tiny_run import MATCHES_NAME, TRAIN, TinyData
 
+SAMPLE = Path(__file__).parents[2] / "samples" / "still_life"
+
 
 def adjust(data: TinyData, output: Path, *flags: str) -> dict:
     """The summary of an adjustment of noisy poses to exact matches."""
@@ -61,3 +63,28 @@ def test_without_matches_there_is_nothing_to_adjust(
         main(["adjust", "--data", str(tiny_data.folder), "--output", str(tmp_path), "--matcher", "none"])
     assert stopped.value.code == 2
     assert "nothing is adjusted" in capsys.readouterr().err
+
+
+def test_exact_poses_are_not_bent_to_fit_a_wrong_lens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Ten neighbours of the bundled sample, their principal point a fifth of the image off: the poses stay."""
+    sample = json.loads((SAMPLE / "transforms_train.json").read_text())
+    matrices = np.array([frame["transform_matrix"] for frame in sample["frames"]])
+    nearest = np.argsort(np.linalg.norm(matrices[:, :3, 3] - matrices[0, :3, 3], axis=-1))[:10]
+    content = {
+        "camera_angle_x": sample["camera_angle_x"],
+        "cx": 140.0,
+        "frames": [
+            {
+                "file_path": f"{(SAMPLE / sample['frames'][k]['file_path']).resolve()}.png",
+                "transform_matrix": matrices[k].tolist(),
+            }
+            for k in nearest
+        ],
+    }
+    (tmp_path / "transforms.json").write_text(json.dumps(content))
+    output = tmp_path / "adjusted"
+    flags = ("--matcher", "sift", "--cache-dir", str(tmp_path / "cache"))
+    main(["adjust", "--data", str(tmp_path), "--output", str(output), *flags])
+    given, written = detect_and_read(tmp_path), detect_and_read(output)
+    np.testing.assert_allclose(written.c2w, given.c2w, atol=1e-9)
+    assert "correct them, or let --refine-intrinsics do it" in capsys.readouterr().out

@@ -13,7 +13,7 @@ from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose
 from craym_nerfstudio.preflight.hypotheses import OPENCV, inverted, pose_guesses, quarter_turn, turned_axes
 from craym_nerfstudio.preflight.lens import Lens, assumed_views, upright
 from craym_nerfstudio.preflight.observe import Observed, fundamental_inliers, pairs_to_try
-from tests.preflight.planted import CAMERAS, scene, with_turned_files
+from tests.preflight.planted import CAMERAS, over_ground, scene, with_turned_files
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_conventions_are_named_and_repaired(good: tuple[Views, Observed]) -> Non
         np.testing.assert_allclose(diagnosis.repaired.c2w, views.c2w, atol=1e-9)
 
 
-@pytest.mark.parametrize("factor", [0.5, 0.7, 1.5, 2.0])
+@pytest.mark.parametrize("factor", [0.125, 0.5, 0.7, 1.5, 2.0, 8.0])
 def test_wrong_focal_length_and_its_factor(good: tuple[Views, Observed], factor: float) -> None:
     """The given focal length is `factor` times the true one; the estimate is the factor that repairs it."""
     views, observed = good
@@ -145,3 +145,19 @@ def test_pairs_do_not_starve_under_wrong_poses() -> None:
 def test_fundamental_inliers_of_too_few_matches() -> None:
     points = np.random.RandomState(0).uniform(0, 100, (7, 2)).astype(np.float32)
     assert not fundamental_inliers(points, points, 1.0).any()
+
+
+@pytest.mark.parametrize("kind", ["opencv-axes", "w2c-opencv-axes"])
+def test_a_convention_and_a_focal_length_over_flat_ground(kind: str) -> None:
+    """Seen from above, wrong focal lengths make motions of flat ground mean anything: lines tell both mistakes."""
+    random = np.random.RandomState(0)
+    down = Rotation.from_euler("zxy", np.c_[180 * (np.arange(20) // 5 % 2), 2 * random.randn(20, 2)], degrees=True)
+    centers = np.array([[x, y, 4.0] for y in (-3, -1, 1, 3) for x in (-4, -2, 0, 2, 4)]) + 0.1 * random.randn(20, 3)
+    c2w = np.concatenate([down.as_matrix(), centers[:, :, None]], axis=-1)
+    views, observed = over_ground(c2w)
+    given = turned_axes(c2w, OPENCV)
+    given = inverted(given) if kind == "w2c-opencv-axes" else given
+    diagnosis = diagnose(assumed_views(replace(views, c2w=given), Lens(focal_factor=0.5)), observed)
+    assert kinds(diagnosis) == [kind, "wrong-focal-length"]
+    assert diagnosis.findings[1].details["factor"] == 2.0
+    np.testing.assert_allclose(diagnosis.repaired.c2w, c2w, atol=1e-9)

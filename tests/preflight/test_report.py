@@ -51,6 +51,24 @@ def test_one_wrong_camera_is_suspicious() -> None:
     assert [each.camera for each in checked.suspicious] == [4]
 
 
+def test_an_image_without_keypoints_is_named() -> None:
+    views, observed = scene()
+    putative = observed.putative
+    kept = (putative.pairs != 3).all(1)[putative.pair_of_match]
+    few = replace(
+        putative,
+        pair_of_match=putative.pair_of_match[kept],
+        keypoint_ids=putative.keypoint_ids[kept],
+        score=putative.score[kept],
+        strict=putative.strict[kept],
+    )
+    keypoints = [each[:0] if k == 3 else each for k, each in enumerate(observed.keypoints)]
+    checked = check_observed(views, replace(observed, putative=few, keypoints=keypoints))
+    assert [(each.camera, each.reasons) for each in checked.suspicious] == [
+        (3, ("nothing to match in it: is it masked whole, or empty?",))
+    ]
+
+
 def test_garbage_is_hopeless() -> None:
     views, observed = scene()
     random = np.random.RandomState(5)

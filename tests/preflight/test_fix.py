@@ -1,0 +1,122 @@
+"""The corrected copy: every mistake that is found is mended there, and the original stays as it is."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from craym_nerfstudio.cli.preflight import load_scene
+from craym_nerfstudio.data.scene import Scene
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.preflight.check import check_observed
+from craym_nerfstudio.preflight.fix import check_folder, write_fixed
+from craym_nerfstudio.preflight.hypotheses import OPENCV, inverted, turned_axes
+from craym_nerfstudio.preflight.observe import Observed
+from tests.preflight.planted import poses, scene, with_turned_files
+from tests.sfm.synthetic import FOCAL_PX, SIZE_PX
+
+
+@pytest.fixture(scope="module")
+def observed() -> Observed:
+    return scene()[1]
+
+
+def write(folder: Path, change: Callable[[dict], None] | None = None) -> Path:
+    """Files of the planted scene with true poses, changed."""
+    (folder / "images").mkdir(parents=True)
+    frames = []
+    for number, pose in enumerate(poses().numpy()):
+        Image.new("L", (SIZE_PX, SIZE_PX), 128).save(folder / f"images/{number:03d}.png")
+        frames.append({"file_path": f"images/{number:03d}.png", "transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]})
+    content = {"fl_x": FOCAL_PX, "fl_y": FOCAL_PX, "cx": SIZE_PX / 2, "cy": SIZE_PX / 2, "frames": frames}
+    if change is not None:
+        change(content)
+    (folder / "transforms.json").write_text(json.dumps(content))
+    return folder
+
+
+def of_matrices(repair: Callable[[np.ndarray], np.ndarray]) -> Callable[[dict], None]:
+    def change(content: dict) -> None:
+        matrices = np.array([frame["transform_matrix"] for frame in content["frames"]])[:, :3]
+        for frame, matrix in zip(content["frames"], repair(matrices), strict=True):
+            frame["transform_matrix"] = [*matrix.tolist(), [0, 0, 0, 1]]
+
+    return change
+
+
+def exchanged(c2w: np.ndarray) -> np.ndarray:
+    return c2w[[1, 0, *range(2, len(c2w) - 2), len(c2w) - 1, len(c2w) - 2]]
+
+
+def scaled(content: dict) -> None:
+    for frame in content["frames"]:
+        frame["transform_matrix"] = (np.diag([0.137] * 3 + [1.0]) @ np.array(frame["transform_matrix"])).tolist()
+
+
+def renamed(content: dict) -> None:
+    for frame in content["frames"]:
+        frame["file_path"] = frame["file_path"].replace("/", "\\").replace(".png", ".PNG")
+        frame["colmap_im_id"] = 7
+
+
+MISTAKES: dict[str, tuple[Callable[[dict], None], list[str]]] = {
+    "OpenCV axes": (of_matrices(lambda c2w: turned_axes(c2w, OPENCV)), ["opencv-axes"]),
+    "w2c with OpenCV axes": (of_matrices(lambda c2w: inverted(turned_axes(c2w, OPENCV))), ["w2c-opencv-axes"]),
+    "order": (of_matrices(exchanged), ["out-of-order"]),
+    "focal length": (lambda content: content.update(fl_x=2 * FOCAL_PX, fl_y=2 * FOCAL_PX), ["wrong-focal-length"]),
+    "principal point": (lambda content: content.update(cx=0.7 * SIZE_PX), ["wrong-intrinsics"]),
+    "scale in rotations": (scaled, []),
+    "names": (renamed, []),
+}
+
+
+def judged(folder: Path, observed: Observed) -> tuple[Scene, object]:
+    found = load_scene(folder, 1000)
+    return found, check_observed(found.views, observed)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_the_copy_is_good(mistake: str, tmp_path: Path, observed: Observed) -> None:
+    change, kinds = MISTAKES[mistake]
+    original = write(tmp_path / "given", change)
+    before = (original / "transforms.json").read_bytes()
+    found, checked = judged(original, observed)
+    assert checked.verdict.grade == ("repairable" if kinds else "good")
+    path = check_folder(tmp_path / "fixed")
+    assert write_fixed(found, checked, path) == kinds
+    mended, again = judged(path.parent, observed)
+    assert (again.verdict.grade, again.diagnosis.findings) == ("good", [])
+    assert all(each.is_file() for each in mended.original.paths)
+    assert (original / "transforms.json").read_bytes() == before
+    if mistake == "names":
+        assert json.loads(path.read_text())["frames"][0]["colmap_im_id"] == 7
+
+
+@pytest.mark.parametrize(("turns", "only"), [(1, None), (3, None), (2, [2, 5])])
+def test_files_that_lie_on_their_side(turns: int, only: list[int] | None, tmp_path: Path, observed: Observed) -> None:
+    """Turned by EXIF alone, say: poses and intrinsics of the copy are those of the files as they lie."""
+    turned = with_turned_files(scene()[0], observed, turns, only)
+    found, checked = judged(write(tmp_path / "given"), turned)
+    assert [finding.kind for finding in checked.diagnosis.findings] == ["rotated-images"]
+    write_fixed(found, checked, check_folder(tmp_path / "fixed"))
+    _, again = judged(tmp_path / "fixed", turned)
+    assert again.verdict.grade == "good"
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="never written over"):
+        check_folder(write(tmp_path))
+
+
+def test_the_hopeless_is_not_mended(tmp_path: Path, observed: Observed) -> None:
+    random = Rotation.random(len(poses()), random_state=5).as_matrix()
+    found = load_scene(write(tmp_path / "given"), 1000)
+    c2w = np.concatenate([random, np.random.RandomState(5).standard_normal((len(random), 3, 1))], axis=-1)
+    checked = check_observed(replace(found.views, c2w=c2w), observed)
+    with pytest.raises(InputError, match="nothing to mend"):
+        write_fixed(found, checked, tmp_path / "fixed" / "transforms.json")

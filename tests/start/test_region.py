@@ -1,0 +1,91 @@
+"""The region: ground seen from above is covered whole, what is asked for is taken, and its figures are right."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craym_nerfstudio.data.config import AskedRegion, SceneConfig
+from craym_nerfstudio.data.scene import read_scene
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.start.region import asked_region, figures_in_data, find_region, is_survey
+from tests.data.tiny_data import write_nerfstudio
+from tests.sfm.synthetic import make_scene, ring
+
+
+@pytest.fixture(scope="module")
+def stage() -> StageZero:
+    made = make_scene(ring(8), ring(8), noise_px=0.2)
+    return adjust_rays(made.views, made.matches)
+
+
+def survey(tilt_deg: float = 0.0) -> np.ndarray:
+    """Twenty cameras over a field of 100 x 80, in four flight lines 40 above it, that look down."""
+    tilt = np.radians(tilt_deg)
+    down = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    centers = [[x, y, 40.0] for y in (-30, -10, 10, 30) for x in (-40, -20, 0, 20, 40)]
+    return np.stack([np.concatenate([down, np.array(center)[:, None]], axis=1) for center in centers])
+
+
+def ground(seed: int = 0) -> np.ndarray:
+    random = np.random.RandomState(seed)
+    return random.uniform([-50, -40, -1], [50, 40, 1], (500, 3))
+
+
+def seen(stage: StageZero, points: np.ndarray, c2w: np.ndarray) -> StageZero:
+    return replace(stage, points=points, track_length=np.full(len(points), 3), c2w=c2w)
+
+
+@pytest.mark.parametrize("tilt_deg", [0.0, 25.0])
+def test_flat_ground_is_covered_whole(stage: StageZero, tilt_deg: float) -> None:
+    """In the world a third of it would lie in the unit sphere; its corners are 64 from the middle."""
+    world = Similarity.of(1 / 35.0)
+    region = find_region(seen(stage, world.points(ground()), world.poses(survey(tilt_deg))), has_alpha=False)
+    assert region is not None
+    inside = np.linalg.norm(world.points(ground()) - region.translation.numpy(), axis=-1) < float(region.scale)
+    assert inside.mean() == 1.0 and float(region.scale) * 35 < 75
+
+
+def test_an_object_and_a_wall_are_no_ground(stage: StageZero) -> None:
+    assert not is_survey(stage.points, stage.c2w)
+    assert find_region(stage, has_alpha=False) is None
+    # One place before a wall: the camera turns and does not move along it.
+    c2w = survey()
+    c2w[:, :2, 3] *= 0.01
+    assert not is_survey(ground(), c2w)
+
+
+def test_what_is_asked_for_is_in_units_of_the_data() -> None:
+    world_from_data = Similarity.of(0.1, translation=np.array([1.0, 0.0, 0.0]))
+    default = Similarity.of(2.0, translation=np.array([0.0, 0.5, 0.0]))
+    region = asked_region(AskedRegion((10.0, 20.0, 30.0), 5.0, 2.0), default, world_from_data)
+    np.testing.assert_allclose(region.translation.numpy(), [2.0, 2.0, 3.0])
+    assert float(region.scale) == pytest.approx(1.0)
+    kept = asked_region(AskedRegion(scale=0.5), default, world_from_data)
+    assert float(kept.scale) == 1.0 and kept.translation.tolist() == [0.0, 0.5, 0.0]
+
+
+def test_figures_by_hand(stage: StageZero) -> None:
+    """Of four points two lie inside; all cameras of a ring look at its middle with images of 44 degrees."""
+    views = replace(make_scene(ring(8), ring(8)).views, c2w=ring(8).numpy())
+    points = np.array([[0.0, 0, 0], [0.9, 0, 0], [1.1, 0, 0], [0, 5, 0]])
+    data = Similarity.of(0.5, translation=np.array([0.0, 0, 1.0]))
+    figures = figures_in_data(Similarity.of(), data, points, views)
+    assert (figures.center.tolist(), figures.radius, figures.points) == ([0.0, 0.0, -2.0], 2.0, 0.5)
+    # tan(14.5 deg) of a sphere of 1 at distance 4, in pixels of 500: 129 of 200; rays at 0, 80 and 160 px.
+    assert figures.rays == pytest.approx(9 / 25)
+    assert "50% of the points and 36% of the camera rays" in figures.in_words
+    whole = figures_in_data(Similarity.of(10.0), data, None, views)
+    assert whole.rays == 1.0 and np.isnan(whole.points) and "points" not in whole.in_words
+
+
+def test_the_flags_reach_the_scene(tmp_path: Path) -> None:
+    folder = write_nerfstudio(tmp_path)
+    scene = read_scene(SceneConfig(folder, region_center=(1.0, 2.0, 3.0), region_scale=1.5))
+    assert scene.asked_region == AskedRegion((1.0, 2.0, 3.0), None, 1.5)
+    with pytest.raises(InputError, match="region-radius is -1"):
+        read_scene(SceneConfig(folder, region_radius=-1.0))
