@@ -153,6 +153,8 @@ class CraymTrainer(Trainer):
             # Before the first step there is nothing to keep, and a checkpoint of step 0 would replace the one that
             # this run resumed from.
             if self.last_taken is not None and self.last_saved != self.last_taken:
+                for callback in self.callbacks:  # what follows a step belongs to it, and may be done twice
+                    callback.run_callback_at_location(self.last_taken, TrainingCallbackLocation.AFTER_TRAIN_ITERATION)
                 self.save_checkpoint(self.last_taken)
             self._end(stop, self._how_to_go_on())
 

@@ -24,7 +24,7 @@ def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:
     layer = torch.nn.Linear(2, 1)
     optimizer = torch.optim.Adam(layer.parameters())
     trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest, max_num_iterations=1000)  # type: ignore[assignment]
-    trainer._start_step, trainer.world_size = 0, 1
+    trainer._start_step, trainer.world_size, trainer.callbacks = 0, 1, []
     trainer.base_dir, trainer.checkpoint_dir = folder, folder / "nerfstudio_models"
     layer.own_threads = nullcontext  # type: ignore[assignment]
     trainer.pipeline = layer  # type: ignore[assignment]
