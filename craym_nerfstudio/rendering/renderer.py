@@ -179,8 +179,8 @@ class SceneRenderer(nn.Module):
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
         own, shared = _sharing(layout, origins.device)
         placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, state.jitter(own))
-        rays = [values.detach().index_select(0, own) for values in (origins, directions)]
-        samples = sample_rays(self.grid, *rays, placing)
+        start, towards = (values.detach().index_select(0, own) for values in (origins, directions))
+        samples = sample_rays(self.grid, start, towards, placing)
         if not layout.groups:
             return samples
         return RaySamples(*(values.index_select(0, shared) for values in vars(samples).values()))
