@@ -105,9 +105,7 @@ def test_auto_tells_once_per_process_what_it_took_and_why() -> None:
 def test_without_a_writable_cache(tmp_path: Path) -> None:
     package = Path(craym_nerfstudio.__file__).parent
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(package / "fields", tmp_path / "craym_nerfstudio" / "fields", ignore=ignored)
-    for name in ("__init__.py", "errors.py"):
-        shutil.copy(package / name, tmp_path / "craym_nerfstudio" / name)
+    shutil.copytree(package, tmp_path / "craym_nerfstudio", ignore=ignored)
     blocked = tmp_path / "craym_nerfstudio" / "fields" / "encoding" / "__pycache__"
     blocked.write_text("a file where a directory is wanted: even root cannot write below it")
     (tmp_path / "temporary").mkdir()

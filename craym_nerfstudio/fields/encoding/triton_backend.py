@@ -47,17 +47,19 @@ class TritonKernels:
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
         """See ``fused.Kernels``."""
         spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
-        shape = (spec.levels, len(x))
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
-        features = allocate(*shape, spec.features_per_level, device=x.device)
-        jacobians = allocate(*shape, 3, spec.features_per_level, device=x.device) if jacobian else None
+        features = allocate(len(x), spec.n_features, device=x.device)
+        shape = (spec.levels, len(x), 3, spec.features_per_level)
+        jacobians = allocate(shape, device=x.device) if jacobian else None
         programs = (_blocks(len(x)), len(levels[0]))
         if min(programs) > 0:
             out = (features, features if jacobians is None else jacobians)
             flags = {"F": spec.features_per_level, "SMOOTH": spec.smooth, "JACOBIAN": jacobian, "BLOCK": kernels.BLOCK}
             with on_device(x.device):
-                kernels.forward[programs](_float32(x), _float32(grid.table), *levels, *out, len(x), **flags)
-        return features.permute(1, 0, 2).reshape(len(x), spec.n_features), jacobians
+                kernels.forward[programs](
+                    _float32(x), _float32(grid.table), *levels, *out, len(x), spec.n_features, **flags
+                )
+        return features, jacobians
 
     def backward(
         self, x: Float[Tensor, "n 3"], grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool

@@ -77,10 +77,10 @@ def _read_cell(table, r0, r1, r2, r3, r4, r5, r6, r7, tx, f, mask, F: tl.constex
 
 @triton.jit(do_not_specialize=["n"])
 def forward(
-    x, table, scales, integers, weights, features, jacobian, n,
+    x, table, scales, integers, weights, features, jacobian, n, n_features,
     F: tl.constexpr, SMOOTH: tl.constexpr, JACOBIAN: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Features [levels, n, F] and, if wanted, the Jacobian [levels, n, 3, F] of points [n, 3]."""
+    """Features [n, n_features] and, if wanted, the Jacobian [levels, n, 3, F] of points [n, 3]."""
     points = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     k, inside = tl.program_id(1), points < n
     scale, weight, level, offset, size, resolution = _level(scales, integers, weights, k)
@@ -93,9 +93,10 @@ def forward(
     a0, a1, a2, a3, d0, d1, d2, d3 = _read_cell(table, r0, r1, r2, r3, r4, r5, r6, r7, tx, f, mask, F)
     y0, y1 = a1 - a0, a3 - a2
     b0, b1 = a0 + ty * y0, a2 + ty * y1
-    out = level.to(tl.int64) * n + points[:, None]
-    tl.store(features + out * F + f, weight * (b0 + tz * (b1 - b0)), mask=mask)
+    column = points[:, None].to(tl.int64) * n_features + level * F + f
+    tl.store(features + column, weight * (b0 + tz * (b1 - b0)), mask=mask)
     if JACOBIAN:
+        out = level.to(tl.int64) * n + points[:, None]
         x0, x1 = d0 + ty * (d1 - d0), d2 + ty * (d3 - d2)
         tl.store(jacobian + out * 3 * F + f, weight * sx[:, None] * (x0 + tz * (x1 - x0)), mask=mask)
         tl.store(jacobian + out * 3 * F + F + f, weight * sy[:, None] * (y0 + tz * (y1 - y0)), mask=mask)
