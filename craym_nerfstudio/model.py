@@ -24,6 +24,7 @@ from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
 from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
 
 _COLOR_WIDTH = 64
@@ -98,6 +99,14 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
+        self._tracer = SphereTracer(self.scene)
+
+    @property
+    def tracer(self) -> SphereTracer:
+        """Finds the surface along rays of the unit frame, as it is at this step."""
+        if self._tracer.step != self.step:
+            self._tracer.update(self._state(jitter=False), self.step)
+        return self._tracer
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:

@@ -52,9 +52,8 @@ class DistanceGrid(nn.Module):
         """Edge of one cell, in units of the field."""
         return 2.0 / (self.resolution - 1)
 
-    def points(self, start: int, count: int) -> Float[Tensor, "points 3"]:
-        """Positions of the grid's nodes number `start` to `start + count`, x fastest."""
-        index = torch.arange(start, start + count, device=self.values.device)
+    def points(self, index: Int[Tensor, " points"]) -> Float[Tensor, "points 3"]:
+        """Positions of the grid's nodes of these numbers, x fastest."""
         axis = torch.stack(
             [index % self.resolution, index // self.resolution % self.resolution, index // self.resolution**2], dim=-1
         )
@@ -68,7 +67,8 @@ class DistanceGrid(nn.Module):
         flat = self.values.view(-1)
         for begin in range(start, stop, 1 << 16):
             count = min(1 << 16, stop - begin)
-            flat[begin : begin + count] = sdf(self.points(begin, count)).to(flat.dtype)
+            nodes = torch.arange(begin, begin + count, device=flat.device)
+            flat[begin : begin + count] = sdf(self.points(nodes)).to(flat.dtype)
 
     def lookup(self, points: Float[Tensor, "rays n 3"]) -> Float[Tensor, "rays n"]:
         """Trilinear interpolation of the cached distances."""
