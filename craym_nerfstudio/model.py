@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
@@ -22,6 +24,7 @@ from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
+from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
@@ -66,6 +69,8 @@ class CraymModelConfig(ObjectiveConfig, ModelConfig):
     """Resolution of the cache of distances."""
     grid_refresh_steps: int = 16
     """Steps in which the cache is refreshed once, slab by slab."""
+    draw: Literal["surface", "volume"] = "surface"
+    """How the viewer and ns-render draw: the traced surface, or as evaluation does, ten times slower."""
     seed: int = 0
     """Seed of the sampling jitter."""
 
@@ -189,10 +194,10 @@ class CraymModel(Model):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
-        with self._full_precision():
+        with self.full_precision():
             return self._render(ray_bundle)
 
-    def _full_precision(self) -> AbstractContextManager:
+    def full_precision(self) -> AbstractContextManager:
         """Float32 inside, whatever the caller has switched on.
 
         Half precision has three digits; distances, their derivatives (normals, eikonal loss, pose gradients), poses and
@@ -204,11 +209,11 @@ class CraymModel(Model):
         # The data manager says what the rays of a training batch are; elsewhere all are plain.
         layout: RayLayout = ray_bundle.metadata.get("layout") or RayLayout(len(ray_bundle))  # type: ignore[assignment]
         if not self.training:
-            return self._host_outputs(self._rendered(ray_bundle, layout)[0])
+            return self.host_outputs(self._rendered(ray_bundle, layout)[0])
         train_c2w = self.camera_optimizer.optimised_c2w()
         self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
         rendered, background, points = self._rendered(ray_bundle, layout)
-        outputs = self._host_outputs(rendered)
+        outputs = self.host_outputs(rendered)
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
         return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
 
@@ -216,9 +221,7 @@ class CraymModel(Model):
         self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
-        unit = self.world_from_unit.inverse()
-        origins = unit.points(rays.origins)
-        directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        origins, directions = self.unit_rays(rays)
         state = self._state(self.training)
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
@@ -232,15 +235,29 @@ class CraymModel(Model):
         drawn = torch.rand((plain, 3), generator=state.generator, device=self.device)
         return torch.cat([drawn, chosen[plain:]])
 
-    def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
+    def host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
         accumulation = rendered.accumulation[:, None]
         depth = self.world_from_unit.lengths(rendered.depth[:, None])
         if not self.training:
             # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
             depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
-        unit = torch.nn.functional.normalize(rendered.normal, dim=-1)
+        unit = torch.nn.functional.normalize(rendered.normal, dim=-1) * (accumulation >= 0.5)
         return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
+
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """A picture for eyes [h, w, ...]: see `pictures`. Exporters ask for the outputs of ray bundles instead."""
+        return draw_picture(self, camera, obb_box)
+
+    def volume_picture(self, camera: Cameras) -> dict[str, Tensor]:
+        """A picture as evaluation judges it, whatever `draw` says."""
+        return super().get_outputs_for_camera(camera)
+
+    def unit_rays(self, rays: RayBundle) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
+        """Origins and unit directions in the unit frame."""
+        directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        return self.world_from_unit.inverse().points(rays.origins), directions
 
     def _key_outputs(self, rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout) -> dict[str, Tensor]:
         """Matchability, fused colours and surface points (of the unit frame) of the matched key rays."""
@@ -258,11 +275,11 @@ class CraymModel(Model):
         """Outputs of rays of no camera, given in the world; differentiable in both."""
         nothing = torch.zeros_like(origins[:, :1])
         rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
-        return self._host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
+        return self.host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log."""
-        with torch.no_grad(), self._full_precision():
+        with torch.no_grad(), self.full_precision():
             target = self._target(batch, outputs)
             error = (outputs["rgb"] - target).square().mean()
             metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
@@ -283,7 +300,7 @@ class CraymModel(Model):
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
         config = self.config
-        with self._full_precision():
+        with self.full_precision():
             target, visible = self._target(batch, outputs), batch["visible"].to(self.device).float()
             if not self.training:
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)

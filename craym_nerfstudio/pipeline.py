@@ -17,7 +17,7 @@ from torchvision.utils import save_image
 
 from craym_nerfstudio.cameras.photometric import refine_camera, with_pose
 from craym_nerfstudio.console import silence_others, track
-from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
+from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
@@ -123,17 +123,17 @@ class CraymPipeline(VanillaPipeline):
         optimizer's correction: with the refined poses in both places they all agree.
         """
         super().load_pipeline(loaded_state, step)
-        found = Intrinsics.from_values(self.intrinsics.tolist())
-        if found != self.datamanager.intrinsics:
-            self.datamanager.calibrate(found)
+        found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         if self.test_mode == "val":
+            if found != manager.intrinsics:
+                manager.calibrate(found)
             return
-        optimizer, dataset = self.craym_model.camera_optimizer, self.datamanager.train_dataset
+        optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
-        refined = optimizer.optimised_c2w().detach()
-        dataset.cameras.camera_to_worlds = refined.to(dataset.cameras.camera_to_worlds)
-        self.datamanager.take_cameras()
-        optimizer.input_c2w.copy_(refined)
+        self.input_test_c2w = manager.eval_dataset.cameras.camera_to_worlds.clone()
+        test_c2w = self.reference_to_model().poses(self.given_test_c2w())
+        manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
+        optimizer.input_c2w.copy_(self.refined_c2w())
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
         """Refined training poses in the world, on the CPU."""
@@ -151,13 +151,18 @@ class CraymPipeline(VanillaPipeline):
         source = self.given_c2w() if reference is None else torch.from_numpy(reference.train_c2w)
         return align_poses(source.double(), self.refined_c2w().double())
 
+    def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
+        """Test poses in the frame of the true poses, or in that of the given ones where no truth is known."""
+        reference = self.datamanager.reference
+        if reference is not None and reference.test_c2w is not None:
+            return torch.from_numpy(reference.test_c2w).double()
+        if hasattr(self, "input_test_c2w"):
+            return self.input_test_c2w.double()
+        return self.datamanager.eval_dataset.cameras.camera_to_worlds.double()
+
     def test_camera(self, camera: Cameras, index: int, similarity: Similarity) -> Cameras:
         """A test camera, mapped from the frame of its pose into the model's."""
-        reference = self.datamanager.reference
-        c2w = camera.camera_to_worlds[0].cpu().double()
-        if reference is not None and reference.test_c2w is not None:
-            c2w = torch.from_numpy(reference.test_c2w[index]).double()
-        return with_pose(camera, similarity.poses(c2w))
+        return with_pose(camera, similarity.poses(self.given_test_c2w()[index]))
 
     def pose_metrics(self) -> dict[str, float]:
         """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""
@@ -235,7 +240,7 @@ class CraymPipeline(VanillaPipeline):
         self.eval()
         camera, batch = self.datamanager.next_eval_image(step)
         camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
-        outputs = self.model.get_outputs_for_camera(camera)
+        outputs = self.craym_model.volume_picture(camera)
         metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
         self.train()
         return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
@@ -274,5 +279,5 @@ class CraymPipeline(VanillaPipeline):
                     self.config.test_pose_steps,
                     self.config.test_pose_rays,
                 )
-        outputs = self.model.get_outputs_for_camera(camera)
+        outputs = self.craym_model.volume_picture(camera)
         return self.model.get_image_metrics_and_images(outputs, batch)

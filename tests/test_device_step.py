@@ -90,7 +90,7 @@ def fake_step(device: torch.device, backward: bool, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(interface, "choose_backend", lambda *_: ("triton", "a test"))
     monkeypatch.setattr(torch, "Generator", HostGenerator)
     if device.type != "cuda":  # no autocast there
-        monkeypatch.setattr(CraymModel, "_full_precision", lambda _: contextlib.nullcontext())
+        monkeypatch.setattr(CraymModel, "full_precision", lambda _: contextlib.nullcontext())
     caches = (lie._series, triton_backend._levels, triton_backend._places)
     for cache in caches:
         cache.cache_clear()
