@@ -104,13 +104,15 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
+        self.shown_levels = config.sdf_field.num_levels
         self._tracer = SphereTracer(self.scene)
 
     @property
     def tracer(self) -> SphereTracer:
         """Finds the surface along rays of the unit frame, as it is at this step."""
-        if self._tracer.step != self.step:
-            self._tracer.update(self._state(jitter=False), self.step)
+        version = (self.step, self.shown_levels)
+        if self._tracer.version != version:
+            self._tracer.update(self._state(jitter=False), version)
         return self._tracer
 
     @property
@@ -185,6 +187,8 @@ class CraymModel(Model):
     def _state(self, jitter: bool) -> RenderState:
         config = self.config
         weights = level_weights(self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level)
+        if not self.training:
+            weights[self.shown_levels :] = 0.0
         generator = None
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
@@ -276,6 +280,15 @@ class CraymModel(Model):
         nothing = torch.zeros_like(origins[:, :1])
         rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
         return self.host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
+
+    def ray_features(
+        self, origins: Float[Tensor, "keys 3"], directions: Float[Tensor, "keys 3"]
+    ) -> Float[Tensor, "keys feat"]:
+        """Composited features of key rays of the unit frame, without enrichment (Eq. 3)."""
+        layout, background = RayLayout(0, groups=len(origins)), self.background_rgb.expand(len(origins), 3)
+        rendered = self.scene(origins, directions, background, self._state(jitter=False), layout)
+        assert rendered.ray_feature is not None
+        return rendered.ray_feature
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log."""

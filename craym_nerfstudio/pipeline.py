@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, distributed
 from torchvision.utils import save_image
 
@@ -26,6 +25,7 @@ from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
+from craym_nerfstudio.viewer.panel import Panel
 
 
 @dataclass
@@ -72,8 +72,7 @@ class CraymPipeline(VanillaPipeline):
         self.start, self.start_seconds = start, time.perf_counter() - began
         self._begin(start)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
-        self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
-        self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
+        self.panel = Panel(self)
 
     def _find_start(self) -> Start:
         """Where to start; of several processes the first looks for it, and the others read what it has cached."""
@@ -198,28 +197,14 @@ class CraymPipeline(VanillaPipeline):
         before, after = stage.median_epipolar_px
         return {"stage0_epipolar_px_before": before, "stage0_epipolar_px_after": after}
 
-    def _stage_zero_summary(self) -> str:
-        stage = self.stage_zero
-        if stage is None:
-            return "not run"
-        before, after = stage.median_epipolar_px
-        adjusted = stage.state.count("adjusted")
-        return f"residual {before:.2f} -> {after:.2f} px, {adjusted} of {len(stage.state)} cameras adjusted"
-
-    def _poses_summary(self) -> str:
-        metrics = self.pose_metrics()
-        if metrics:
-            return f"{metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"
-        change = pose_errors(self.refined_c2w(), self.given_c2w())
-        return f"moved by {change.rotation_deg_mean:.3f} deg"
-
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
-        """The host's training step, with pose errors in the log and the viewer now and then."""
+        """The host's training step, with pose errors in the log now and then, and the viewer told."""
         outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
         if step % 100 == 0:
             figures = self.pose_metrics() | self.stage_zero_metrics()
             metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
-            self.poses_text.value = self._poses_summary()
+        if step % 10 == 0:
+            self.panel.follow(step, float(sum(loss.detach() for loss in loss_dict.values())))
         return outputs, loss_dict, metrics_dict
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:

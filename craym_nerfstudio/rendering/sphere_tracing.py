@@ -6,6 +6,7 @@ two evaluations of the distance alone. Rays that graze a surface, or see a backg
 
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,8 +69,8 @@ class March:
 class SphereTracer:
     """Finds the first surface of a scene along rays of the unit frame; distances are cached once per trained step."""
 
-    step: int | None = None
-    """Step whose field is cached."""
+    version: Any = None
+    """Which field is cached, in the caller's words."""
 
     def __init__(self, scene: SceneRenderer) -> None:
         self.scene = scene
@@ -77,9 +78,9 @@ class SphereTracer:
         self.state = RenderState(torch.ones(0))
 
     @torch.no_grad()
-    def update(self, state: RenderState, step: int | None = None) -> None:
+    def update(self, state: RenderState, version: Any = None) -> None:
         """Read the SDF anew around the surface as the scene's coarser cache knows it; elsewhere that cache will do."""
-        self.state, self.step = state, step
+        self.state, self.version = state, version
         coarse = self.scene.grid
         self.grid = self.grid.to(coarse.values.device)
         size = (_RESOLUTION,) * 3
@@ -127,6 +128,16 @@ class SphereTracer:
             for name in ("rgb", "accumulation", "depth", "normal"):
                 vars(rendered)[name][rest] = vars(exact)[name]
         return rendered
+
+    @torch.no_grad()
+    def colors(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
+        """Colours of surface points, each seen along its normal."""
+        found = []
+        for part in points.split(_CHUNK):
+            surface = self._surface(part)
+            normal = F.normalize(surface.gradient, dim=-1)
+            found.append(self.scene.color(surface.feature, spherical_harmonics(-normal), normal))
+        return torch.cat(found)
 
     @torch.no_grad()
     def march(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> March:
