@@ -38,7 +38,7 @@ from craym_nerfstudio.viewer.scene import SceneLayers
 if TYPE_CHECKING:
     from craym_nerfstudio.pipeline import CraymPipeline
 
-_FRUSTUM = 0.07
+_FRUSTUM = 0.045
 """Size of a camera as a share of its distance to the scene."""
 _MOST_RAYS = 40
 """Matched rays shown of a pair."""
@@ -212,8 +212,7 @@ class Panel(ViewerControl):
             values = np.full(len(self._names), np.nan) if self._stage is None else self._stage.rotation_sigma_deg
         else:
             values = self._moved_deg()
-        finite = values[np.isfinite(values)]
-        return values / max(float(np.quantile(finite, 0.95)), 1e-6) if len(finite) else values
+        return _relative(values)
 
     def _draw_cameras(self) -> None:
         layers = self._scene
@@ -268,7 +267,7 @@ class Panel(ViewerControl):
         if self._stage is None or self._scene is None:
             return
         stage = self._stage.under(self._pipeline.refined_c2w().double().numpy())
-        colors = traffic_light(stage.point_error_px / (3.0 * stage.keypoint_sigma_px))
+        colors = traffic_light(_relative(stage.point_error_px))
         self._scene.points("points", stage.points, colors, 0.4 * _POINT)
 
     def _draw_mesh(self) -> None:
@@ -292,3 +291,9 @@ class Panel(ViewerControl):
 
     def _set_levels(self, element: ViewerSlider) -> None:
         self._pipeline.craym_model.shown_levels = int(element.value)
+
+
+def _relative(values: np.ndarray) -> np.ndarray:
+    """Values in shares of the worst but a few."""
+    finite = values[np.isfinite(values)]
+    return values / max(float(np.quantile(finite, 0.95)), 1e-6) if len(finite) else values
