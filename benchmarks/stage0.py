@@ -128,7 +128,7 @@ def errors(c2w: np.ndarray, true: torch.Tensor | None) -> dict[str, float]:
     centers = align_poses(poses, true).poses(poses)[:, :, 3]
     return {
         "rotation_deg": found.rotation_deg_mean,
-        "rotation_deg_median": found.rotation_deg_median,
+        "rotation_deg_median": float(found.rotation_deg.quantile(0.5)),
         "rotation_deg_max": float(found.rotation_deg.max()),
         "translation_x100": found.translation_x100_mean,
         "center_x100": 100 * float((centers - true[:, :, 3]).norm(dim=1).mean()),

@@ -100,11 +100,6 @@ class PoseErrors:
         return float(self.rotation_deg.mean())
 
     @property
-    def rotation_deg_median(self) -> float:
-        """Median rotation error in degrees."""
-        return float(self.rotation_deg.quantile(0.5))
-
-    @property
     def translation_x100_mean(self) -> float:
         """Mean translation error x100: the figure of the papers' tables."""
         return float(self.translation_x100.mean())

@@ -10,20 +10,26 @@ def transform_directions(c2w: Float[Tensor, "*b 3 4"], directions: Float[Tensor,
     return (c2w[..., :3] @ directions[..., None]).squeeze(-1)
 
 
-def focus_point(
-    origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"], robust: bool = True, rounds: int = 10
-) -> Float[Tensor, "3"]:
+def tangent_frames(directions: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotations whose rows are two tangents of the sphere at unit directions, and the directions."""
+    # The axis least aligned with the direction keeps the cross product away from zero.
+    helper = torch.nn.functional.one_hot(directions.abs().argmin(-1), 3).to(directions)
+    first = torch.nn.functional.normalize(torch.linalg.cross(helper, directions), dim=-1)
+    return torch.stack([first, torch.linalg.cross(directions, first), directions], dim=-2)
+
+
+def focus_point(origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> Float[Tensor, "3"]:
     """World point nearest to all lines in the least squares sense, e.g. what a set of cameras looks at.
 
-    `robust` reweights the lines (Geman-McClure, scale 1.5 x median distance), so that a few stray cameras do not drag
-    the point. With parallel lines the point nearest to the mean origin is returned.
+    The lines are reweighted (Geman-McClure, scale 1.5 x median distance), so that a few stray cameras do not drag the
+    point. With parallel lines the point nearest to the mean origin is returned.
     """
     identity = torch.eye(3, dtype=origins.dtype, device=origins.device)
     projectors = identity - directions[:, :, None] * directions[:, None, :]
     center = origins.mean(0)
     weights = torch.ones_like(origins[:, 0])
     point = center
-    for _ in range(rounds if robust else 1):
+    for _ in range(10):
         # A feather of regularisation towards the mean origin decides what parallel lines leave open.
         normal = (weights[:, None, None] * projectors).mean(0) + 1e-6 * weights.mean() * identity
         target = (weights[:, None, None] * projectors @ (origins - center)[..., None]).mean(0)

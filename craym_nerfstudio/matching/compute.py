@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.detectors import Detector, Features
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.two_view import ransac_motion
-from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, join_putative, threshold_px
+from craym_nerfstudio.matching.verify import MIN_INLIERS, NO_PAIRS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import content_key, read_npz, write_npz
 
@@ -53,14 +53,13 @@ def all_features(views: Views, detector: Detector, pictures: list[str], cache_di
         if cached is not None:
             return cached, True
         found = detector.detect(load_picture(views, index))
-        write_npz(path, found.arrays())
+        write_npz(path, vars(found))
         return found, False
 
     with _workers(detector.parallel) as run, progress() as bars:
-        numbers = range(len(views.names))
-        bar = bars.add_task(f"Keypoints ({detector.name})", total=len(numbers))
+        bar = bars.add_task(f"Keypoints ({detector.name})", total=len(pictures))
         results = []
-        for result in run(features, numbers):
+        for result in run(features, range(len(pictures))):
             results.append(result)
             bars.advance(bar)
     mean = np.mean([len(found.keypoints) for found, _ in results])
@@ -87,9 +86,23 @@ def all_pairs(
 
     def match(pair: list[int]) -> PutativePairs | None:
         i, j = pair
-        return _match_pair(detector, features, bearings, (i, j), limit_px / focal_px[[i, j]].mean())
+        found = detector.match(features[i], features[j])
+        if found.strict.sum() < MIN_INLIERS:
+            return None
+        sure = found.keypoints[found.strict]
+        motion = ransac_motion(bearings[i][sure[:, 0]], bearings[j][sure[:, 1]], limit_px / focal_px[pair].mean())
+        if motion is None:
+            return None
+        return PutativePairs(
+            pairs=np.array([pair], dtype=np.int32),
+            motion=motion[None],
+            pair_of_match=np.zeros(len(found.score), dtype=np.int32),
+            keypoint_ids=found.keypoints,
+            score=found.score,
+            strict=found.strict,
+        )
 
-    return in_chunks(match, pairs, detector, folder, PutativePairs, join_putative)
+    return in_chunks(match, pairs, detector, folder, NO_PAIRS)
 
 
 def in_chunks(
@@ -97,10 +110,9 @@ def in_chunks(
     pairs: Int[np.ndarray, "pairs 2"],
     detector: Detector,
     folder: Path,
-    kind: Callable[..., Chunk],
-    join: Callable[[list[Chunk]], Chunk],
+    empty: Chunk,
 ) -> Chunk:
-    """What `match` finds for all pairs, joined; saved in `folder` chunk by chunk as the fields of the dataclass `kind`.
+    """What `match` finds for all pairs, `joined` to `empty`; saved in `folder` chunk by chunk.
 
     Raises:
         InputError: the cache cannot be written; finished chunks stay in it.
@@ -111,44 +123,27 @@ def in_chunks(
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK].tolist()
             path = folder / f"{start:06d}.npz"
-            chunk = from_cache(path, lambda path: kind(**read_npz(path)))
+            chunk = from_cache(path, lambda path: type(empty)(**read_npz(path)))
             if chunk is None:
                 found = []
                 for result in run(match, part):
                     found += [] if result is None else [result]
                     bars.advance(bar)
-                chunk = join(found)
+                chunk = joined(empty, found)
                 write_npz(path, vars(chunk))
             else:
                 bars.advance(bar, len(part))
             chunks.append(chunk)
-    return join(chunks)
+    return joined(empty, chunks)
 
 
-def _match_pair(
-    detector: Detector,
-    features: list[Features],
-    bearings: list[Float[np.ndarray, "n 3"]],
-    pair: tuple[int, int],
-    limit_rad: float,
-) -> PutativePairs | None:
-    """Matches and robust relative pose of one pair; None without enough of them."""
-    i, j = pair
-    found = detector.match(features[i], features[j])
-    if found.strict.sum() < MIN_INLIERS:
-        return None
-    sure = found.keypoints[found.strict]
-    motion = ransac_motion(bearings[i][sure[:, 0]], bearings[j][sure[:, 1]], limit_rad)
-    if motion is None:
-        return None
-    return PutativePairs(
-        pairs=np.array([pair], dtype=np.int32),
-        motion=motion[None],
-        pair_of_match=np.zeros(len(found.score), dtype=np.int32),
-        keypoint_ids=found.keypoints,
-        score=found.score,
-        strict=found.strict,
-    )
+def joined(empty: Chunk, parts: Sequence[Any]) -> Chunk:
+    """Several disjoint lists of pairs as one; `empty` is such a list, a dataclass, without any."""
+    parts = [empty, *parts]
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in vars(empty)}
+    first = np.cumsum([0] + [len(part.pairs) for part in parts[:-1]], dtype=np.int32)
+    columns["pair_of_match"] += np.repeat(first, [len(part.pair_of_match) for part in parts])
+    return type(empty)(**columns)
 
 
 @contextmanager

@@ -27,10 +27,6 @@ class Features:
     size_px: Int[np.ndarray, " 2"]
     """Width, height of the image."""
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Contents for an npz file."""
-        return {name: np.asarray(getattr(self, name)) for name in self.__dataclass_fields__}
-
 
 @dataclass(frozen=True)
 class Putative:
@@ -65,18 +61,8 @@ class Detector(Protocol):
         ...
 
 
-_ENLARGED_BELOW_PX = 1000
+ENLARGED_BELOW_PX = 1000
 """Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
-
-
-def enlargement(longest_px: int) -> int:
-    """Factor by which an image is enlarged before detection."""
-    return 2 if longest_px <= _ENLARGED_BELOW_PX else 1
-
-
-def keypoint_limit(pixels: int) -> int:
-    """Most keypoints kept of an image: matching costs their square, and more no longer sharpen the poses."""
-    return int(np.clip(2000 + 2000 * pixels / 2e6, 2000, 4000))
 
 
 class Sift:
@@ -95,7 +81,7 @@ class Sift:
         import cv2
 
         height, width = picture.rgb.shape[:2]
-        scale = enlargement(max(height, width))
+        scale = 2 if max(height, width) <= ENLARGED_BELOW_PX else 1
         grey = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
         if scale > 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
@@ -108,8 +94,13 @@ class Sift:
         xy /= scale
         response = np.array([point.response for point in points])
         order = np.argsort(-response, kind="stable")
-        order = order[picture.is_usable(xy[order])][: keypoint_limit(width * height)]
-        return _features(xy[order], descriptors[order].astype(np.uint8), (width, height))
+        # Matching costs the square of the keypoints, and more of them no longer sharpen the poses.
+        most = int(np.clip(2000 + 2000 * width * height / 2e6, 2000, 4000))
+        order = order[picture.is_usable(xy[order])][:most]
+        # SIFT repeats a position bit by bit for each of its orientations: one keypoint.
+        keypoints, keypoint_of = np.unique(xy[order].astype(np.float32), axis=0, return_inverse=True)
+        size_px, found = np.array([width, height], np.int32), descriptors[order].astype(np.uint8)
+        return Features(keypoints, keypoint_of.reshape(-1).astype(np.int32), found, size_px)
 
     def match(self, first: Features, second: Features) -> Putative:
         """Mutual nearest neighbours whose distance is below `loose_ratio` of the second nearest one's."""
@@ -134,13 +125,6 @@ class Sift:
 def _root_sift(descriptors: np.ndarray) -> Float[torch.Tensor, "d 128"]:
     values = torch.from_numpy(descriptors).float()
     return (values / values.sum(-1, keepdim=True).clamp_min(1.0)).sqrt()
-
-
-def _features(xy: Float[np.ndarray, "d 2"], descriptors: np.ndarray, size_px: tuple[int, int]) -> Features:
-    """Merge descriptors at the same position into one keypoint."""
-    # SIFT repeats a position bit by bit for each of its orientations.
-    keypoints, keypoint_of = np.unique(xy.astype(np.float32), axis=0, return_inverse=True)
-    return Features(keypoints, keypoint_of.reshape(-1).astype(np.int32), descriptors, np.array(size_px, np.int32))
 
 
 def best_per_keypoint(pairs: Int[np.ndarray, "n 2"], score: Float[np.ndarray, " n"], strict: np.ndarray) -> Putative:

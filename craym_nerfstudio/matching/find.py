@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int32
+from jaxtyping import Int32
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
@@ -18,6 +18,8 @@ from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import content_key
 
 _VERSION = 1
+_PROBES = np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.9, 0.9]])
+"""Positions, in sizes of the image, whose bearings stand for the whole lens model in a cache key."""
 
 
 def find_matches(
@@ -61,7 +63,7 @@ def _matched(
 ) -> tuple[Matches, VerifyReport | None]:
     """Verified matches of one detector, and what verification said unless they were cached."""
     rough = np.asarray(views.c2w, dtype=np.float64)
-    lens = [views.bearings(index, _probe(views, index)) for index in range(len(views.names))]
+    lens = [views.bearings(index, _PROBES * views.size_px[index]) for index in range(len(views.names))]
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
     needed = (detector.least_inliers, detector.least_share)
     path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg, *needed)}.npz"
@@ -109,11 +111,6 @@ def chosen_detector(matcher: Matcher, images: int, pairs: int) -> Detector:
         name, reason, detector = "sift", error.problem, make_detector("sift", images)
     console.print(f"Matching: auto takes {name} ({reason}; {images} images, {pairs} pairs)")
     return detector
-
-
-def _probe(views: Views, index: int) -> Float[np.ndarray, "5 2"]:
-    """Positions whose bearings stand for the whole lens model in a cache key."""
-    return np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.9, 0.9]]) * np.asarray(views.size_px[index])
 
 
 def _say(report: VerifyReport) -> None:

@@ -37,6 +37,8 @@ def load_picture(views: Views, index: int) -> Picture:
     Raises:
         InputError: the image or its mask is missing or cannot be decoded.
     """
+    import cv2
+
     size = (int(views.size_px[index][0]), int(views.size_px[index][1]))
     rgb, usable = load_image(views.paths[index], size), None
     if rgb.shape[-1] == 4:
@@ -48,7 +50,10 @@ def load_picture(views: Views, index: int) -> Picture:
     if mask is not None:
         shown = load_mask(mask, size) > 0
         usable = shown if usable is None else usable & shown
-    return Picture(rgb, None if usable is None or usable.all() else _dilated(usable))
+    if usable is None or usable.all():
+        return Picture(rgb, None)
+    kernel = np.ones((2 * _MARGIN_PX + 1,) * 2, dtype=np.uint8)
+    return Picture(rgb, cv2.dilate(usable.astype(np.uint8), kernel) > 0)
 
 
 def picture_key(views: Views, index: int) -> str:
@@ -61,10 +66,3 @@ def picture_key(views: Views, index: int) -> str:
     return content_key(
         file_key(views.paths[index]), "" if mask is None else file_key(mask), [int(n) for n in views.size_px[index]]
     )
-
-
-def _dilated(usable: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    import cv2
-
-    kernel = np.ones((2 * _MARGIN_PX + 1,) * 2, dtype=np.uint8)
-    return cv2.dilate(usable.astype(np.uint8), kernel) > 0

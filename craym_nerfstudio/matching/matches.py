@@ -55,9 +55,8 @@ class Matches:
         kept_pair = np.zeros(len(self.pairs), dtype=bool)
         kept_pair[self.pair_of_match[keep]] = True
         renumbered = (np.cumsum(kept_pair) - 1).astype(np.int32)
-        return Matches(
-            names=list(self.names),
-            size_px=self.size_px,
+        return replace(
+            self,
             pairs=self.pairs[kept_pair],
             rotation=self.rotation[kept_pair],
             translation=self.translation[kept_pair],
@@ -66,7 +65,6 @@ class Matches:
             keypoint_ids=self.keypoint_ids[keep],
             bearings=self.bearings[keep],
             confidence=self.confidence[keep],
-            detector=self.detector,
         )
 
     def between(self, names: list[str], size_px: Int[np.ndarray, "cams 2"]) -> "Matches":

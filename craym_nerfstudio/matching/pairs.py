@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int32
+from jaxtyping import Bool, Float, Int32
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
@@ -25,25 +25,25 @@ def candidate_pairs(views: Views, neighbours: int = 20, exhaustive_up_to: int = 
     count = len(views.names)
     if count <= exhaustive_up_to:
         return np.stack(np.triu_indices(count, 1), axis=-1).astype(np.int32)
-    score = covisibility(views)
-    np.fill_diagonal(score, -1.0)
-    chosen = np.zeros((count, count), dtype=bool)
-    best = np.argsort(-score, axis=1, kind="stable")[:, :neighbours]
-    np.put_along_axis(chosen, best, True, axis=1)
-    chosen |= chosen.T
-    _connect(chosen, score)
-    return np.argwhere(np.triu(chosen, 1)).astype(np.int32)
+    return best_pairs(covisibility(views), neighbours)
 
 
-def _connect(chosen: np.ndarray, score: Float[np.ndarray, "cams cams"]) -> None:
-    """Add the best pair between separate groups of images until all hang together (in place)."""
-    while True:
-        groups, label = connected_components(coo_matrix(chosen), directed=False)
-        if groups == 1:
-            return
-        between = np.where(label[:, None] == label[None], -2.0, score)
+def best_pairs(
+    score: Float[np.ndarray, "images images"], neighbours: int, also: Bool[np.ndarray, "images images"] | bool = False
+) -> Int32[np.ndarray, "pairs 2"]:
+    """Pairs (i, j), i < j, in ascending order: each image with its best `neighbours` and those that are `also` wanted.
+
+    Then the best pair between separate groups of images, until all hang together.
+    """
+    score = np.where(np.eye(len(score), dtype=bool), -1.0, score)
+    chosen = np.zeros(score.shape, dtype=bool)
+    np.put_along_axis(chosen, np.argsort(-score, axis=1, kind="stable")[:, :neighbours], True, axis=1)
+    chosen |= chosen.T | also
+    while (groups := connected_components(coo_matrix(chosen), directed=False))[0] > 1:
+        between = np.where(groups[1][:, None] == groups[1], -2.0, score)
         i, j = np.unravel_index(between.argmax(), between.shape)
         chosen[i, j] = chosen[j, i] = True
+    return np.argwhere(np.triu(chosen, 1)).astype(np.int32)
 
 
 def covisibility(views: Views) -> Float[np.ndarray, "cams cams"]:

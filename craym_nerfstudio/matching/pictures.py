@@ -14,6 +14,10 @@ from craym_nerfstudio.storage import write_atomically
 _PANEL_PX = 640
 _MOST_LINES = 120
 _MARGIN_PX = 24
+_BLUES = np.array([[250.0, 250.0, 250.0], [158.0, 202.0, 225.0], [8.0, 48.0, 107.0]])
+"""White at 0 to dark blue at 1."""
+_TRAFFIC_LIGHT = np.array([[210.0, 30.0, 30.0], [235.0, 190.0, 30.0], [30.0, 160.0, 60.0]])
+"""Red at 0 over yellow to green at 1."""
 
 
 def pair_ranking(matches: Matches) -> Int[np.ndarray, " pairs"]:
@@ -44,7 +48,7 @@ def draw_pair(views: Views, matches: Matches, pair: int) -> Image.Image:
     canvas.paste(shown[1], (shown[0].width, _MARGIN_PX))
     pen = ImageDraw.Draw(canvas)
     offsets = np.array([[0, _MARGIN_PX], [shown[0].width, _MARGIN_PX]])
-    for match, color in zip(drawn, _traffic_light(matches.confidence[drawn]), strict=True):
+    for match, color in zip(drawn, _between(_TRAFFIC_LIGHT, matches.confidence[drawn]), strict=True):
         ends = [tuple(matches.keypoints[match, side] * scales[side] + offsets[side]) for side in (0, 1)]
         pen.line(ends, fill=tuple(color), width=1)
         for x, y in ends:
@@ -62,7 +66,7 @@ def draw_overview(views: Views, matches: Matches) -> Image.Image:
     counts += counts.T
     canvas = Image.new("RGB", (2 * _PANEL_PX + 3 * _MARGIN_PX, _PANEL_PX + 2 * _MARGIN_PX), "white")
     shade = np.log1p(counts) / np.log1p(max(counts.max(), 1.0))
-    heat = Image.fromarray(_blues(shade)).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.NEAREST)
+    heat = Image.fromarray(_between(_BLUES, shade)).resize((_PANEL_PX, _PANEL_PX), Image.Resampling.NEAREST)
     canvas.paste(heat, (_MARGIN_PX, _MARGIN_PX))
     graph = _draw_graph(np.asarray(views.c2w)[:, :, 3], matches.pairs, shade)
     canvas.paste(graph, (2 * _MARGIN_PX + _PANEL_PX, _MARGIN_PX))
@@ -88,7 +92,7 @@ def _draw_graph(
     # Strong pairs on top of weak ones.
     for number in np.argsort(weight, kind="stable"):
         i, j = pairs[number]
-        color = tuple(_blues(weight[number : number + 1])[0])
+        color = tuple(_between(_BLUES, weight[number]))
         pen.line([tuple(flat[i]), tuple(flat[j])], fill=color, width=2)
     alone = ~np.isin(np.arange(len(centers)), pairs)
     for (x, y), lonely in zip(flat, alone, strict=True):
@@ -96,18 +100,8 @@ def _draw_graph(
     return panel.resize((_PANEL_PX, _PANEL_PX), Image.Resampling.LANCZOS)
 
 
-def _blues(shade: Float[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 3"]:
-    """White at 0 to dark blue at 1."""
-    stops = np.array([[250, 250, 250], [158, 202, 225], [8, 48, 107]], dtype=float)
-    return _between(stops, shade)
-
-
-def _traffic_light(value: Float[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 3"]:
-    """Red at 0 over yellow to green at 1."""
-    return _between(np.array([[210, 30, 30], [235, 190, 30], [30, 160, 60]], dtype=float), value)
-
-
 def _between(stops: Float[np.ndarray, "stops 3"], value: Float[np.ndarray, "*n"]) -> UInt8[np.ndarray, "*n 3"]:
+    """Colours at values from 0 to 1 on a scale of evenly spread stops."""
     position = np.clip(value, 0, 1) * (len(stops) - 1)
     channels = [np.interp(position, np.arange(len(stops)), stops[:, channel]) for channel in range(3)]
     return np.stack(channels, axis=-1).round().astype(np.uint8)

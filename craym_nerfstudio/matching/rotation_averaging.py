@@ -18,21 +18,18 @@ def average_rotations(
     pairs: Int[Tensor, "pairs 2"],
     relative: Float[Tensor, "pairs 3 3"],
     prior_sigma_deg: float,
-    final_scale_deg: float = 4.0,
-    rounds: int = 40,
 ) -> Float[Tensor, "cams 3 3"]:
     """World-to-camera rotations near `start` with ``R_j = R_ij R_i`` for most pairs, in a robust sense; float64.
 
-    Iteratively reweighted least squares on the pair graph with the Geman-McClure kernel, whose scale shrinks from 40
-    degrees to `final_scale_deg` (graduated non-convexity), so that the many right pairs outvote the wrong ones before
-    these are cut off. The rotations at the start hold with `prior_sigma_deg`: they fix the frame, and the cameras
-    that no pair reaches.
+    Iteratively reweighted least squares on the pair graph with the Geman-McClure kernel. Its scale shrinks from 40 to 4
+    degrees (graduated non-convexity), so that the many right pairs outvote the wrong ones before these are cut off. The
+    rotations at the start hold with `prior_sigma_deg`: they fix the frame, and the cameras that no pair reaches.
     """
     rotation = start
     prior = torch.full((len(start),), (PAIR_SIGMA_DEG / prior_sigma_deg) ** 2, dtype=start.dtype)
     i, j = pairs[:, 0], pairs[:, 1]
-    for round_ in range(rounds):
-        scale_deg = max(final_scale_deg, 40.0 * 0.85**round_)
+    for round_ in range(40):
+        scale_deg = max(4.0, 40.0 * 0.85**round_)
         error = so3_log(rotation[j].transpose(-1, -2) @ relative @ rotation[i])
         pull = so3_log(rotation.transpose(-1, -2) @ start)
         weight = 1 / (1 + (torch.rad2deg(error.norm(dim=-1)) / scale_deg).square()).square()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int, Int32
+from jaxtyping import Int, Int32
 
 from craym_nerfstudio.matching.matches import Matches
 
@@ -16,10 +16,6 @@ class Tracks:
     image: Int32[np.ndarray, " entries"]
     """Ascending inside a track and never twice the same."""
     keypoint_id: Int32[np.ndarray, " entries"]
-    keypoints: Float32[np.ndarray, "entries 2"]
-    bearings: Float32[np.ndarray, "entries 3"]
-    track_of_match: Int32[np.ndarray, " matches"]
-    """Track that a match belongs to; -1 where it contradicts better ones and joins two tracks' halves."""
 
     def __len__(self) -> int:
         return len(self.start) - 1
@@ -35,32 +31,24 @@ class Tracks:
         return np.repeat(np.arange(len(self)), self.lengths)
 
 
-def build_tracks(matches: Matches, min_length: int = 2) -> Tracks:
+def build_tracks(matches: Matches) -> Tracks:
     """Join matches, the most trusted first, and refuse each one that would let a track see an image twice.
 
     So one wrong match does not spoil two long tracks: it stays out, and they stay apart. A keypoint is in at most one
-    track. Tracks seen by fewer than `min_length` images are left out (their matches get -1).
+    track.
     """
-    images = matches.images
-    keys = (images.astype(np.int64) << 32) | matches.keypoint_ids
-    nodes, first, inverse = np.unique(keys.ravel(), return_index=True, return_inverse=True)
-    ends = inverse.reshape(-1, 2)
-    root = _join(ends, (nodes >> 32).astype(np.int64), np.argsort(-matches.confidence, kind="stable"))
+    keys = (matches.images.astype(np.int64) << 32) | matches.keypoint_ids
+    nodes, ends = np.unique(keys.ravel(), return_inverse=True)
+    trusted = np.argsort(-matches.confidence, kind="stable")
+    root = _join(ends.reshape(-1, 2), (nodes >> 32).astype(np.int64), trusted)
     _, label, size = np.unique(root, return_inverse=True, return_counts=True)
-    long_enough = size >= min_length
-    number = np.where(long_enough, np.cumsum(long_enough) - 1, -1)
-    track_of_node = number[label]
     # `nodes` ascends by image, so a stable sort by track leaves the images of a track ascending.
-    order = np.argsort(track_of_node, kind="stable")
-    order = order[track_of_node[order] >= 0]
-    joined = root[ends[:, 0]] == root[ends[:, 1]]
+    order = np.argsort(label, kind="stable")
+    order = order[size[label[order]] > 1]
     return Tracks(
-        start=np.concatenate([[0], np.cumsum(size[long_enough])]),
+        start=np.concatenate([[0], np.cumsum(size[size > 1])]),
         image=(nodes[order] >> 32).astype(np.int32),
         keypoint_id=(nodes[order] & 0xFFFFFFFF).astype(np.int32),
-        keypoints=matches.keypoints.reshape(-1, 2)[first[order]],
-        bearings=matches.bearings.reshape(-1, 3)[first[order]],
-        track_of_match=np.where(joined, track_of_node[ends[:, 0]], -1).astype(np.int32),
     )
 
 

@@ -4,6 +4,7 @@ Motions are ``[R | t]`` with ``x_j = R x_i + t`` in OpenGL camera frames, ``|t| 
 on bearings times the focal length, in px.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from craym_nerfstudio.geometry.axes import flip_motion_axes
 from craym_nerfstudio.geometry.epipolar import essential_from_motion, sampson_distance
 from craym_nerfstudio.geometry.lie import so3_exp, so3_log
 from craym_nerfstudio.geometry.pinhole import plane_from_bearings
+from craym_nerfstudio.geometry.rays import tangent_frames
 
 _FORWARD = 0.05
 """Least cosine between a bearing and the viewing axis for use in the pinhole solver: wider rays leave its plane."""
@@ -29,6 +31,21 @@ class PairBearings:
     bearings_j: Float[Tensor, "matches 3"]
     focal_px: Float[Tensor, " pairs"]
     """Mean of the two cameras; turns angles into px."""
+
+    @classmethod
+    def of(
+        cls,
+        pairs: Int[np.ndarray, "pairs 2"],
+        pair_of_match: Int[np.ndarray, " matches"],
+        keypoint_ids: Int[np.ndarray, "matches 2"],
+        bearings: Sequence[Float[np.ndarray, "n 3"]],
+        focal_px: Float[np.ndarray, " images"],
+    ) -> "PairBearings":
+        """Those of matched keypoints, from the bearings of every image's keypoints and its focal length; float64."""
+        rows = stacked_rows(bearings, pairs[pair_of_match], keypoint_ids)
+        first, second = torch.from_numpy(np.concatenate(bearings).astype(np.float64)[rows]).unbind(1)
+        focal = np.asarray(focal_px, dtype=np.float64)[pairs].mean(axis=1)
+        return cls(torch.from_numpy(pair_of_match.astype(np.int64)), first, second, torch.from_numpy(focal))
 
     def distance_px(self, motion: Float[Tensor, "pairs 3 4"]) -> Float[Tensor, " matches"]:
         """Sampson distance of every match under its pair's motion, in px."""
@@ -58,6 +75,13 @@ class PairBearings:
     def count(self, chosen: Bool[Tensor, " matches"]) -> Int[Tensor, " pairs"]:
         """Number of chosen matches of every pair."""
         return torch.bincount(self.pair[chosen], minlength=len(self.focal_px))
+
+
+def stacked_rows(
+    parts: Sequence[np.ndarray], part: Int[np.ndarray, "*b"], row: Int[np.ndarray, "*b"]
+) -> Int[np.ndarray, "*b"]:
+    """Where rows of parts stand once all parts are concatenated."""
+    return np.cumsum([0, *map(len, parts)])[part] + row
 
 
 def ransac_motion(
@@ -136,7 +160,7 @@ def _newton_step(
     data: PairBearings, motion: Tensor, prior: RotationPrior | None, scale_px: float, damping: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Damped Gauss-Newton step [pairs, 5] and the tangent basis [pairs, 3, 2] of the translations."""
-    basis = _tangent_basis(motion[..., 3])
+    basis = tangent_frames(motion[..., 3])[..., :2, :].transpose(-1, -2)
     residual, slopes = _residual_and_slopes(data, motion, basis)
     weight = 1 / (scale_px**2 + residual.square())
     normal = torch.zeros(len(motion), 5, 5, dtype=slopes.dtype)
@@ -197,13 +221,6 @@ def search_translations(
             best = torch.where(better, score, best)
             motion = torch.where(better[:, None, None], trial, motion)
     return motion
-
-
-def _tangent_basis(direction: Float[Tensor, "pairs 3"]) -> Float[Tensor, "pairs 3 2"]:
-    """Two unit vectors orthogonal to each direction and to one another."""
-    axis = torch.nn.functional.one_hot(direction.abs().argmin(-1), 3).to(direction)
-    first = torch.nn.functional.normalize(torch.linalg.cross(direction, axis, dim=-1), dim=-1)
-    return torch.stack([first, torch.linalg.cross(direction, first, dim=-1)], dim=-1)
 
 
 def _moved(motion: Tensor, step: Tensor, basis: Tensor) -> Tensor:

@@ -17,7 +17,13 @@ from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.rotation_averaging import average_rotations, chained_rotations
-from craym_nerfstudio.matching.two_view import PairBearings, RotationPrior, refine_motions, search_translations
+from craym_nerfstudio.matching.two_view import (
+    PairBearings,
+    RotationPrior,
+    refine_motions,
+    search_translations,
+    stacked_rows,
+)
 from craym_nerfstudio.matching.views import Views
 
 MIN_INLIERS = 15
@@ -44,27 +50,14 @@ class PutativePairs:
     strict: Bool[np.ndarray, " matches"]
 
 
-def join_putative(parts: list[PutativePairs]) -> PutativePairs:
-    """Several disjoint lists of pairs as one."""
-    empty = PutativePairs(
-        pairs=np.zeros((0, 2), np.int32),
-        motion=np.zeros((0, 3, 4)),
-        pair_of_match=np.zeros(0, np.int32),
-        keypoint_ids=np.zeros((0, 2), np.int32),
-        score=np.zeros(0, np.float32),
-        strict=np.zeros(0, bool),
-    )
-    parts = [empty, *parts]
-    first = np.cumsum([0] + [len(part.pairs) for part in parts[:-1]])
-    of_pair = [part.pair_of_match + start for part, start in zip(parts, first, strict=True)]
-    return PutativePairs(
-        pairs=np.concatenate([part.pairs for part in parts]),
-        motion=np.concatenate([part.motion for part in parts]),
-        pair_of_match=np.concatenate(of_pair).astype(np.int32),
-        keypoint_ids=np.concatenate([part.keypoint_ids for part in parts]),
-        score=np.concatenate([part.score for part in parts]),
-        strict=np.concatenate([part.strict for part in parts]),
-    )
+NO_PAIRS = PutativePairs(
+    pairs=np.zeros((0, 2), np.int32),
+    motion=np.zeros((0, 3, 4)),
+    pair_of_match=np.zeros(0, np.int32),
+    keypoint_ids=np.zeros((0, 2), np.int32),
+    score=np.zeros(0, np.float32),
+    strict=np.zeros(0, bool),
+)
 
 
 @dataclass
@@ -107,7 +100,7 @@ def verify(
     matches that agree, and `least_share` of all its strict ones.
     """
     report = VerifyReport(candidates or len(putative.pairs))
-    data = _gather(putative, views, bearings)
+    data = PairBearings.of(putative.pairs, putative.pair_of_match, putative.keypoint_ids, bearings, views.focal_px)
     limit_px = threshold_px(views)
     strict = torch.from_numpy(putative.strict)
     motion = torch.from_numpy(np.asarray(putative.motion, dtype=np.float64))
@@ -133,16 +126,6 @@ def verify(
     matches = matches.subset((kept[data.pair] & inliers).numpy())
     report.matches = len(matches)
     return matches, report
-
-
-def _gather(putative: PutativePairs, views: Views, bearings: list[np.ndarray]) -> PairBearings:
-    images = putative.pairs[putative.pair_of_match]
-    first = np.concatenate([[0], np.cumsum([len(rows) for rows in bearings])])[:-1]
-    stacked = torch.from_numpy(np.concatenate(bearings).astype(np.float64))
-    rows = torch.from_numpy(first[images] + putative.keypoint_ids)
-    focal = np.asarray(views.focal_px, dtype=np.float64)[putative.pairs].mean(axis=1)
-    pair = torch.from_numpy(putative.pair_of_match.astype(np.int64))
-    return PairBearings(pair, stacked[rows[:, 0]], stacked[rows[:, 1]], torch.from_numpy(focal))
 
 
 def _inliers(data: PairBearings, motion: Tensor, limit_px: float) -> Tensor:
@@ -211,9 +194,8 @@ def _collect(
     detector: str,
 ) -> Matches:
     """All putative matches as `Matches`, right and wrong."""
-    images, ids = putative.pairs[putative.pair_of_match], putative.keypoint_ids
-    first = np.concatenate([[0], np.cumsum([len(rows) for rows in keypoints])])[:-1]
-    rows = first[images] + ids
+    ids = putative.keypoint_ids
+    rows = stacked_rows(keypoints, putative.pairs[putative.pair_of_match], ids)
     return Matches(
         names=list(views.names),
         size_px=views.size_px,

@@ -9,12 +9,11 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from jaxtyping import Float, Int32
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from craym_nerfstudio.matching.detectors import Features
+from craym_nerfstudio.matching.pairs import best_pairs
 
 EXHAUSTIVE_UP_TO = 60
 """Up to here all pairs cost less than a minute, and none is missed."""
@@ -39,18 +38,8 @@ def pairs_without_poses(features: Sequence[Features], seed: int = 0) -> Int32[np
     count = len(features)
     if count <= EXHAUSTIVE_UP_TO:
         return np.stack(np.triu_indices(count, 1), axis=-1).astype(np.int32)
-    likeness = (described := describe(features, seed)) @ described.T
-    np.fill_diagonal(likeness, -1.0)
-    chosen = np.zeros((count, count), dtype=bool)
-    np.put_along_axis(chosen, np.argsort(-likeness, axis=1, kind="stable")[:, :_ALIKE], True, axis=1)
-    for step in range(1, _IN_FILE_ORDER + 1):
-        chosen[np.arange(count - step), np.arange(step, count)] = True
-    chosen |= chosen.T
-    while (groups := connected_components(coo_matrix(chosen), directed=False))[0] > 1:
-        between = np.where(groups[1][:, None] == groups[1][None], -2.0, likeness)
-        i, j = np.unravel_index(between.argmax(), between.shape)
-        chosen[i, j] = chosen[j, i] = True
-    return np.argwhere(np.triu(chosen, 1)).astype(np.int32)
+    described, order = describe(features, seed), np.arange(count)
+    return best_pairs(described @ described.T, _ALIKE, also=np.abs(order[:, None] - order) <= _IN_FILE_ORDER)
 
 
 def describe(features: Sequence[Features], seed: int = 0) -> Float[np.ndarray, "images channels"]:

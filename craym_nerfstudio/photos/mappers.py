@@ -1,6 +1,6 @@
 """pycolmap's mappers on the matches of photos: seeded, on one thread, silent."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from craym_nerfstudio.geometry.axes import flip_motion_axes, flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
+from craym_nerfstudio.geometry.pinhole import bearings_from_plane
 from craym_nerfstudio.photos.motions import Motions
 from craym_nerfstudio.photos.pair_matches import PairMatches
-from craym_nerfstudio.sfm.global_solve import quiet, repeatable_options
+from craym_nerfstudio.sfm.global_solve import MappedPair, make_database, quiet, repeatable_options
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 
 _MODEL = "SIMPLE_RADIAL"
@@ -55,8 +55,7 @@ class PhotoCamera:
     def bearings(self, keypoints: Float32[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         """Unit OpenGL directions of pixels, distortion removed."""
         plane = np.asarray(self.of_pycolmap().cam_from_img(keypoints.astype(np.float64))).reshape(-1, 2)
-        rays = np.concatenate([plane * [1.0, -1.0], -np.ones((len(plane), 1))], axis=1)
-        return rays / np.linalg.norm(rays, axis=1, keepdims=True)
+        return bearings_from_plane(plane)
 
 
 @dataclass(frozen=True)
@@ -94,12 +93,7 @@ def map_globally(problem: Problem, motions: Motions, seed: int, quick: bool = Fa
     if quick:
         options.mapper.ba_num_iterations = 1
         options.mapper.skip_retriangulation = True
-    manager = pycolmap.ReconstructionManager()
-    with quiet("FATAL"):
-        database = _database(problem, motions)
-        if database is not None:
-            pycolmap.GlobalPipeline(options, database, manager).run()
-    return _models(manager)
+    return _mapped(pycolmap.GlobalPipeline, options, problem, motions)
 
 
 def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any]:
@@ -112,12 +106,7 @@ def map_incrementally(problem: Problem, motions: Motions, seed: int) -> list[Any
     options.extract_colors = False
     options.min_model_size = 3
     options.ba_refine_extra_params = options.mapper.abs_pose_refine_extra_params = False
-    manager = pycolmap.ReconstructionManager()
-    with quiet("FATAL"):
-        database = _database(problem, motions)
-        if database is not None:
-            pycolmap.IncrementalPipeline(options, database, manager).run()
-    return _models(manager)
+    return _mapped(pycolmap.IncrementalPipeline, options, problem, motions)
 
 
 def posed_pair(problem: Problem, motions: Motions) -> Any:
@@ -160,55 +149,23 @@ def adjust_bundle(reconstruction: Any, scale_px: float, distortion: bool = False
     return 2.0 * summary.ceres_summary.final_cost / scale_px**2 / max(1, reconstruction.compute_num_observations())
 
 
-def poses_of(reconstruction: Any) -> tuple[Int[np.ndarray, " placed"], Float[np.ndarray, "placed 3 4"]]:
-    """Photo numbers, ascending, and OpenGL camera-to-world poses of what a reconstruction placed."""
-    ids = sorted(reconstruction.reg_image_ids())
-    c2w = np.stack([reconstruction.image(number).cam_from_world().inverse().matrix() for number in ids])
-    return np.array(ids) - 1, flip_pose_axes(c2w)
+def _mapped(pipeline: Callable[..., Any], options: Any, problem: Problem, motions: Motions) -> list[Any]:
+    """What one of pycolmap's pipelines makes of the pairs that agree with each other, the largest first."""
+    import pycolmap
 
-
-def _models(manager: Any) -> list[Any]:
+    manager = pycolmap.ReconstructionManager()
+    cameras = [camera.of_pycolmap() for camera in problem.cameras]
+    pairs = _agreeing_pairs(problem.matches, motions)
+    with quiet("FATAL"):
+        database = make_database(cameras, problem.camera_of, problem.names, problem.keypoints, pairs)
+        if database is not None:
+            pipeline(options, database, manager).run()
     models = [manager.get(number) for number in range(manager.size())]
     return sorted(models, key=lambda model: (-model.num_reg_images(), min(model.reg_image_ids(), default=0)))
 
 
-def _database(problem: Problem, motions: Motions) -> Any:
-    """What the mappers read; ids count from 1 in the order of photos and cameras. None without any pair."""
-    import pycolmap
-
-    database = pycolmap.Database.open(":memory:")
-    sensors = []
-    for number, camera in enumerate(problem.cameras, start=1):
-        entry = camera.of_pycolmap()
-        entry.camera_id = number
-        database.write_camera(entry, True)
-        sensors.append(pycolmap.sensor_t(pycolmap.SensorType.CAMERA, number))
-        rig = pycolmap.Rig()
-        rig.rig_id = number
-        rig.add_ref_sensor(sensors[-1])
-        database.write_rig(rig, True)
-    for number, (name, camera) in enumerate(zip(problem.names, problem.camera_of.tolist(), strict=True), start=1):
-        database.write_image(pycolmap.Image(name=name, camera_id=camera + 1, image_id=number), True)
-        frame = pycolmap.Frame()
-        frame.frame_id, frame.rig_id = number, camera + 1
-        frame.add_data_id(pycolmap.data_t(sensors[camera], number))
-        database.write_frame(frame, True)
-        database.write_keypoints(number, problem.keypoints[number - 1].astype(np.float32))
-    return database if _write_pairs(pycolmap, database, problem.matches, motions) else None
-
-
-def _write_pairs(pycolmap: Any, database: Any, matches: PairMatches, motions: Motions) -> int:
-    """Explained matches and calibrated geometry of the pairs that agree with each other; returns how many."""
+def _agreeing_pairs(matches: PairMatches, motions: Motions) -> Iterator[MappedPair]:
     starts = np.searchsorted(matches.pair_of_match, np.arange(len(matches.pairs) + 1))
     for number in np.flatnonzero(motions.agrees).tolist():
         rows = slice(starts[number], starts[number + 1])
-        first, second = (int(v) + 1 for v in matches.pairs[number])
-        motion = flip_motion_axes(motions.motion[number])
-        geometry = pycolmap.TwoViewGeometry()
-        geometry.config = pycolmap.TwoViewGeometryConfiguration.CALIBRATED
-        geometry.cam2_from_cam1 = pycolmap.Rigid3d(pycolmap.Rotation3d(motion[:, :3]), motion[:, 3])
-        geometry.E = pycolmap.essential_matrix_from_pose(geometry.cam2_from_cam1)
-        geometry.inlier_matches = matches.keypoint_ids[rows][motions.explained[rows]].astype(np.uint32)
-        database.write_matches(first, second, geometry.inlier_matches)
-        database.write_two_view_geometry(first, second, geometry)
-    return int(motions.agrees.sum())
+        yield matches.pairs[number], motions.motion[number], matches.keypoint_ids[rows][motions.explained[rows]]

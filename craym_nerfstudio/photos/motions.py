@@ -37,17 +37,7 @@ def find_motions(
     limit_px: float,
 ) -> Motions:
     """Calibrated motions of all pairs, robust and refined. `bearings` are of each photo's keypoints."""
-    images = matches.pairs[matches.pair_of_match]
-    first = np.concatenate([[0], np.cumsum([len(rows) for rows in bearings])])[:-1]
-    rows = first[images] + matches.keypoint_ids
-    stacked = np.concatenate(bearings)
-    focal = focal_px[matches.pairs].mean(axis=1)
-    data = PairBearings(
-        torch.from_numpy(matches.pair_of_match.astype(np.int64)),
-        torch.from_numpy(stacked[rows[:, 0]]),
-        torch.from_numpy(stacked[rows[:, 1]]),
-        torch.from_numpy(focal),
-    )
+    data = PairBearings.of(matches.pairs, matches.pair_of_match, matches.keypoint_ids, bearings, focal_px)
     motion = _robust(data, matches, limit_px)
     near = data.subset(data.distance_px(motion) < 3 * limit_px)
     motion = refine_motions(near, motion)

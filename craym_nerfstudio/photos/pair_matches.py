@@ -31,6 +31,11 @@ class PairMatches:
         return np.bincount(self.pair_of_match, minlength=len(self.pairs))
 
 
+_NO_PAIRS = PairMatches(
+    np.zeros((0, 2), np.int32), np.zeros((0, 3, 3)), np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
+)
+
+
 def match_pairs(
     detector: Detector, features: Sequence[Features], pairs: Int32[np.ndarray, "pairs 2"], limit_px: float, folder: Path
 ) -> PairMatches:
@@ -39,47 +44,25 @@ def match_pairs(
     Raises:
         InputError: the cache cannot be written; finished chunks stay in it.
     """
-
-    def match(pair: list[int]) -> PairMatches | None:
-        return _match(detector, features, (pair[0], pair[1]), limit_px)
-
-    return in_chunks(match, pairs, detector, folder, PairMatches, _joined)
-
-
-def _match(
-    detector: Detector, features: Sequence[Features], pair: tuple[int, int], limit_px: float
-) -> PairMatches | None:
     import cv2
 
-    i, j = pair
-    found = detector.match(features[i], features[j])
-    sure = found.keypoints[found.strict]
-    if len(sure) < MIN_INLIERS:
-        return None
-    points_i, points_j = (features[k].keypoints[sure[:, side]].astype(np.float64) for side, k in enumerate(pair))
-    try:
-        matrix, mask = cv2.findFundamentalMat(points_i, points_j, cv2.USAC_ACCURATE, limit_px, 0.999, 5000)
-    except cv2.error:  # raised for degenerate samples (all points on one line)
-        return None
-    if matrix is None or mask is None or matrix.shape != (3, 3):
-        return None
-    inside = mask.ravel() > 0
-    if inside.sum() < max(MIN_INLIERS, _LEAST_SHARE * len(sure)):
-        return None
-    ids = sure[inside].astype(np.int32)
-    return PairMatches(np.array([pair], np.int32), matrix[None], np.zeros(len(ids), np.int32), ids)
+    def match(pair: list[int]) -> PairMatches | None:
+        i, j = pair
+        found = detector.match(features[i], features[j])
+        sure = found.keypoints[found.strict]
+        if len(sure) < MIN_INLIERS:
+            return None
+        points_i, points_j = (features[k].keypoints[sure[:, side]].astype(np.float64) for side, k in enumerate(pair))
+        try:
+            matrix, mask = cv2.findFundamentalMat(points_i, points_j, cv2.USAC_ACCURATE, limit_px, 0.999, 5000)
+        except cv2.error:  # raised for degenerate samples (all points on one line)
+            return None
+        if matrix is None or mask is None or matrix.shape != (3, 3):
+            return None
+        inside = mask.ravel() > 0
+        if inside.sum() < max(MIN_INLIERS, _LEAST_SHARE * len(sure)):
+            return None
+        ids = sure[inside].astype(np.int32)
+        return PairMatches(np.array([pair], np.int32), matrix[None], np.zeros(len(ids), np.int32), ids)
 
-
-def _joined(parts: list[PairMatches]) -> PairMatches:
-    empty = PairMatches(
-        np.zeros((0, 2), np.int32), np.zeros((0, 3, 3)), np.zeros(0, np.int32), np.zeros((0, 2), np.int32)
-    )
-    parts = [empty, *parts]
-    first = np.cumsum([0] + [len(part.pairs) for part in parts[:-1]])
-    of_match = [part.pair_of_match + start for part, start in zip(parts, first, strict=True)]
-    return PairMatches(
-        np.concatenate([part.pairs for part in parts]),
-        np.concatenate([part.fundamental for part in parts]),
-        np.concatenate(of_match).astype(np.int32),
-        np.concatenate([part.keypoint_ids for part in parts]),
-    )
+    return in_chunks(match, pairs, detector, folder, _NO_PAIRS)

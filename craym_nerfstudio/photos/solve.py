@@ -17,9 +17,9 @@ from craym_nerfstudio.photos.mappers import (
     map_globally,
     map_incrementally,
     posed_pair,
-    poses_of,
 )
 from craym_nerfstudio.photos.motions import Motions, find_motions
+from craym_nerfstudio.sfm.global_solve import poses_of
 
 _FEW_PHOTOS = 12
 """So few photos are also mapped one by one: rotations averaged over few pairs may be wrong."""
@@ -64,7 +64,8 @@ def solve(problem: Problem, limit_px: float, seed: int = 0) -> Solution | None:
     best = _solution(problem, map_globally(problem, _motions(problem, limit_px), seed), limit_px)
     if best is None or best.explained < _EXPLAINED_ABOVE or len(problem.names) <= _FEW_PHOTOS:
         models = map_incrementally(problem, _motions(problem, limit_px), seed)
-        best = _better(best, _solution(problem, models, limit_px))
+        found = [solution for solution in (best, _solution(problem, models, limit_px)) if solution is not None]
+        best = max(found, key=lambda solution: solution.explained, default=None)
     if best is None:
         return None
     reconstruction = _adjusted(best.reconstruction)
@@ -113,13 +114,6 @@ def _adjusted(reconstruction: Any) -> Any:
         if candidate_loss < loss - _LENS_GAIN:
             best, freed, loss = candidate, tried, candidate_loss
     return best
-
-
-def _better(first: Solution | None, second: Solution | None) -> Solution | None:
-    """The one that explains more; the first where they are equal."""
-    if first is None or second is None:
-        return second if first is None else first
-    return second if second.explained > first.explained else first
 
 
 def _found_cameras(problem: Problem, reconstruction: Any) -> list[PhotoCamera]:

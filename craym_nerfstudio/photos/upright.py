@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from craym_nerfstudio.photos.mappers import poses_of
+from craym_nerfstudio.sfm.global_solve import poses_of
 
 _UP = {3: (0.0, -1.0, 0.0), 6: (-1.0, 0.0, 0.0), 8: (1.0, 0.0, 0.0)}
 """Where up is in OpenGL camera axes, for the EXIF orientations that turn; +y for all others."""

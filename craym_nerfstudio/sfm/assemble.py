@@ -53,7 +53,6 @@ def assemble(
         epipolar_after_px=median_per_group(after[believable].repeat(2), images, graph.num_images),
         points=points.numpy(),
         point_sigma=sigmas.point * float(scale),
-        point_error_px=np.sqrt(np.bincount(structure.point, error**2, minlength=len(points)) / length.clip(1)),
         track_length=length,
         ray_point=structure.point,
         ray_image=ray_image,

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import skew
+from craym_nerfstudio.geometry.rays import tangent_frames
 from craym_nerfstudio.sfm.ray_graph import Poses
 
 _MIN_DEPTH = 1e-9
@@ -59,7 +60,7 @@ class RayResiduals:
         self.order = torch.argsort(observations.point * cameras + observations.camera)
         self.observations = RayObservations(*(value[self.order] for value in vars(observations).values()))
         self.cameras, self.points, self.squared_scale = cameras, points, loss_scale**2
-        self.axes = _tangent_frames(self.observations.bearing)
+        self.axes = tangent_frames(self.observations.bearing)
         rays = torch.bincount(self.observations.point, minlength=points)
         self._start = torch.cat([rays.new_zeros(1), rays.cumsum(0)])
 
@@ -137,11 +138,3 @@ class RayResiduals:
         pulled = (blocks.coupling.transpose(1, 2) @ camera_step[seen.camera][..., None]).squeeze(-1)
         gradient = blocks.point_gradient.index_add(0, seen.point, pulled)
         return -(point_inverse @ gradient[..., None]).squeeze(-1)
-
-
-def _tangent_frames(bearing: Tensor) -> Tensor:
-    """Rotations [obs,3,3] whose rows are two tangents of the sphere at the unit bearing, and the bearing."""
-    # The axis least aligned with the bearing keeps the cross product away from zero.
-    helper = torch.nn.functional.one_hot(bearing.abs().argmin(-1), 3).to(bearing)
-    first = torch.nn.functional.normalize(torch.linalg.cross(helper, bearing), dim=-1)
-    return torch.stack([first, torch.linalg.cross(bearing, first), bearing], dim=1)

@@ -78,8 +78,6 @@ class StageZero:
     points: Float[np.ndarray, "points 3"]
     point_sigma: Float[np.ndarray, " points"]
     """World units, cameras taken as exact."""
-    point_error_px: Float[np.ndarray, " points"]
-    """Root mean square distance of the point's rays."""
     track_length: Int[np.ndarray, " points"]
     ray_point: Int[np.ndarray, " rays"]
     ray_image: Int[np.ndarray, " rays"]

@@ -136,7 +136,6 @@ def stage_of(cameras: RefinedCameras, points: np.ndarray, size_px: tuple[int, in
         epipolar_after_px=nothing + 0.5,
         points=points,
         point_sigma=np.zeros(len(points)),
-        point_error_px=np.zeros(len(points)),
         track_length=np.full(len(points), count),
         ray_point=np.tile(np.arange(len(points)), count),
         ray_image=np.repeat(np.arange(count), len(points)),

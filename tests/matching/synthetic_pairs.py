@@ -8,7 +8,8 @@ import torch
 
 from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.lie import so3_exp
-from craym_nerfstudio.matching.verify import PutativePairs, join_putative
+from craym_nerfstudio.matching.compute import joined
+from craym_nerfstudio.matching.verify import NO_PAIRS, PutativePairs
 from craym_nerfstudio.matching.views import Views
 from samples.analytic_scene import dome_cameras
 
@@ -104,4 +105,4 @@ def make_case(
         bearings=rays,
     )
     bearings = [rays(0, rows) for rows in keypoints]
-    return Case(views, keypoints, bearings, join_putative(parts), true, np.concatenate(right))
+    return Case(views, keypoints, bearings, joined(NO_PAIRS, parts), true, np.concatenate(right))

@@ -7,7 +7,7 @@ from PIL import Image
 
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.matching.crop import enlarged_object, object_box
-from craym_nerfstudio.matching.detectors import Features, Sift, enlargement
+from craym_nerfstudio.matching.detectors import ENLARGED_BELOW_PX, Features, Sift
 from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.learned import AlikedLightGlue
 from craym_nerfstudio.matching.xfeat import XFeatLighterGlue
@@ -26,7 +26,7 @@ def blob_picture(size_px: int, centers: np.ndarray, sigma: float) -> Picture:
 @pytest.mark.parametrize("size_px", [200, 1010])
 def test_sift_puts_the_first_pixels_centre_at_one_half(size_px: int) -> None:
     """With and without enlargement; OpenCV's default would be a quarter of a pixel off, its convention a half."""
-    assert (enlargement(size_px) == 2) == (size_px == 200)
+    assert (size_px <= ENLARGED_BELOW_PX) == (size_px == 200)
     grid = np.stack(np.meshgrid(np.arange(30, 180, 25.0), np.arange(30, 180, 25.0)), axis=-1).reshape(-1, 2)
     centers = grid + np.random.RandomState(0).uniform(-1, 1, grid.shape)
     found = Sift().detect(blob_picture(size_px, centers, sigma=2.5)).keypoints

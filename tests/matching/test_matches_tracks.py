@@ -33,8 +33,8 @@ def made(links: list[tuple[int, int, int, int, float]], images: int = 4) -> Matc
     )
 
 
-def entries(matches: Matches, min_length: int = 2) -> list[list[tuple[int, int]]]:
-    tracks = build_tracks(matches, min_length)
+def entries(matches: Matches) -> list[list[tuple[int, int]]]:
+    tracks = build_tracks(matches)
     rows = list(zip(tracks.image.tolist(), tracks.keypoint_id.tolist(), strict=True))
     return sorted(rows[tracks.start[k] : tracks.start[k + 1]] for k in range(len(tracks)))
 
@@ -74,21 +74,15 @@ def test_subset_renumbers_pairs() -> None:
 def test_tracks_join_over_views() -> None:
     matches = made([(0, 1, 1, 1, 0.9), (1, 1, 2, 1, 0.8), (0, 1, 2, 1, 0.7), (0, 5, 3, 6, 0.9)])
     assert entries(matches) == [[(0, 1), (1, 1), (2, 1)], [(0, 5), (3, 6)]]
-    assert entries(matches, min_length=3) == [[(0, 1), (1, 1), (2, 1)]]
     tracks = build_tracks(matches)
     assert tracks.lengths.tolist() == [3, 2]
-    assert tracks.keypoints[0].tolist() == [1.0, 1.0]
-    np.testing.assert_allclose(np.linalg.norm(tracks.bearings, axis=1), 1.0, rtol=1e-6)
-    assert (tracks.track_of_match >= 0).all()
-    assert (build_tracks(matches, 3).track_of_match >= 0).sum() == 3
+    assert tracks.track_of_entry.tolist() == [0, 0, 0, 1, 1]
 
 
 def test_the_least_trusted_match_of_a_conflict_stays_out() -> None:
     """0.1 - 1.1 and 0.2 - 2.1 are right; 1.1 - 2.1 would let image 0 be seen twice."""
     links = [(0, 1, 1, 1, 0.9), (0, 2, 2, 1, 0.8), (1, 1, 2, 1, 0.3)]
     assert entries(made(links)) == [[(0, 1), (1, 1)], [(0, 2), (2, 1)]]
-    tracks = build_tracks(made(links))
-    assert sorted(tracks.track_of_match.tolist()) == [-1, 0, 1]
     # With the order of trust turned round the other two contend, and the better one wins.
     links = [(0, 1, 1, 1, 0.4), (0, 2, 2, 1, 0.3), (1, 1, 2, 1, 0.9)]
     assert entries(made(links)) == [[(0, 1), (1, 1), (2, 1)]]
@@ -108,11 +102,19 @@ def test_random_matches_give_conflict_free_tracks() -> None:
         assert (np.diff(images) > 0).all()
     nodes = np.stack([tracks.image, tracks.keypoint_id], axis=1)
     assert len(np.unique(nodes, axis=0)) == len(nodes)
-    used = tracks.track_of_match >= 0
     track_of = {tuple(node): track for node, track in zip(nodes.tolist(), tracks.track_of_entry, strict=True)}
-    for side in (0, 1):
-        ends = np.stack([matches.images[used, side], matches.keypoint_ids[used, side]], axis=1).tolist()
-        assert [track_of[tuple(end)] for end in ends] == tracks.track_of_match[used].tolist()
+    refused = 0
+    for images, ids in zip(matches.images.tolist(), matches.keypoint_ids.tolist(), strict=True):
+        ends = list(zip(images, ids, strict=True))
+        first, second = (track_of.get(end) for end in ends)
+        if first is None or first != second:
+            seen = [
+                {end[0]} if track is None else set(tracks.image[tracks.track_of_entry == track].tolist())
+                for end, track in zip(ends, (first, second), strict=True)
+            ]
+            assert seen[0] & seen[1], "joined, they would see no image twice"
+            refused += 1
+    assert 0 < refused < len(matches)
 
 
 def test_matches_of_some_images_at_another_size() -> None:

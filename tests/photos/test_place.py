@@ -12,8 +12,9 @@ from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import pose_errors
-from craym_nerfstudio.photos.mappers import PhotoCamera, poses_of
+from craym_nerfstudio.photos.mappers import PhotoCamera
 from craym_nerfstudio.photos.upright import stand_upright
+from craym_nerfstudio.sfm.global_solve import poses_of
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction
 from tests.matching.corner_scene import FOCAL_PX, SIZE_PX, poses, render
 from tests.photos.clips import write_clip

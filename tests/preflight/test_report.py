@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from craym_nerfstudio.matching.verify import join_putative
+from craym_nerfstudio.matching.verify import NO_PAIRS
 from craym_nerfstudio.preflight.check import Checked, check_observed
 from craym_nerfstudio.preflight.hypotheses import OPENCV, turned_axes
 from craym_nerfstudio.preflight.report import page, print_summary, summary
@@ -81,7 +81,7 @@ def test_a_few_cameras_with_the_pose_of_another_are_not_good() -> None:
 
 def test_no_matches_are_hopeless() -> None:
     views, observed = scene()
-    checked = check_observed(views, replace(observed, putative=join_putative([])))
+    checked = check_observed(views, replace(observed, putative=NO_PAIRS))
     assert checked.verdict.exit_status == 3
     assert "unknown" in page(checked, 1).html()
 

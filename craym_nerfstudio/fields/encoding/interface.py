@@ -43,7 +43,8 @@ def choose_backend(device: torch.device | str, requested: BackendChoice = "auto"
                 f"the encoding backend {requested!r} needs the module {modules[requested]}, which is not installed",
                 remedy="Install it or use --pipeline.model.sdf-field.encoding auto.",
             )
-        if homes.get(requested, kind) != kind and not (requested == "triton" and _triton_interpreted()):
+        is_interpreted = requested == "triton" and os.environ.get("TRITON_INTERPRET") == "1"
+        if homes.get(requested, kind) != kind and not is_interpreted:
             raise InputError(
                 f"the encoding backend {requested!r} cannot run on the device {kind!r}",
                 remedy="Use --pipeline.model.sdf-field.encoding auto.",
@@ -79,10 +80,6 @@ def _triton_lacks() -> str | None:
     if not (Path(sysconfig.get_paths()["include"]) / "Python.h").exists():
         return "Python's headers (on Debian: apt-get install python3-dev)"
     return None
-
-
-def _triton_interpreted() -> bool:
-    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 def _load(name: BackendName) -> Backend:
