@@ -106,11 +106,18 @@ class Panel(ViewerControl):
                     if not isinstance(element, ViewerText | Curve):
                         element.cb_hook = self._guarded(element.cb_hook, viewer)
                     element.install(viewer.viser_server)
+        viewer.hide_images.on_click(lambda _: self._show_cameras(False))
+        viewer.show_images.on_click(lambda _: self._show_cameras(True))
         if not self._training:
             self._recall(viewer)
         self._choose_partner()
         self.refresh()
         viewer.viser_server.on_client_connect(self._welcome)
+
+    def _show_cameras(self, visible: bool) -> None:
+        """The host's button for training cameras means these too."""
+        for box in (self.given, self.refined, self.moves):
+            box.value = visible
 
     def _guarded(self, hook: Callable, viewer: Viewer) -> Callable[[ViewerElement], None]:
         """A hook that runs between training steps, and draws anew."""
@@ -267,7 +274,7 @@ class Panel(ViewerControl):
         if self._stage is None or self._scene is None:
             return
         stage = self._stage.under(self._pipeline.refined_c2w().double().numpy())
-        colors = traffic_light(_relative(stage.point_error_px))
+        colors = traffic_light(_relative(stage.point_sigma))
         self._scene.points("points", stage.points, colors, 0.4 * _POINT)
 
     def _draw_mesh(self) -> None:

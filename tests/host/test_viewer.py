@@ -126,7 +126,7 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     if name == "ns-train":
         page.get_by_text("Stage 0").first.wait_for(state="attached", timeout=1000 * PATIENCE_S)
     page.mouse.move(200, 240)
-    for _ in range(14):
+    for _ in range(7):
         page.mouse.wheel(0, 300)
         time.sleep(0.1)
     with_cameras = settled_picture(page)
@@ -208,7 +208,7 @@ def test_a_finished_run_opens_at_the_scene_and_follows_a_drag(servers, browser, 
     traffic.wait_until_quiet(page)
     moves = [moved for moved in traffic.moves if moved > started]
     first_s = min(came for came in traffic.pictures if came > moves[0]) - moves[0]
-    sharp_s = min(came for came in traffic.sharp if came > moves[-1]) - moves[-1]
+    sharp_s = traffic.sharp[-1] - max(moved for moved in moves if moved < traffic.sharp[-1])
     image = np.asarray(Image.open(io.BytesIO(page.screenshot(scale="css"))).convert("RGB")).astype(np.int16)
     scene = image[60:760, 0:780]
     folder = PICTURES if SHOWN_RUN else tmp_path

@@ -3,8 +3,9 @@
 import numpy as np
 
 from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.sfm.result import Decision, StageZero
 from craym_nerfstudio.viewer.curves import Curve
-from craym_nerfstudio.viewer.layers import ViserPose, partners, rays_of_matches, traffic_light
+from craym_nerfstudio.viewer.layers import ViserPose, partners, rays_of_matches, rays_of_tracks, traffic_light
 
 POINTS = np.array([[0.1, 0.2, 0.0], [-0.3, 0.1, 0.2], [0.0, 0.0, 0.4]])
 
@@ -59,6 +60,44 @@ def test_matched_rays_meet_in_their_points_whichever_camera_is_first() -> None:
             towards = POINTS - CAMERAS[camera][:, 3]
             np.testing.assert_allclose(np.cross(rays.bearings[:, side], towards), 0.0, atol=1e-6)
     assert len(rays_of_matches(matches(), CAMERAS, 1, 2).points) == 0
+
+
+def stage() -> StageZero:
+    """Point 0 seen by cameras 0 and 2, point 1 by all, point 2 by camera 1 alone."""
+    ray_image, ray_point = np.array([0, 2, 2, 1, 0, 1]), np.array([0, 0, 1, 1, 1, 2])
+    towards = POINTS[ray_point] - CAMERAS[ray_image][:, :, 3]
+    per_camera, per_point = np.zeros(3), np.zeros(3)
+    return StageZero(
+        names=["a", "b", "c"],
+        c2w=CAMERAS,
+        state=["adjusted"] * 3,
+        component=np.zeros(3, dtype=int),
+        rotation_sigma_deg=per_camera,
+        translation_sigma=per_camera,
+        num_rays=np.array([2, 2, 2]),
+        epipolar_before_px=per_camera,
+        epipolar_after_px=per_camera,
+        points=np.full((3, 3), 9.0),
+        point_sigma=per_point,
+        track_length=np.array([2, 3, 1]),
+        ray_point=ray_point,
+        ray_image=ray_image,
+        ray_keypoint_px=np.zeros((6, 2)),
+        ray_bearing=towards / np.linalg.norm(towards, axis=-1, keepdims=True),
+        match_weight=np.zeros(0),
+        keypoint_sigma_px=0.3,
+        decision=Decision("solution", "", 0, 1.0, 1.0),
+    )
+
+
+def test_rays_of_tracks_meet_where_the_poses_of_now_say() -> None:
+    for pair, ids in (((0, 2), [0, 1]), ((2, 0), [0, 1]), ((1, 0), [1])):
+        rays = rays_of_tracks(stage(), CAMERAS, *pair)
+        np.testing.assert_allclose(rays.points, POINTS[ids], atol=1e-6)
+        for side, camera in enumerate(pair):
+            towards = POINTS[ids] - CAMERAS[camera][:, 3]
+            np.testing.assert_allclose(np.cross(rays.bearings[:, side], towards), 0.0, atol=1e-9)
+    assert partners(stage(), None, 0).tolist() == [2, 1]
 
 
 def test_partners_come_by_their_number_of_matches() -> None:
