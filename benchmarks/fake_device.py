@@ -156,7 +156,7 @@ def pretended(watch: Watch) -> Iterator[None]:
         stack.enter_context(mock.patch.object(interface, "choose_backend", lambda *_: ("triton", "pretended")))
         stack.enter_context(mock.patch.object(torch, "Generator", _HostGenerator))
         if watch.device.type != "cuda":  # no autocast there
-            stack.enter_context(mock.patch.object(CraymModel, "_full_precision", lambda _: contextlib.nullcontext()))
+            stack.enter_context(mock.patch.object(CraymModel, "full_precision", lambda _: contextlib.nullcontext()))
         for cache in _CACHES:
             cache.cache_clear()
             stack.callback(cache.cache_clear)

@@ -1,14 +1,15 @@
 """The CRAYM model: wires camera optimizer, renderer, key-ray modules and losses to nerfstudio's model contract."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
+from nerfstudio.data.scene_box import OrientedBox
 from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.models.base_model import Model, ModelConfig
 from torch import Tensor
@@ -23,9 +24,11 @@ from craym_nerfstudio.layout import Probes, RayLayout
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.objective.warm_start import learn_distances
+from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.config import RenderingConfig
-from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
+from craym_nerfstudio.rendering.key_outputs import key_outputs
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
 from craym_nerfstudio.schedules import ramp
 from craym_nerfstudio.start.landmarks import Landmarks
 
@@ -89,6 +92,16 @@ class CraymModel(Model):
         self.step = 0
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
+        self.shown_levels = config.sdf_field.num_levels
+        self._tracer = SphereTracer(self.scene)
+
+    @property
+    def tracer(self) -> SphereTracer:
+        """Finds the surface along rays of the unit frame, as it is at this step."""
+        version = (self.step, self.shown_levels)
+        if self._tracer.version != version:
+            self._tracer.update(self._state(jitter=False), version)
+        return self._tracer
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:
@@ -125,7 +138,7 @@ class CraymModel(Model):
         """Let stage 0's points teach the field: at once, without rendering, and from now on beside the images."""
         self.landmarks = landmarks
         generator = torch.Generator(device=self.device).manual_seed(self.config.seed)
-        with self._full_precision():
+        with self.full_precision():
             learn_distances(self.scene.field, self.level_weights, lambda n: landmarks.table.draw(n, generator))
         self.scene.variance.data.fill_(_WARM_VARIANCE)
 
@@ -134,18 +147,6 @@ class CraymModel(Model):
         """Signed distance at points of the world, in its units; trained inside the region only."""
         world = self.world_from_unit
         return world.lengths(self.scene.field.sdf(world.inverse().points(points), self.level_weights))
-
-    @contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Inside, no parameter asks for a gradient."""
-        trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        for parameter in trained:
-            parameter.requires_grad_(False)
-        try:
-            yield
-        finally:
-            for parameter in trained:
-                parameter.requires_grad_(True)
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
         """Groups ``fields``, ``variance`` and ``camera_opt``."""
@@ -182,6 +183,8 @@ class CraymModel(Model):
         if jitter:
             generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
         state = config.state(self.step, config.sdf_field.num_levels, known_surface=self.landmarks is not None)
+        if not self.training:
+            state.level_weights[self.shown_levels :] = 0.0
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
         return replace(state, generator=generator, dense=jitter and self.device.type != "cpu")
 
@@ -195,10 +198,10 @@ class CraymModel(Model):
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
-        with self._full_precision():
+        with self.full_precision():
             return self._render(ray_bundle)
 
-    def _full_precision(self) -> AbstractContextManager:
+    def full_precision(self) -> AbstractContextManager:
         """Float32 inside, whatever the caller has switched on.
 
         Half precision has three digits; distances, their derivatives (normals, eikonal loss, pose gradients), poses and
@@ -210,26 +213,23 @@ class CraymModel(Model):
         # The data manager says what the rays of a training batch are; elsewhere all are plain.
         layout: RayLayout = ray_bundle.metadata.get("layout") or RayLayout(len(ray_bundle))  # type: ignore[assignment]
         if not self.training:
-            return self._host_outputs(self._rendered(ray_bundle, layout)[0])
+            return self.host_outputs(self._rendered(ray_bundle, layout)[0])
         train_c2w = self.camera_optimizer.optimised_c2w()
         self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
         rendered, background, points = self._rendered(ray_bundle, layout)
-        outputs = self._host_outputs(rendered)
+        outputs = self.host_outputs(rendered)
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
         if rendered.probed is not None:
             outputs["probed"] = rendered.probed
         if rendered.gradient_weights is not None:
             outputs["gradient_weights"] = rendered.gradient_weights
-        return outputs | (self._key_outputs(rendered, points, layout) if layout.groups else {})
+        return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
         self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
-        unit = self._frames[1]
-        # Without the turn of `Similarity.points`: a region has none.
-        origins = unit.lengths(rays.origins) + unit.translation
-        directions = rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        origins, directions = self.unit_rays(rays)
         state = self._probed(self._state(self.training))
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
@@ -243,39 +243,52 @@ class CraymModel(Model):
         drawn = torch.rand((plain, 3), generator=state.generator, device=self.device)
         return torch.cat([drawn, chosen[plain:]])
 
-    def _host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
+    def host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
         accumulation = rendered.accumulation[:, None]
         depth = self._frames[0].lengths(rendered.depth[:, None])
         if not self.training:
             # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
             depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
-        unit = torch.nn.functional.normalize(rendered.normal, dim=-1)
+        unit = torch.nn.functional.normalize(rendered.normal, dim=-1) * (accumulation >= 0.5)
         return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 
-    def _key_outputs(self, rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout) -> dict[str, Tensor]:
-        """Matchability, fused colours and surface points (of the unit frame) of the matched key rays."""
-        assert rendered.ray_feature is not None
-        feature, rgb = rendered.ray_feature.unflatten(0, (-1, 2)), rendered.rgb[layout.heads].unflatten(0, (-1, 2))
-        w = matchability(feature[:, 0], feature[:, 1])
-        return {
-            "matchability": w,
-            "key_fused_rgb": torch.stack(fuse_matched(rgb[:, 0], rgb[:, 1], w), dim=1),
-            "key_points": points[layout.heads].unflatten(0, (-1, 2)),
-            "key_accumulation": rendered.accumulation[layout.heads].unflatten(0, (-1, 2)),
-        }
+    @torch.no_grad()
+    def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
+        """A picture for eyes [h, w, ...]: see `pictures`. Exporters ask for the outputs of ray bundles instead."""
+        return draw_picture(self, camera, obb_box)
+
+    def volume_picture(self, camera: Cameras) -> dict[str, Tensor]:
+        """A picture as evaluation judges it, whatever `draw` says."""
+        return super().get_outputs_for_camera(camera)
+
+    def unit_rays(self, rays: RayBundle) -> tuple[Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
+        """Origins and unit directions in the unit frame."""
+        unit = self._frames[1]
+        # Without the turn of `Similarity.points`: a region has none.
+        origins = unit.lengths(rays.origins) + unit.translation
+        return origins, rays.directions / rays.directions.norm(dim=-1, keepdim=True)
 
     def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""
         nothing = torch.zeros_like(origins[:, :1])
         rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
-        return self._host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
+        return self.host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
+
+    def ray_features(
+        self, origins: Float[Tensor, "keys 3"], directions: Float[Tensor, "keys 3"]
+    ) -> Float[Tensor, "keys feat"]:
+        """Composited features of key rays of the unit frame, without enrichment (Eq. 3)."""
+        layout, background = RayLayout(0, groups=len(origins)), self.background_rgb.expand(len(origins), 3)
+        rendered = self.scene(origins, directions, background, self._state(jitter=False), layout)
+        assert rendered.ray_feature is not None
+        return rendered.ray_feature
 
     def get_metrics_dict(self, outputs: dict[str, Tensor], batch: dict) -> dict[str, Tensor]:
         """Scalars for the training log; none at steps whose metrics the host drops."""
         if self.training and self.step % 10:
             return {}
-        with torch.no_grad(), self._full_precision():
+        with torch.no_grad(), self.full_precision():
             target = self._target(batch, outputs)
             error = (outputs["rgb"] - target).square().mean()
             metrics = {"psnr": -10.0 * torch.log10(error.clamp_min(1e-10)), "inv_s": self.scene.inv_s.detach()}
@@ -295,7 +308,7 @@ class CraymModel(Model):
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
         config = self.config
-        with self._full_precision():
+        with self.full_precision():
             target, visible = self._target(batch, outputs), batch["visible"].to(self.device).float()
             if not self.training:
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)

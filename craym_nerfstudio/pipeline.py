@@ -12,13 +12,12 @@ import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
-from nerfstudio.viewer.viewer_elements import ViewerText
 from torch import Tensor, distributed
 from torchvision.utils import save_image
 
-from craym_nerfstudio.cameras.photometric import refine_cameras, with_poses
+from craym_nerfstudio.cameras.photometric import frozen, refine_cameras, with_poses
 from craym_nerfstudio.console import console, silence_others, track
-from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig
+from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
@@ -30,6 +29,7 @@ from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
 from craym_nerfstudio.storage import write_atomically
+from craym_nerfstudio.viewer.panel import Panel
 
 
 @dataclass
@@ -76,8 +76,7 @@ class CraymPipeline(VanillaPipeline):
         self.start, self.start_seconds = start, time.perf_counter() - began
         self._begin(start)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
-        self.stage_zero_text = ViewerText("Stage 0", self._stage_zero_summary(), disabled=True)
-        self.poses_text = ViewerText("Poses", "", disabled=True, hint="Mean over the training cameras.")
+        self.panel = Panel(self)
 
     def _find_start(self) -> Start:
         """Where to start; of several processes the first looks for it, and the others read what it has cached."""
@@ -149,17 +148,17 @@ class CraymPipeline(VanillaPipeline):
         optimizer's correction: with the refined poses in both places they all agree.
         """
         super().load_pipeline(loaded_state, step)
-        found = Intrinsics.from_values(self.intrinsics.tolist())
-        if found != self.datamanager.intrinsics:
-            self.datamanager.calibrate(found)
+        found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         if self.test_mode == "val":
+            if found != manager.intrinsics:
+                manager.calibrate(found)
             return
-        optimizer, dataset = self.craym_model.camera_optimizer, self.datamanager.train_dataset
+        optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
-        refined = optimizer.optimised_c2w().detach()
-        dataset.cameras.camera_to_worlds = refined.to(dataset.cameras.camera_to_worlds)
-        self.datamanager.take_cameras()
-        optimizer.input_c2w.copy_(refined)
+        self.input_test_c2w = manager.eval_dataset.cameras.camera_to_worlds.clone()
+        test_c2w = self.reference_to_model().poses(self.given_test_c2w())
+        manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
+        optimizer.input_c2w.copy_(self.refined_c2w())
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
         """Refined training poses in the world, on the CPU."""
@@ -177,13 +176,18 @@ class CraymPipeline(VanillaPipeline):
         source = self.given_c2w() if reference is None else torch.from_numpy(reference.train_c2w)
         return align_poses(source.double(), self.refined_c2w().double())
 
+    def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
+        """Test poses in the frame of the true poses, or in that of the given ones where no truth is known."""
+        reference = self.datamanager.reference
+        if reference is not None and reference.test_c2w is not None:
+            return torch.from_numpy(reference.test_c2w).double()
+        if hasattr(self, "input_test_c2w"):
+            return self.input_test_c2w.double()
+        return self.datamanager.eval_dataset.cameras.camera_to_worlds.double()
+
     def test_camera(self, camera: Cameras, index: int, similarity: Similarity) -> Cameras:
         """A test camera, mapped from the frame of its pose into the model's."""
-        reference = self.datamanager.reference
-        c2w = camera.camera_to_worlds[0].cpu().double()
-        if reference is not None and reference.test_c2w is not None:
-            c2w = torch.from_numpy(reference.test_c2w[index]).double()
-        return with_poses(camera, similarity.poses(c2w)[None])
+        return with_poses(camera, similarity.poses(self.given_test_c2w()[index].cpu())[None])
 
     def pose_metrics(self) -> dict[str, float]:
         """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""
@@ -219,28 +223,14 @@ class CraymPipeline(VanillaPipeline):
         before, after = stage.median_epipolar_px
         return {"stage0_epipolar_px_before": before, "stage0_epipolar_px_after": after}
 
-    def _stage_zero_summary(self) -> str:
-        stage = self.stage_zero
-        if stage is None:
-            return "not run"
-        before, after = stage.median_epipolar_px
-        adjusted = stage.state.count("adjusted")
-        return f"residual {before:.2f} -> {after:.2f} px, {adjusted} of {len(stage.state)} cameras adjusted"
-
-    def _poses_summary(self) -> str:
-        metrics = self.pose_metrics()
-        if metrics:
-            return f"{metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"
-        change = pose_errors(self.refined_c2w(), self.given_c2w())
-        return f"moved by {change.rotation_deg_mean:.3f} deg"
-
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
-        """The host's training step, with pose errors in the log and the viewer now and then."""
+        """The host's training step, with pose errors in the log now and then, and the viewer told."""
         outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
         if step % 100 == 0:
             figures = self.pose_metrics() | self.stage_zero_metrics()
             metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
-            self.poses_text.value = self._poses_summary()
+        if step % 10 == 0:
+            self.panel.follow(step, float(sum(loss.detach() for loss in loss_dict.values())))
         return outputs, loss_dict, metrics_dict
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
@@ -261,7 +251,7 @@ class CraymPipeline(VanillaPipeline):
         self.eval()
         camera, batch = self.datamanager.next_eval_image(step)
         camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
-        outputs = self.model.get_outputs_for_camera(camera)
+        outputs = self.craym_model.volume_picture(camera)
         metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
         self.train()
         return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
@@ -275,7 +265,7 @@ class CraymPipeline(VanillaPipeline):
             output_path.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, float]] = []
         for index, (camera, batch) in enumerate(self._test_views()):
-            outputs = self.model.get_outputs_for_camera(camera)
+            outputs = self.craym_model.volume_picture(camera)
             metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
             rows.append(metrics)
             if output_path is not None:
@@ -303,7 +293,7 @@ class CraymPipeline(VanillaPipeline):
         if not self.config.test_pose_steps:
             return views
         start = torch.cat([camera.camera_to_worlds for camera, _ in views])
-        with torch.enable_grad(), self.craym_model.frozen():
+        with torch.enable_grad(), frozen(self.craym_model):
             poses = refine_cameras(
                 lambda rays: self.model(rays)["rgb"],
                 with_poses(self.datamanager.eval_cameras[first : first + len(views)], start),

@@ -1,6 +1,7 @@
 """Poses refined by what is rendered from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -13,6 +14,19 @@ from craym_nerfstudio.geometry.lie import compose, se3_exp
 
 _RATE = 1e-3
 """Of Adam: a test pose mapped through the alignment is off by a tenth of a degree."""
+
+
+@contextmanager
+def frozen(module: torch.nn.Module) -> Iterator[None]:
+    """Inside, no parameter of the module asks for a gradient."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 def refine_cameras(

@@ -1,9 +1,11 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+import tyro
+from jaxtyping import Float
 from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.configs.dataparser_configs import AnnotatedDataParserUnion
 from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
@@ -23,6 +25,16 @@ from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.result import Intrinsics
+
+
+@dataclass(frozen=True)
+class FinalCameras:
+    """Cameras as training has left them, in the world."""
+
+    train_c2w: Float[Tensor, "cams 3 4"]
+    test_c2w: Float[Tensor, "test 3 4"]
+    """Mapped into the frame of the refined ones."""
+    intrinsics: Intrinsics
 
 
 @dataclass
@@ -46,6 +58,8 @@ class CraymDataManagerConfig(VanillaDataManagerConfig):
     """Matches per step that enter the epipolar loss without being rendered."""
     seed: int = 0
     """Seed of the rays drawn at each step."""
+    final: Annotated[FinalCameras | None, tyro.conf.Suppress] = None
+    """Told by a pipeline that was loaded: `ns-render dataset` builds data managers of its own from its config."""
 
 
 class CraymDataManager(VanillaDataManager[CraymDataset]):
@@ -65,13 +79,28 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         dataset = CraymDataset(outputs)
         assert outputs.alpha_color is not None
         dataset.metadata["background_rgb"] = outputs.alpha_color.tolist()
+        if self.config.final is not None:
+            _settle(dataset, self.config.final.train_c2w, self.config.final.intrinsics)
         return dataset
 
     def create_eval_dataset(self) -> CraymDataset:
         """The test images."""
         outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
         outputs.metadata.pop("reference", None)
-        return CraymDataset(outputs)
+        dataset = CraymDataset(outputs)
+        if self.config.final is not None:
+            _settle(dataset, self.config.final.test_c2w, self.config.final.intrinsics)
+        return dataset
+
+    def settle(self, final: FinalCameras) -> None:
+        """Generate rays from cameras as training has left them, here and in data managers built from this config."""
+        if final.intrinsics != self.intrinsics:
+            self.calibrate(final.intrinsics)
+        _settle(self.train_dataset, final.train_c2w)
+        _settle(self.eval_dataset, final.test_c2w)
+        self.config.final = final
+        self.take_cameras()
+        self.setup_eval()
 
     def setup_train(self) -> None:
         """The sampler that the host's exporters look for; images are loaded when they are first drawn from."""
@@ -182,3 +211,10 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def get_eval_rays_per_batch(self) -> int:
         """Random rays drawn by `next_eval`."""
         return self.config.eval_num_rays_per_batch
+
+
+def _settle(dataset: CraymDataset, c2w: Float[Tensor, "cams 3 4"], intrinsics: Intrinsics | None = None) -> None:
+    """Give the cameras of a data set their final poses, and corrected intrinsics unless it has them already."""
+    if intrinsics is not None and intrinsics != Intrinsics():
+        dataset.cameras = calibrated_cameras(dataset.cameras, intrinsics)
+    dataset.cameras.camera_to_worlds = c2w.to(dataset.cameras.camera_to_worlds)

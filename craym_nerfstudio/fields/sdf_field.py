@@ -84,7 +84,13 @@ class SDFField(nn.Module):
         by_point, by_feature = slope.split([3, features.shape[1]], dim=-1)
         return SurfacePoint(distance[:, 0], by_point + pullback(by_feature), feature)
 
+    def outputs(
+        self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]
+    ) -> Float[Tensor, "n 1+feat"]:
+        """``[SDF | f'']`` without enrichment and gradient."""
+        features = self.encoding(points * 0.5 + 0.5, level_weights)
+        return self.geometry(torch.cat([points, features], dim=-1))
+
     def sdf(self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]) -> Float[Tensor, " n"]:
         """Signed distance alone, for caches and meshing."""
-        features = self.encoding(points * 0.5 + 0.5, level_weights)
-        return self.geometry(torch.cat([points, features], dim=-1))[:, 0]
+        return self.outputs(points, level_weights)[:, 0]

@@ -1,6 +1,7 @@
 """How rays are rendered at each step of training."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from craym_nerfstudio.rendering.renderer import RenderState
 from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
@@ -31,6 +32,8 @@ class RenderingConfig:
     """Resolution of the cache of distances."""
     grid_refresh_steps: int = 16
     """Steps in which the cache is refreshed once, slab by slab."""
+    draw: Literal["surface", "volume"] = "surface"
+    """How the viewer and ns-render draw: the traced surface, or as evaluation does, ten times slower."""
     seed: int = 0
     """Seed of the sampling jitter."""
 

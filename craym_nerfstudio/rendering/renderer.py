@@ -66,9 +66,9 @@ class Rendered:
     normal: Float[Tensor, "rays 3"]
     ray_feature: Float[Tensor, "groups feat"] | None
     gradients: Float[Tensor, "n 3"]
-    gradient_weights: Float[Tensor, " n"] | None
+    gradient_weights: Float[Tensor, " n"] | None = None
     """0 for points that count for nothing; None where all count."""
-    probed: Float[Tensor, " probes"] | None
+    probed: Float[Tensor, " probes"] | None = None
     """Signed distance at the probes."""
 
 

@@ -52,9 +52,9 @@ class DistanceGrid(nn.Module):
         """Edge of one cell, in units of the field."""
         return 2.0 / (self.resolution - 1)
 
-    def points(self, start: int, count: int) -> Float[Tensor, "points 3"]:
-        """Positions of the grid's nodes number `start` to `start + count`, x fastest."""
-        return _nodes(self.resolution, self.values.device)[start : start + count]
+    def points(self, chosen: slice | Int[Tensor, " points"]) -> Float[Tensor, "points 3"]:
+        """Positions of the grid's nodes of these numbers, x fastest."""
+        return _nodes(self.resolution, self.values.device)[chosen]
 
     @torch.no_grad()
     def refresh(self, sdf, part: int = 0, parts: int = 1) -> None:
@@ -63,8 +63,8 @@ class DistanceGrid(nn.Module):
         start, stop = total * part // parts, total * (part + 1) // parts
         flat = self.values.view(-1)
         for begin in range(start, stop, 1 << 16):
-            count = min(1 << 16, stop - begin)
-            flat[begin : begin + count] = sdf(self.points(begin, count)).to(flat.dtype)
+            nodes = slice(begin, min(begin + (1 << 16), stop))
+            flat[nodes] = sdf(self.points(nodes)).to(flat.dtype)
 
     def lookup(self, points: Float[Tensor, "rays n 3"]) -> Float[Tensor, "rays n"]:
         """Trilinear interpolation of the cached distances."""

@@ -19,7 +19,7 @@ def _sigmoid(x):
 
 
 @numba.njit(fastmath=FAST, inline="always")
-def _axis(x, last):
+def axis_cell(x, last):
     """Cell and share of a position on one axis of the grid, border values beyond it."""
     place = (x + ONE) * HALF * last
     place = min(max(place, ZERO), last)
@@ -28,10 +28,10 @@ def _axis(x, last):
 
 
 @numba.njit(fastmath=FAST)
-def _distance(grid, x, y, z):
+def distance(grid, x, y, z):
     """Trilinear interpolation of the cached distances [z, y, x]."""
     last = np.float32(grid.shape[0] - 1)
-    (i, u), (j, v), (k, w) = _axis(x, last), _axis(y, last), _axis(z, last)
+    (i, u), (j, v), (k, w) = axis_cell(x, last), axis_cell(y, last), axis_cell(z, last)
     a = grid[k, j, i] + u * (grid[k, j, i + 1] - grid[k, j, i])
     b = grid[k, j + 1, i] + u * (grid[k, j + 1, i + 1] - grid[k, j + 1, i])
     c = grid[k + 1, j, i] + u * (grid[k + 1, j, i + 1] - grid[k + 1, j, i])
@@ -105,11 +105,11 @@ def sample(
         width = (far[ray] - near[ray]) / np.float32(coarse)
         for k in range(coarse + 1):
             t = near[ray] + width * np.float32(k)
-            sdf[k] = _distance(grid, ox + t * dx, oy + t * dy, oz + t * dz)
+            sdf[k] = distance(grid, ox + t * dx, oy + t * dy, oz + t * dz)
         total = _section_weights(sdf, sharpness, weights)
         _invert(near[ray], width, weights, total, jitter[ray], edges)
         for k in range(fine + 1):
-            sdf[k] = _distance(grid, ox + edges[k] * dx, oy + edges[k] * dy, oz + edges[k] * dz)
+            sdf[k] = distance(grid, ox + edges[k] * dx, oy + edges[k] * dy, oz + edges[k] * dz)
         _mark(sdf, edges, sharpness, doubt, keep_below, active[ray])
         for k in range(fine):
             middles[ray, k] = HALF * (edges[k + 1] + edges[k])

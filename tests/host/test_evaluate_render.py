@@ -12,6 +12,7 @@ from nerfstudio.scripts.render import DatasetRender, RenderInterpolated
 from PIL import Image
 
 from craym_nerfstudio.evaluation.images import lpips_metric
+from craym_nerfstudio.export.run import load_run
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import SIZE_PX, TEST, TRAIN
 
@@ -47,6 +48,30 @@ def test_render_dataset(trained: TrainedRun, tmp_path: Path, split: str, count: 
         pictures = sorted(path for path in (tmp_path / split / name).rglob("*") if path.is_file())
         assert len(pictures) == count, name
         assert Image.open(pictures[0]).size == (SIZE_PX, SIZE_PX)
+    # Drawn from the refined training cameras, or from test cameras that followed them; not from what was given.
+    run = load_run(trained.config_path)
+    manager = run.pipeline.datamanager
+    cameras = (manager.train_dataset if split == "train" else manager.eval_dataset).cameras
+    given = run.pipeline.given_c2w() if split == "train" else run.pipeline.input_test_c2w
+    assert (cameras.camera_to_worlds - given).abs().max() > 1e-3
+    expected = run.pipeline.craym_model.get_outputs_for_camera(cameras[:1])["rgb"]
+    shown = np.asarray(Image.open(sorted((tmp_path / split / "rgb").rglob("*.png"))[0]))
+    assert np.abs(shown / 255.0 - expected.numpy()).max() < 0.01
+    if split == "train":
+        torch.testing.assert_close(cameras.camera_to_worlds, run.pipeline.refined_c2w())
+
+
+def test_depth_in_pictures_is_that_of_a_backdrop_where_nothing_is(trained: TrainedRun) -> None:
+    run = load_run(trained.config_path)
+    model, camera = run.pipeline.craym_model, run.pipeline.datamanager.train_dataset.cameras[:1]
+    with torch.no_grad():
+        picture = model.get_outputs_for_camera(camera)
+        exported = model.get_outputs_for_camera_ray_bundle(camera.generate_rays(0, keep_shape=True))
+    missed = exported["accumulation"] < 0.1
+    distances = (run.pipeline.refined_c2w()[:, :, 3] - camera.camera_to_worlds[0, :, 3]).norm(dim=-1)
+    assert missed.any() and (exported["depth"][missed] == 1e3).all()
+    assert distances.max() - 1e-4 <= picture["depth"].max() < 10.0
+    assert (picture["normals"][missed.expand_as(picture["normals"])] == 0.5).all()
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="videos need ffmpeg (apt-get install ffmpeg)")

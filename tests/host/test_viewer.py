@@ -1,6 +1,7 @@
 """The live viewer and ns-viewer, looked at with a real headless browser."""
 
 import io
+import os
 import shutil
 import socket
 import sys
@@ -31,6 +32,12 @@ SIZE_PX = {"width": 760, "height": 440}
 SCENE = (slice(60, 440), slice(0, 440))
 """Rows and columns of the picture that the title and the panel leave free."""
 PATIENCE_S = 240
+SHOWN_RUN = os.environ.get("CRAYM_SHOWN_RUN")
+"""A run's config to look at in place of the tiny one: how docs/images/viewer_panel.jpg is taken, and figures."""
+PICTURES = Path(__file__).parents[2] / "docs/images"
+QUIET_S = 3.0
+FIRST_S, SHARP_S = (0.3, 2.0) if SHOWN_RUN else (2.0, 8.0)
+"""From a camera's move to a picture, and to one of 512 px; other tests may be on the same cores."""
 
 
 def free_port() -> int:
@@ -47,7 +54,10 @@ def servers(trained: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> It
     frusta = ["--viewer.camera-frustum-scale", "1.0", "--viewer.websocket-port"]
     flags = ["--data", str(trained.data.folder), "--output-dir", str(root), "--vis", "viewer", *TINY_FLAGS]
     live = command(*flags, "--max-num-iterations", "100", *frusta, str(ports["ns-train"]))
-    viewer = [sys.executable, "-m", "nerfstudio.scripts.viewer.run_viewer", "--load-config", str(trained.config_path)]
+    shown = SHOWN_RUN or str(trained.config_path)
+    viewer = [sys.executable, "-m", "nerfstudio.scripts.viewer.run_viewer", "--load-config", shown]
+    if SHOWN_RUN:  # alone on the machine, for its figures
+        live = [sys.executable, "-c", "import time; time.sleep(1e6)"]
     lines = {"ns-train": live, "ns-viewer": [*viewer, *frusta, str(ports["ns-viewer"])]}
     logs = {name: root / f"{name}.txt" for name in lines}
     processes = [start(line, logs[name]) for name, line in lines.items()]
@@ -116,7 +126,7 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     if name == "ns-train":
         page.get_by_text("Stage 0").first.wait_for(state="attached", timeout=1000 * PATIENCE_S)
     page.mouse.move(200, 240)
-    for _ in range(14):
+    for _ in range(7):
         page.mouse.wheel(0, 300)
         time.sleep(0.1)
     with_cameras = settled_picture(page)
@@ -137,3 +147,77 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     _, places = ndimage.label(ndimage.binary_dilation(changed, iterations=3))
     assert places >= TRAIN // 3, f"{places} frusta"
     assert changed.sum() > 300 and (saturation(with_cameras)[changed] > 30).sum() > 10
+
+
+class Traffic:
+    """When the page told that its camera moved, and when pictures came."""
+
+    def __init__(self, page) -> None:
+        self.moves: list[float] = []
+        self.pictures: list[float] = []
+        self.sharp: list[float] = []
+        page.on("websocket", self._listen)
+
+    def wait_until_quiet(self, page) -> None:
+        """Until the last picture is sharp and no other has come for some seconds."""
+        deadline = time.monotonic() + PATIENCE_S
+        began = time.monotonic()
+        while time.monotonic() < deadline:
+            page.wait_for_timeout(200)
+            latest = max([began, *self.pictures, *self.moves])
+            if time.monotonic() - latest > QUIET_S:
+                return
+        raise AssertionError("pictures never stopped coming")
+
+    def _listen(self, socket) -> None:
+        socket.on("framesent", self._sent)
+        socket.on("framereceived", self._received)
+
+    def _sent(self, payload: bytes | str) -> None:
+        if b"ViewerCameraMessage" in _bytes(payload):
+            self.moves.append(time.monotonic())
+
+    def _received(self, payload: bytes | str) -> None:
+        if b"BackgroundImageMessage" in _bytes(payload):
+            self.pictures.append(time.monotonic())
+        if b"512x" in _bytes(payload):
+            self.sharp.append(time.monotonic())
+
+
+def _bytes(payload: bytes | str) -> bytes:
+    return payload if isinstance(payload, bytes) else payload.encode()
+
+
+def test_a_finished_run_opens_at_the_scene_and_follows_a_drag(servers, browser, tmp_path: Path) -> None:
+    port, log = servers["ns-viewer"]
+    wait_for_server(port, log)
+    page = browser.new_page(viewport={"width": 1100, "height": 760})
+    traffic = Traffic(page)
+    page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
+    page.get_by_text("Resolution: 512x").wait_for(timeout=1000 * PATIENCE_S)
+    values = [box.input_value() for box in page.get_by_role("textbox").all()]
+    assert any(value.startswith("finished, step") for value in values), values
+    assert "Step: 0" not in page.content()
+    page.get_by_role("button", name="Mesh of the current surface").click()
+    traffic.wait_until_quiet(page)
+    started = time.monotonic()
+    page.mouse.move(350, 400)
+    page.mouse.down()
+    page.mouse.move(390, 400)
+    page.mouse.up()
+    traffic.wait_until_quiet(page)
+    moves = [moved for moved in traffic.moves if moved > started]
+    first_s = min(came for came in traffic.pictures if came > moves[0]) - moves[0]
+    sharp_s = traffic.sharp[-1] - max(moved for moved in moves if moved < traffic.sharp[-1])
+    image = np.asarray(Image.open(io.BytesIO(page.screenshot(scale="css"))).convert("RGB")).astype(np.int16)
+    scene = image[60:760, 0:780]
+    folder = PICTURES if SHOWN_RUN else tmp_path
+    page.screenshot(path=folder / "viewer_panel.jpg", quality=80)
+    page.close()
+    assert "Traceback" not in log.read_text()
+    assert first_s < FIRST_S and sharp_s < SHARP_S, f"first picture after {first_s:.2f} s, sharp after {sharp_s:.2f} s"
+    # Both sets of cameras: grey lines of the given ones, green to red ones of the refined.
+    assert inked(scene).mean() > 0.02
+    assert (saturation(scene) > 60).sum() > 300
+    grey = (np.abs(scene - 120).max(-1) < 12) & (saturation(scene) < 8)
+    assert grey.sum() > 100

@@ -27,6 +27,10 @@ class SphereField(nn.Module):
         norm = points.norm(dim=-1)
         return SurfacePoint(norm - RADIUS, points / norm[:, None], points)
 
+    def outputs(self, points: Tensor, level_weights: Tensor) -> Tensor:
+        """Exact distance, and the feature."""
+        return torch.cat([self.sdf(points, level_weights)[:, None], points], dim=-1)
+
     def sdf(self, points: Tensor, level_weights: Tensor) -> Tensor:
         """Exact distance."""
         return points.norm(dim=-1) - RADIUS

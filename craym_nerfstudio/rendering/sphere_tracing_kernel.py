@@ -1,0 +1,61 @@
+"""Numba kernel of `sphere_tracing.march` on a CPU: every ray walks by itself and stops where it is done."""
+
+import math
+
+import numba
+import numpy as np
+
+from craym_nerfstudio.rendering.sampling_kernel import FAST, ONE, ZERO, distance
+
+STEP, FINEST = np.float32(0.9), np.float32(0.5)
+"""Share of the distance that is stepped (fields are not exact distances), and the least step in cells."""
+
+
+@numba.njit(fastmath=FAST, inline="always")
+def _at(grid, origins, directions, ray, t):
+    return distance(
+        grid,
+        origins[ray, 0] + t * directions[ray, 0],
+        origins[ray, 1] + t * directions[ray, 1],
+        origins[ray, 2] + t * directions[ray, 2],
+    )
+
+
+@numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
+def march(first, last, grid, origins, directions, near, far, meets, margin, entry, slope, clear, opaque):
+    """Rays number first:last through cached distances; see `sphere_tracing.March` for what is written."""
+    cell = np.float32(2.0) / np.float32(grid.shape[0] - 1)
+    least = FINEST * cell
+    for ray in range(first, last):
+        entry[ray], slope[ray], clear[ray], opaque[ray] = np.float32(math.inf), ONE, True, False
+        if not meets[ray]:
+            continue
+        t, end = near[ray], far[ray]
+        before = _at(grid, origins, directions, ray, t)
+        while before < ZERO and t < end:  # light only enters: a ray that starts inside goes on to the outside
+            t += max(-before * STEP, least)
+            before = _at(grid, origins, directions, ray, t)
+        falling = False
+        while t < end:
+            step = max(before * STEP, least)
+            t += step
+            now = _at(grid, origins, directions, ray, t)
+            if now < ZERO:
+                share = before / (before - now)
+                entry[ray], slope[ray] = t - step * (ONE - share), (before - now) / step
+                break
+            # A minimum above the surface: the ray passes it by, but not without being dimmed.
+            if falling and now > before and before < margin:
+                clear[ray] = False
+            falling = now <= before
+            before = now
+        if entry[ray] > end:
+            if falling and before < margin:
+                clear[ray] = False
+            continue
+        deepest = now
+        while now < ZERO and now > -margin and t < end:
+            t += least
+            now = _at(grid, origins, directions, ray, t)
+            deepest = min(deepest, now)
+        opaque[ray] = deepest <= -margin
