@@ -91,6 +91,8 @@ def load_pycolmap(needed_for: Path | None = None) -> Any:
     try:
         import pycolmap
     except ImportError as error:
+        if needed_for is None:
+            raise
         raise InputError("This needs pycolmap", needed_for, "Run: pip install pycolmap") from error
     _set_sigterm(handler)
     return pycolmap
