@@ -30,7 +30,7 @@ import torch
 from benchmarks.first_run_parts import PARTS, Session, StopRun, first_config
 from benchmarks.harness import command, keep, machine
 from benchmarks.scenes import prepare as prepare_scene
-from benchmarks.suite import DATA, Size
+from benchmarks.suite import DATA, NoResult, Size
 from craym_nerfstudio.console import silence_others
 from craym_nerfstudio.errors import InputError
 
@@ -130,8 +130,8 @@ def main() -> int:
             prepare(args)
         else:
             print(json.dumps(run(args), indent=1)[-9000:])
-    except (InputError, StopRun) as error:
-        print(f"Error: {error}", file=sys.stderr)
+    except (InputError, StopRun, NoResult) as error:
+        print(f"Error: {error.args[-1]}", file=sys.stderr)
         return 1
     return 0
 

@@ -39,7 +39,6 @@ from craym_nerfstudio.storage import file_key
 PHASES = ("features", "pairs", "stage0", "compile", "training", "checkpoint", "evaluation", "export")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STEPS = 12
-_LONGEST_S = 900.0
 
 
 def write_data(folder: Path) -> None:
@@ -113,7 +112,7 @@ class Job:
         os.dup2(descriptor, 1), os.dup2(descriptor, 2)
         status: Any = 1
         try:
-            self._work(config, run, kernels, lambda phase: os.write(write, f"{phase}\n".encode()))
+            self._work(config, run, kernels, lambda phase: os.write(write, f"{phase} {time.monotonic()}\n".encode()))
             status = 0
         except SystemExit as end:
             status = end.code
@@ -133,24 +132,18 @@ class Job:
         if config is not None:
             train.main(config)
         say("export")
-        craym(["export-cameras", "--load-config", str(run)])
+        craym(["export", "cameras", "--load-config", str(run)])
         say("end")
 
     def wait_for(self, phase: str | None) -> bool:
         """Whether a phase has begun; None waits for the end of the process."""
         with os.fdopen(os.dup(self.read), "rb", buffering=0) as pipe:
             while line := pipe.readline():
-                self.phases.setdefault(line.decode().strip(), time.perf_counter())
-                if line.decode().strip() == phase:
+                name, began = line.decode().split()
+                self.phases.setdefault(name, float(began))
+                if name == phase:
                     return True
         return False
-
-    def has_ended(self) -> bool:
-        """Whether it has come to its own end; then it is not to be waited for again."""
-        if os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            return False
-        self.end()
-        return True
 
     def end(self) -> int:
         """Exit status, negative for a signal."""
@@ -182,11 +175,12 @@ def kill_once(
     first = Job(config_of(data, out, "first"), run, out / "first.txt", kernels)
     reached = first.wait_for(phase)
     time.sleep(share * seconds[phase])
-    if first.has_ended():  # the machine is less busy than it was
-        shutil.rmtree(out)
-        return kill_once(work, number, phase, sign, 0.5 * share, seconds, truth)
+    killed = time.monotonic()
     os.kill(first.pid, sign)
     status = first.end()
+    if first.phases.get("end", killed) < killed:  # too late: the machine is less busy than it was
+        shutil.rmtree(out)
+        return kill_once(work, number, phase, sign, 0.5 * share, seconds, truth)
     checkpoints = sorted(run.glob("nerfstudio_models/*.ckpt"))
     left = STEPS - 1 - int(checkpoints[-1].stem[5:]) if checkpoints else STEPS
     if left:
@@ -202,7 +196,7 @@ def kill_once(
         "hit": reached and status != 0,
         "status": status,
         "steps_left": left,
-        "ended": again == 0 and (run / "refined_cameras/transforms.json").is_file(),
+        "ended": again == 0 and (run / "export/transforms.json").is_file(),
         "same_matches_and_stage0": products(out) == products(truth),
         "quiet": sign == signal.SIGKILL or not ("Traceback" in log or "***" in log),
     }

@@ -304,6 +304,12 @@ class CraymPipeline(VanillaPipeline):
             )
         return [(with_poses(camera, pose[None]), batch) for (camera, batch), pose in zip(views, poses, strict=True)]
 
+    def refined_test_c2w(self) -> Float[Tensor, "test 3 4"]:
+        """Poses of the test images in the world, aligned and then refined against the field, on the CPU."""
+        self.eval()
+        poses = [camera.camera_to_worlds.reshape(3, 4).cpu() for camera, _ in self._test_views()]
+        return torch.stack(poses) if poses else torch.zeros(0, 3, 4)
+
 
 def write_picture(path: Path, image: Float[Tensor, "h w c"]) -> None:
     """Write a picture with values in [0, 1] as PNG, atomically.

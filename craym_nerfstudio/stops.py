@@ -89,10 +89,25 @@ def load_pycolmap(needed_for: Path | None = None) -> Any:
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        import pycolmap
+        with _held_back(signal.SIGTERM):
+            import pycolmap
+
+            _set_sigterm(handler)
     except ImportError as error:
         if needed_for is None:
             raise
         raise InputError("This needs pycolmap", needed_for, "Run: pip install pycolmap") from error
-    _set_sigterm(handler)
     return pycolmap
+
+
+@contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    """A signal that comes inside is delivered to this thread at the end, to whatever handles it then."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no such signals to wait for
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

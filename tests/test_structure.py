@@ -208,5 +208,5 @@ def test_config_is_light_to_import(start_up: dict) -> None:
 def test_help_works_while_plugins_of_others_are_broken(start_up: dict, command: str) -> None:
     shown = start_up["help"][command]
     assert shown["code"] in (0, None)
-    named = {"--help": "craym-lite", "craym-lite --help": "--pipeline.start.matcher", "craym": "export-mesh"}
+    named = {"--help": "craym-lite", "craym-lite --help": "--pipeline.start.matcher", "craym": "export"}
     assert named[command] in shown["text"]

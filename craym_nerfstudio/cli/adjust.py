@@ -3,12 +3,13 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
 from tyro.conf import arg
 
 from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.start.config import StartConfig
 
 if TYPE_CHECKING:
@@ -35,17 +36,16 @@ class AdjustCommand:
     """Folder to write to."""
     scene: Annotated[SceneConfig, arg(name="")] = field(default_factory=lambda: _KEEP_ALL)
     start: Annotated[StartConfig, arg(name="")] = field(default_factory=StartConfig)
-    paths: Literal["absolute", "relative"] = "absolute"
+    paths: PathStyle = "absolute"
     """How transforms.json names the images: by absolute paths, or by paths relative to itself."""
 
     def main(self) -> None:
         """Match, adjust, write, report."""
         from craym_nerfstudio.cameras.selection import select_cameras
-        from craym_nerfstudio.cli.export import describe
         from craym_nerfstudio.console import console
         from craym_nerfstudio.data.scene import read_scene
         from craym_nerfstudio.errors import InputError
-        from craym_nerfstudio.export.cameras import write_cameras
+        from craym_nerfstudio.export.cameras import describe, write_cameras
         from craym_nerfstudio.export.refined import cameras_of_stage_zero
         from craym_nerfstudio.report.plots import draw_cameras
         from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero

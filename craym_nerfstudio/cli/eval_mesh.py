@@ -15,7 +15,7 @@ class EvalMeshCommand:
     """Compare a mesh with a reference surface; prints a table and writes JSON."""
 
     mesh: Path
-    """Mesh to judge; with --load-config one that `craym export-mesh` wrote in the frame of the data."""
+    """Mesh to judge; with --load-config one that `craym export` wrote."""
     reference: Path
     """A mesh, an .npz of points, or a folder: exact mesh and visible points, depth maps, or sparse points."""
     load_config: Path | None = None

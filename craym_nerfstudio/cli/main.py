@@ -8,7 +8,7 @@ from tyro.conf import subcommand
 
 from craym_nerfstudio.cli.adjust import AdjustCommand
 from craym_nerfstudio.cli.eval_mesh import EvalMeshCommand
-from craym_nerfstudio.cli.export import ExportCamerasCommand, ExportMeshCommand
+from craym_nerfstudio.cli.export import ExportCommand
 from craym_nerfstudio.cli.match import MatchCommand
 from craym_nerfstudio.cli.preflight import PreflightCommand
 from craym_nerfstudio.cli.report import ReportCommand
@@ -21,8 +21,7 @@ Command = (
     Annotated[AdjustCommand, subcommand("adjust")]
     | Annotated[PreflightCommand, subcommand("preflight")]
     | Annotated[MatchCommand, subcommand("match")]
-    | Annotated[ExportMeshCommand, subcommand("export-mesh")]
-    | Annotated[ExportCamerasCommand, subcommand("export-cameras")]
+    | Annotated[ExportCommand, subcommand("export")]
     | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
     | Annotated[ReportCommand, subcommand("report")]
 )

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.lens import distorted
 from craym_nerfstudio.sfm.result import Intrinsics
 
 _GRID = 25
@@ -29,7 +30,7 @@ def calibrated_lens(
     corners = (np.array([[0.0, 0.0], size_px]) - [cx, cy]) / [fx, fy]
     sides = [np.linspace(1.2 * low, 1.2 * high, _GRID) for low, high in corners.T]
     given = np.stack(np.meshgrid(*sides), axis=-1).reshape(-1, 2)
-    pixels = _distorted(given, distortion) * [fx, fy] + [cx, cy]
+    pixels = distorted(given, distortion) * [fx, fy] + [cx, cy]
     inside = ((pixels >= 0) & (pixels <= size_px)).all(-1)
     given, pixels = given[inside], pixels[inside]
     q = given - np.asarray(intrinsics.center)
@@ -43,20 +44,10 @@ def calibrated_lens(
 
     def error(fit: np.ndarray) -> np.ndarray:
         pinhole, coefficients = lens(fit)
-        return (_distorted(rays, coefficients) * pinhole[:2] + pinhole[2:] - pixels).ravel()
+        return (distorted(rays, coefficients) * pinhole[:2] + pinhole[2:] - pixels).ravel()
 
     start = [intrinsics.focal_factor, *intrinsics.center, *distortion[:2]]
     return lens(least_squares(error, start, x_scale=[0.1, 0.01, 0.01, 0.1, 0.1]).x)
-
-
-def _distorted(plane: Float[np.ndarray, "n 2"], distortion: Float[np.ndarray, "6"]) -> Float[np.ndarray, "n 2"]:
-    """OpenCV's polynomial as nerfstudio writes it."""
-    k1, k2, k3, k4, p1, p2 = distortion
-    x, y = plane.T
-    r2 = x**2 + y**2
-    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-    tangential = np.stack([2 * p1 * x * y + p2 * (r2 + 2 * x**2), 2 * p2 * x * y + p1 * (r2 + 2 * y**2)], axis=-1)
-    return plane * radial[:, None] + tangential
 
 
 def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:

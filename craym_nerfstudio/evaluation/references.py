@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -20,6 +21,9 @@ _ACCEPTED = (
     "visible_points.npz), with depth maps NAME_depth_*.png beside its images, or with gt_sparse_points.npz."
 )
 _SAMPLES = 400_000
+
+DATA_NODE = "frame_of_the_data"
+"""Node of a GLB file of ours below which coordinates are those of the data."""
 
 
 def load_reference(path: Path) -> SurfaceReference:
@@ -59,14 +63,26 @@ def load_mesh(path: Path) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 
     import trimesh
 
     if not path.is_file():
-        raise InputError("No such mesh", path, "Give a mesh file, such as craym export-mesh writes.")
+        raise InputError("No such mesh", path, "Give a mesh file, such as craym export writes.")
     try:
-        mesh = trimesh.load(path, process=False, force="mesh")
+        mesh = _in_data_frame(trimesh.load(path, process=False))
     except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
         raise InputError("Unreadable mesh", path, "Give a .ply, .obj, .glb, .stl or .off file.") from error
     if not isinstance(mesh, trimesh.Trimesh) or len(mesh.faces) == 0:
         raise InputError("The mesh has no triangles", path, "Give a triangle mesh.")
     return np.asarray(mesh.vertices, dtype=np.float64), np.asarray(mesh.faces, dtype=np.int64)
+
+
+def _in_data_frame(loaded: Any) -> Any:
+    """One mesh of what a file holds; ours stay in the data's frame, which a GLB turns upright by its first node."""
+    import trimesh
+
+    if not isinstance(loaded, trimesh.Scene):
+        return loaded
+    mesh = loaded.to_mesh()
+    if DATA_NODE in loaded.graph.nodes:
+        mesh.apply_transform(np.linalg.inv(loaded.graph.get(DATA_NODE)[0]))
+    return mesh
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:

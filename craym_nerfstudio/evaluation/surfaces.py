@@ -188,7 +188,7 @@ def compare_surfaces(mesh: SampledMesh, reference: SurfaceReference) -> SurfaceC
         return SurfaceComparison(None, to_mesh, np.concatenate(cosines) if cosines else None, 0.0)
     kept = np.ones(len(mesh.points), dtype=bool) if reference.observed is None else reference.observed(mesh.points)
     if not kept.any():
-        remedy = "Is the mesh in the frame of the reference? --load-config brings a mesh of craym export-mesh there."
+        remedy = "Is the mesh in the frame of the reference? --load-config brings a mesh of craym export there."
         raise InputError("No part of the mesh lies where cameras see the reference", remedy=remedy)
     to_reference, normals = reference.surface.nearest(mesh.points[kept])
     if normals is not None and mesh.normals is not None:

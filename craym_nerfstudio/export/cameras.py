@@ -14,8 +14,10 @@ from craym_nerfstudio.console import track
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.far_origin import exact_points, far_origin
+from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.export.refined import RefinedCameras
-from craym_nerfstudio.export.transforms import PathStyle, write_transforms
+from craym_nerfstudio.export.transforms import write_transforms
+from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.images import load_image
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction, write_model
@@ -43,6 +45,7 @@ def write_cameras(
     points_name = None if colors is None else POINTS_NAME
     write_transforms(cameras, folder / "transforms.json", paths, include_test, points_name)
     write_table(cameras, folder / "cameras.csv")
+    write_trajectory(cameras, folder / "trajectory_tum.txt")
     figures: dict[str, float] = {"cameras": len(cameras.frames), "points": reconstruction.num_points3D()}
     if reconstruction.num_points3D():
         figures["mean_reprojection_px"] = reconstruction.compute_mean_reprojection_error()
@@ -127,6 +130,34 @@ def write_points(points: np.ndarray, colors: UInt8[np.ndarray, "points 3"], path
         exact_points(points, colors) if is_far else trimesh.PointCloud(points, colors).export(file_type="ply")
     )
     write_atomically(path, lambda file: file.write(exported))
+
+
+def describe(folder: Path, figures: dict[str, float]) -> str:
+    """One sentence about what `write_cameras` has written."""
+    files = "transforms.json, colmap/sparse/0, trajectory_tum.txt and cameras.csv"
+    text = f"{folder}: {figures['cameras']:.0f} cameras in {files}"
+    if "mean_reprojection_px" in figures:
+        text += (
+            f"; {figures['points']:.0f} points in sparse_pc.ply and the COLMAP model, "
+            f"{figures['mean_reprojection_px']:.2f} px off in the mean"
+        )
+    return text
+
+
+def write_trajectory(cameras: RefinedCameras, path: Path) -> None:
+    """Write the camera centres and orientations as TUM's tools read them: ``number x y z qx qy qz qw`` per image.
+
+    Numbers stand for time stamps; the quaternion turns OpenCV's camera axes (x right, y down, z ahead) into the data.
+    """
+    from scipy.spatial.transform import Rotation
+
+    c2w = flip_pose_axes(cameras.frames.c2w)
+    turned = Rotation.from_matrix(c2w[:, :, :3]).as_quat()
+    rows = [
+        f"{number} " + " ".join(f"{value:.12g}" for value in (*center, *quaternion))
+        for number, (center, quaternion) in enumerate(zip(c2w[:, :, 3], turned, strict=True))
+    ]
+    write_text(path, "\n".join(rows) + "\n")
 
 
 def write_table(cameras: RefinedCameras, path: Path) -> None:

@@ -1,28 +1,28 @@
 """The surface of a run as a triangle mesh: marching cubes on the SDF, coloured."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from jaxtyping import Float, Int
 
-from craym_nerfstudio.console import track
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.far_origin import exact_mesh, far_origin
-from craym_nerfstudio.export.rasterise import rasterise
+from craym_nerfstudio.export.marching import extract_surface
+from craym_nerfstudio.export.options import Unseen
+from craym_nerfstudio.export.photo_views import PhotoView, Visibility
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.geometry.pinhole import Pinhole
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.storage import write_atomically
 
 _CHUNK = 1 << 16
 _SMALL_SHARE = 0.01
 """Pieces with no more than this share of the faces are floaters."""
+_ASKED = 300
+"""Vertices of a piece by which it is judged whether cameras see it."""
 
 
 @dataclass(frozen=True)
@@ -40,66 +40,47 @@ class SurfaceMesh:
         return SurfaceMesh(vertices, self.faces, normals, self.colors)
 
 
-def extract_surface(
-    sdf: Callable[[Float[Tensor, "n 3"]], Float[Tensor, " n"]], resolution: int, device: torch.device
-) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 3"]]:
-    """Vertices and faces of the zero level of `sdf` inside the unit sphere; open where the sphere cuts it.
+def pieces(vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]) -> Int[np.ndarray, " n"]:
+    """Number of the connected piece of each vertex."""
+    from trimesh.graph import connected_component_labels
 
-    Raises:
-        InputError: there is no surface inside the sphere.
-    """
-    from skimage.measure import marching_cubes
-
-    axis = torch.linspace(-1.0, 1.0, resolution, device=device)
-    cell = 2.0 / (resolution - 1)
-    volume = np.ones((resolution,) * 3, dtype=np.float32)
-    inside = np.zeros(volume.shape, dtype=bool)
-    y, z = torch.meshgrid(axis, axis, indexing="ij")
-    for number in track(range(resolution), description="Evaluating the SDF"):
-        points = torch.stack([axis[number].expand_as(y), y, z], dim=-1).reshape(-1, 3)
-        reach = points.norm(dim=-1)
-        # Cubes at the rim have corners outside: the field is asked a little beyond the sphere.
-        near = (reach < 1.0 + 2.0 * cell).nonzero()[:, 0]
-        if len(near):
-            values = torch.cat([sdf(points[part]) for part in near.split(_CHUNK)])
-            volume[number].reshape(-1)[near.cpu().numpy()] = values.float().cpu().numpy()
-        inside[number] = (reach < 1.0).view(resolution, resolution).cpu().numpy()
-    if not (volume[inside].min(initial=1.0) < 0.0 < volume[inside].max(initial=-1.0)):
-        raise InputError("The SDF has no surface inside the region", remedy="Train longer, or on more images.")
-    vertices, faces, _, _ = marching_cubes(volume, 0.0, mask=inside)
-    return vertices.astype(np.float64) * cell - 1.0, faces.astype(np.int64)
+    return connected_component_labels(np.concatenate([faces[:, :2], faces[:, 1:]]), node_count=len(vertices))
 
 
 def keep_large_components(
     vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], keep: int = 0
 ) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, "k 3"]]:
     """The `keep` connected pieces with most faces and their vertices; 0 keeps all with more than 1 % of the faces."""
-    from trimesh.graph import connected_component_labels
-
-    edges = np.concatenate([faces[:, :2], faces[:, 1:]])
-    piece = connected_component_labels(edges, node_count=len(vertices))[faces[:, 0]]
+    piece = pieces(vertices, faces)[faces[:, 0]]
     size = np.bincount(piece)
     order = np.argsort(-size, kind="stable")
     kept = order[:keep] if keep else order[: max(int((size > _SMALL_SHARE * len(faces)).sum()), 1)]
-    used, renumbered = np.unique(faces[np.isin(piece, kept)], return_inverse=True)
+    return _only(vertices, faces[np.isin(piece, kept)])
+
+
+def _only(
+    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"]
+) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, "m 3"]]:
+    """Faces with the vertices that they use."""
+    used, renumbered = np.unique(faces, return_inverse=True)
     return vertices[used], renumbered.reshape(-1, 3)
 
 
-def seen_faces(
-    vertices: Float[np.ndarray, "n 3"], faces: Int[np.ndarray, "m 3"], views: list[Pinhole], tolerance: float
-) -> Bool[np.ndarray, " m"]:
-    """Which faces have a corner that some view sees, at most `tolerance` behind the first surface."""
-    seen = np.zeros(len(vertices), dtype=bool)
-    for view in track(views, description="Looking from every camera"):
-        pixels, nearness = view.project(vertices)
-        buffer = rasterise(vertices, faces, view).nearness
-        column, row = np.floor(pixels).astype(np.int64).T
-        framed = (nearness > 0) & view.shows(pixels)
-        depth = 1.0 / nearness[framed]
-        front = 1.0 / np.maximum(buffer[row[framed], column[framed]], 1e-9)
-        # One pixel of a slanted face spans more depth than the tolerance of the surface itself.
-        seen[framed] |= depth < front + tolerance + 2.0 * depth / float(view.focal_px.min())
-    return seen[faces].any(-1)
+def drop_hidden_pieces(
+    vertices: Float[np.ndarray, "n 3"],
+    faces: Int[np.ndarray, "m 3"],
+    normals: Float[np.ndarray, "n 3"],
+    views: list[PhotoView],
+    visibility: Visibility,
+) -> tuple[Float[np.ndarray, "kept 3"], Int[np.ndarray, "k 3"]]:
+    """Only the connected pieces of which some camera sees something: what floats inside a solid goes."""
+    piece, rng = pieces(vertices, faces), np.random.default_rng(0)
+    asked = np.concatenate(
+        [rng.permutation(np.flatnonzero(piece == number))[:_ASKED] for number in range(piece.max() + 1)]
+    )
+    seen = visibility.by_any(views, vertices[asked], normals[asked])
+    shown = np.unique(piece[asked[seen]])
+    return _only(vertices, faces[np.isin(piece[faces[:, 0]], shown)]) if len(shown) else (vertices, faces)
 
 
 @torch.no_grad()
@@ -107,9 +88,9 @@ def appearance(
     model: CraymModel, points: Float[np.ndarray, "n 3"]
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
     """Outward normals and colours, seen along the inward normal, at surface points of the unit frame."""
-    normals, colors = [], []
+    normals, colors = [torch.zeros(0, 3)], [torch.zeros(0, 3)]
     everything = torch.from_numpy(points).float().to(model.device)
-    for part in everything.split(_CHUNK):
+    for part in everything.split(_CHUNK) if len(points) else ():
         surface = model.scene.field.surface(part, *model.scene.field.encode(part, model.level_weights))
         normal = torch.nn.functional.normalize(surface.gradient, dim=-1)
         colors.append(model.scene.color(surface.feature, spherical_harmonics(-normal), normal).cpu())
@@ -118,35 +99,48 @@ def appearance(
 
 
 def extract_mesh(
-    model: CraymModel, resolution: int, keep_components: int = 0, views: list[Pinhole] | None = None
+    model: CraymModel,
+    resolution: int,
+    views: list[PhotoView],
+    visibility: Visibility,
+    unseen: Unseen = "close",
+    keep_components: int = 0,
 ) -> SurfaceMesh:
-    """The mesh of a model in the unit frame, cropped to the region, without floaters.
+    """The mesh of a model in the unit frame, without floaters.
 
     Args:
+        unseen: what becomes of what no camera sees.
         keep_components: number of connected pieces to keep; 0 keeps all with more than 1 % of the faces.
-        views: when given, faces that none of them sees are dropped.
+
+    Raises:
+        InputError: there is no surface, or no camera sees it.
     """
     field, weights = model.scene.field, model.level_weights
     with torch.no_grad():
-        vertices, faces = extract_surface(lambda points: field.sdf(points, weights), resolution, model.device)
-    if views is not None:
-        faces = faces[seen_faces(vertices, faces, views, tolerance=4.0 / resolution)]
-        if len(faces) == 0:
-            raise InputError("No camera sees the surface", remedy="Export without --visible-only and look at it.")
+        vertices, faces = extract_surface(
+            lambda points: field.sdf(points, weights), resolution, model.device, closed=unseen == "close"
+        )
     vertices, faces = keep_large_components(vertices, faces, keep_components)
+    if unseen != "keep":
+        normals = appearance(model, vertices)[0]
+        vertices, faces = drop_hidden_pieces(vertices, faces, normals, views, visibility)
+    if unseen == "cut":
+        seen = visibility.by_any(views, vertices, appearance(model, vertices)[0])
+        faces = faces[seen[faces].any(-1)]
+        if len(faces) == 0:
+            raise InputError("No camera sees the surface", remedy="Export with --unseen keep and look at it.")
+        vertices, faces = keep_large_components(vertices, faces, keep_components)
     return SurfaceMesh(vertices, faces, *appearance(model, vertices))
 
 
 def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
-    """Write a mesh with vertex normals and colours as PLY, OBJ or GLB, by the suffix of `path`.
+    """Write a mesh with vertex normals and colours as PLY or OBJ, or its shape as STL, by the suffix of `path`.
 
     Raises:
-        InputError: another suffix, or the file cannot be written.
+        InputError: the file cannot be written.
     """
     import trimesh
 
-    if path.suffix.lower() not in (".ply", ".obj", ".glb"):
-        raise InputError("Unknown mesh format", path, "Name the file .ply, .obj or .glb.")
     colors = np.round(mesh.colors.clip(0.0, 1.0) * 255).astype(np.uint8)
     suffix, origin = path.suffix.lower()[1:], far_origin(mesh.vertices)
     content: Any = trimesh.Trimesh(

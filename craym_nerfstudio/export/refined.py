@@ -21,22 +21,30 @@ class RefinedCameras:
     given_c2w: Float[np.ndarray, "cams 3 4"]
     fixed: Bool[np.ndarray, " cams"]
     test: Frames
-    """The test images, whose poses are as they were given."""
+    """The test images."""
     stage: StageZero | None = None
     """Under the refined poses, in the data's frame; None where it did not run."""
     size_px: Int[np.ndarray, "cams 2"] | None = None
     """Width and height that its keypoints refer to."""
 
 
-def cameras_of_run(run: Run) -> RefinedCameras:
-    """The cameras of a trained run, aligned to the data's frame as a whole; fixed ones exactly as they were given."""
+def cameras_of_run(run: Run, refine_test: bool = False) -> RefinedCameras:
+    """The cameras of a trained run, aligned to the data's frame as a whole; fixed ones exactly as they were given.
+
+    Training moves no test images: `refine_test` aligns them to the refined ones and refines them against the field.
+    """
     pipeline = run.pipeline
     fixed = pipeline.craym_model.camera_optimizer.fixed.cpu().numpy()
     data_from_model, stage = pipeline.data_from_model(), stage_zero(run.folder)
     refined = pipeline.refined_c2w().double().numpy()
     if stage is not None:
         stage = stage.under(refined).moved(data_from_model)
-    return _refined(run.scene, data_from_model.poses(refined), fixed, stage, pipeline.datamanager.intrinsics)
+    cameras = _refined(run.scene, data_from_model.poses(refined), fixed, stage, pipeline.datamanager.intrinsics)
+    if not refine_test or not len(cameras.test):
+        return cameras
+    own_test = ~np.isin(run.scene.test, run.scene.train)
+    c2w = data_from_model.poses(pipeline.refined_test_c2w().double().numpy()[own_test])
+    return replace(cameras, test=replace(cameras.test, c2w=c2w))
 
 
 def cameras_of_stage_zero(scene: Scene, stage: StageZero, fixed: Bool[np.ndarray, " cams"]) -> RefinedCameras:
@@ -53,7 +61,7 @@ def _refined(
 ) -> RefinedCameras:
     c2w[fixed] = scene.rough_c2w[fixed]
     train = _calibrated(scene.original.subset(scene.train), intrinsics)
-    test = _calibrated(scene.original.subset(np.setdiff1d(scene.test, scene.train)), intrinsics)
+    test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), intrinsics)
     size_px = scene.frames.size_px[scene.train]
     return RefinedCameras(replace(train, c2w=c2w), scene.rough_c2w, fixed, test, stage, size_px)
 

@@ -2,16 +2,14 @@
 
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from craym_nerfstudio.data.files import clean_name, match_key
 from craym_nerfstudio.data.frames import Frames, concatenate
 from craym_nerfstudio.data.transforms_json import FRAME_KEYS, SCENE_KEYS, load_json
+from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.storage import write_json
-
-PathStyle = Literal["absolute", "relative"]
-"""How images are named: by absolute paths, or by paths relative to the file that names them."""
 
 _REPLACED_KEYS = {*SCENE_KEYS, *FRAME_KEYS}
 """What is written anew; whatever else a file says (frame of the poses, depth, ids, points) is kept."""
@@ -24,7 +22,7 @@ def write_transforms(
     include_test: bool = False,
     points_name: str | None = None,
 ) -> None:
-    """Write a nerfstudio ``transforms.json`` that can be given as --data; test images keep the poses they had.
+    """Write a nerfstudio ``transforms.json`` that can be given as --data; test images are held out again.
 
     `points_name` is the PLY file beside it that splatting starts from.
     """

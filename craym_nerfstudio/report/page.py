@@ -108,7 +108,7 @@ def _mesh(run: RunFolder) -> Fragment:
     if picture.is_file():
         parts.append(html.picture(picture, "colours, and lit shape, from four cameras"))
     else:
-        command = f"craym export-mesh --load-config {run.folder.resolve()}"
+        command = f"craym export --load-config {run.folder.resolve()}"
         parts.append(html.text(f"No picture of a mesh; this makes one: {command}", "note"))
     if run.surface:
         results = run.surface["results"]

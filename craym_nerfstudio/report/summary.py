@@ -83,7 +83,6 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
 def _next_steps(run_dir: Path) -> list[str]:
     """Commands that go on from a finished run."""
     return [
-        f"craym export-mesh --load-config {run_dir}       # the surface, in the frame and units of the data",
-        f"craym export-cameras --load-config {run_dir}    # the refined poses, for nerfstudio and COLMAP",
+        f"craym export --load-config {run_dir}    # textured mesh, splats, refined data set, report",
         f"ns-viewer --load-config {run_dir / 'config.yml'} --viewer.websocket-host 127.0.0.1",
     ]

@@ -1,4 +1,4 @@
-"""Marching cubes on known distances, components, visibility, files."""
+"""Pieces of meshes, what cameras see of them, files."""
 
 from pathlib import Path
 
@@ -8,48 +8,16 @@ import torch
 import trimesh
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.mesh import (
-    SurfaceMesh,
-    extract_surface,
-    keep_large_components,
-    seen_faces,
-    write_mesh,
-)
+from craym_nerfstudio.export.marching import extract_surface
+from craym_nerfstudio.export.mesh import SurfaceMesh, drop_hidden_pieces, keep_large_components, write_mesh
+from craym_nerfstudio.export.photo_views import Visibility
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.geometry.pinhole import Pinhole
-
-CPU = torch.device("cpu")
-
-
-def ball(center: tuple[float, float, float], radius: float):
-    return lambda points: (points - torch.tensor(center)).norm(dim=-1) - radius
+from tests.export.ball_scene import RADIUS, BallTracer, ball_views
+from tests.export.test_marching import CPU, ball
 
 
 def ball_mesh(radius: float = 0.5, resolution: int = 40) -> trimesh.Trimesh:
     return trimesh.Trimesh(*extract_surface(ball((0.1, -0.2, 0.05), radius), resolution, CPU), process=False)
-
-
-def test_a_ball_has_its_radius_centre_volume_and_outward_faces() -> None:
-    mesh = ball_mesh()
-    offset = mesh.vertices - [0.1, -0.2, 0.05]
-    np.testing.assert_allclose(np.linalg.norm(offset, axis=-1), 0.5, atol=1e-3)
-    assert mesh.is_watertight
-    # Positive only if the faces turn outwards.
-    assert mesh.volume == pytest.approx(4 / 3 * np.pi * 0.5**3, rel=0.01)
-    assert mesh.euler_number == 2
-
-
-def test_a_surface_that_leaves_the_region_is_cut_open_not_capped() -> None:
-    vertices, faces = extract_surface(lambda points: points[:, 2] - 0.1, 33, CPU)
-    assert (np.abs(vertices[:, 2] - 0.1) < 1e-6).all()
-    assert np.linalg.norm(vertices, axis=-1).max() < 1.0 + 2 / 16
-    area = trimesh.Trimesh(vertices, faces, process=False).area
-    assert area == pytest.approx(np.pi * (1 - 0.1**2), rel=0.1)
-
-
-def test_no_surface_is_an_error() -> None:
-    with pytest.raises(InputError, match="no surface"):
-        extract_surface(lambda points: points.norm(dim=-1) + 0.1, 16, CPU)
 
 
 def three_balls() -> tuple[np.ndarray, np.ndarray]:
@@ -68,25 +36,15 @@ def test_large_components_are_kept(keep: int, expected: int) -> None:
         assert vertices[:, 0].max() < 0.05
 
 
-def camera(position: tuple[float, float, float], size_px: tuple[int, int] = (200, 200)) -> Pinhole:
-    """A camera that looks at the origin along -z of its own axes, x right, y up; on the z axis."""
-    return Pinhole(
-        np.concatenate([np.eye(3), np.array(position)[:, None]], axis=1),
-        np.array([200.0, 200.0]),
-        np.array(size_px) / 2,
-        size_px,
-    )
-
-
-def test_only_the_front_is_seen() -> None:
-    mesh = ball_mesh(0.4, 48)
-    seen = seen_faces(mesh.vertices, mesh.faces, [camera((0.1, -0.2, 3.0))], tolerance=0.02)
-    toward = mesh.triangles_center - [0.1, -0.2, 0.05]
-    height = toward[:, 2] / np.linalg.norm(toward, axis=-1)
-    assert seen[height > 0.35].all()
-    assert not seen[height < -0.2].any()
-    behind = camera((0.1, -0.2, -3.0))
-    assert not seen_faces(mesh.vertices, mesh.faces, [behind], tolerance=0.02).any()
+def test_pieces_inside_a_solid_are_dropped(tmp_path: Path) -> None:
+    outer, inner = trimesh.creation.icosphere(3, RADIUS), trimesh.creation.icosphere(2, 0.3)
+    both = trimesh.util.concatenate([inner, outer])
+    normals = both.vertices / np.linalg.norm(both.vertices, axis=-1, keepdims=True)
+    visibility = Visibility(BallTracer(), 0.01, CPU)  # type: ignore[arg-type]
+    views = ball_views(tmp_path, np.ones(3))
+    vertices, faces = drop_hidden_pieces(both.vertices, both.faces, normals, views, visibility)
+    assert len(vertices) == len(outer.vertices) and len(faces) == len(outer.faces)
+    np.testing.assert_allclose(np.linalg.norm(vertices, axis=-1), RADIUS)
 
 
 def test_a_similarity_moves_points_and_turns_normals() -> None:
@@ -102,7 +60,7 @@ def test_a_similarity_moves_points_and_turns_normals() -> None:
     np.testing.assert_allclose(moved.normals[0], [np.cos(angle), np.sin(angle), 0])
 
 
-@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb"])
+@pytest.mark.parametrize("suffix", [".ply", ".obj"])
 def test_files_keep_geometry_normals_and_colours(tmp_path: Path, suffix: str) -> None:
     source = ball_mesh(0.5, 16)
     normals = source.vertices - [0.1, -0.2, 0.05]
@@ -115,18 +73,23 @@ def test_files_keep_geometry_normals_and_colours(tmp_path: Path, suffix: str) ->
     np.testing.assert_allclose(loaded.vertices, source.vertices, atol=1e-5)
     np.testing.assert_allclose(loaded.visual.vertex_colors[:, :3] / 255.0, colors, atol=0.01)
     # trimesh computes normals anew when it loads: whether they were written shows in the file.
-    mark = {".ply": b"property float nx", ".obj": b"\nvn ", ".glb": b'"NORMAL"'}[suffix]
+    mark = {".ply": b"property float nx", ".obj": b"\nvn "}[suffix]
     assert mark in path.read_bytes()
     if suffix == ".obj":
         written = [line.split()[1:] for line in path.read_text().splitlines() if line.startswith("vn ")]
         np.testing.assert_allclose(np.array(written, dtype=float), normals, atol=1e-6)
 
 
-def test_other_formats_and_unwritable_places_are_named(tmp_path: Path) -> None:
+def test_stl_has_the_shape(tmp_path: Path) -> None:
+    source = ball_mesh(0.5, 16)
+    write_mesh(SurfaceMesh(source.vertices, source.faces, source.vertices, source.vertices), tmp_path / "ball.stl")
+    loaded = trimesh.load(tmp_path / "ball.stl", force="mesh")
+    assert loaded.is_watertight and loaded.volume == pytest.approx(source.volume, rel=1e-5)
+
+
+def test_unwritable_places_are_named(tmp_path: Path) -> None:
     source = ball_mesh(0.5, 12)
     mesh = SurfaceMesh(source.vertices, source.faces, source.vertices, source.vertices)
-    with pytest.raises(InputError, match=r"mesh\.stl.*\.ply"):
-        write_mesh(mesh, tmp_path / "mesh.stl")
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="Cannot write"):
         write_mesh(mesh, tmp_path / "file" / "mesh.ply")

@@ -158,16 +158,17 @@ class Traffic:
         self.sharp: list[float] = []
         page.on("websocket", self._listen)
 
-    def wait_until_quiet(self, page) -> None:
-        """Until the last picture is sharp and no other has come for some seconds."""
+    def wait_until_quiet(self, page, since: float) -> None:
+        """Until the camera has moved since then, its last place is drawn sharply, and nothing has come for a while."""
         deadline = time.monotonic() + PATIENCE_S
-        began = time.monotonic()
         while time.monotonic() < deadline:
             page.wait_for_timeout(200)
-            latest = max([began, *self.pictures, *self.moves])
-            if time.monotonic() - latest > QUIET_S:
+            if not self.moves or not self.sharp or self.moves[-1] < since:
+                continue
+            quiet_s = time.monotonic() - max(self.pictures[-1], self.moves[-1])
+            if self.sharp[-1] > self.moves[-1] and quiet_s > QUIET_S:
                 return
-        raise AssertionError("pictures never stopped coming")
+        raise AssertionError("no sharp picture of the camera's last place")
 
     def _listen(self, socket) -> None:
         socket.on("framesent", self._sent)
@@ -192,23 +193,23 @@ def test_a_finished_run_opens_at_the_scene_and_follows_a_drag(servers, browser, 
     port, log = servers["ns-viewer"]
     wait_for_server(port, log)
     page = browser.new_page(viewport={"width": 1100, "height": 760})
-    traffic = Traffic(page)
+    traffic, opened = Traffic(page), time.monotonic()
     page.goto(f"http://127.0.0.1:{port}", wait_until="domcontentloaded")
     page.get_by_text("Resolution: 512x").wait_for(timeout=1000 * PATIENCE_S)
     values = [box.input_value() for box in page.get_by_role("textbox").all()]
     assert any(value.startswith("finished, step") for value in values), values
     assert "Step: 0" not in page.content()
     page.get_by_role("button", name="Mesh of the current surface").click()
-    traffic.wait_until_quiet(page)
+    traffic.wait_until_quiet(page, opened)
     started = time.monotonic()
     page.mouse.move(350, 400)
     page.mouse.down()
     page.mouse.move(390, 400)
     page.mouse.up()
-    traffic.wait_until_quiet(page)
+    traffic.wait_until_quiet(page, started)
     moves = [moved for moved in traffic.moves if moved > started]
     first_s = min(came for came in traffic.pictures if came > moves[0]) - moves[0]
-    sharp_s = traffic.sharp[-1] - max(moved for moved in moves if moved < traffic.sharp[-1])
+    sharp_s = min(came for came in traffic.sharp if came > moves[-1]) - moves[-1]
     image = np.asarray(Image.open(io.BytesIO(page.screenshot(scale="css"))).convert("RGB")).astype(np.int16)
     scene = image[60:760, 0:780]
     folder = PICTURES if SHOWN_RUN else tmp_path

@@ -1,0 +1,62 @@
+"""The photos as splats are to reproduce them: without lens distortion, on a known background."""
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+
+from craym_nerfstudio.export.bake import sample
+from craym_nerfstudio.export.photo_views import PhotoView
+from craym_nerfstudio.export.splat_colors import Picture
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.pinhole import Pinhole
+from craym_nerfstudio.model import CraymModel
+
+_MOST_VIEWS = 40
+_MOST_PIXELS = 160_000
+"""Of one picture; splats are limited in number and show no more."""
+
+
+def splat_pictures(model: CraymModel, views: list[PhotoView], data_from_unit: Similarity) -> list[Picture]:
+    """Pictures in the frame of the data, evenly chosen among the training photos of the unit frame.
+
+    Raises:
+        InputError: a photo cannot be read.
+    """
+    background = model.background_rgb.cpu().numpy().astype(np.float32)
+    chosen = np.unique(np.linspace(0, len(views) - 1, min(_MOST_VIEWS, len(views))).round().astype(int))
+    result = []
+    for number in chosen:
+        view = views[number]
+        shrink = max(1.0, (float(view.size_px.prod()) / _MOST_PIXELS) ** 0.5)
+        view = view.at_size(np.maximum(np.round(view.size_px / shrink), 1).astype(np.int64))
+        pinhole = Pinhole(
+            view.c2w, view.intrinsics_px[:2], view.intrinsics_px[2:], (int(view.size_px[0]), int(view.size_px[1]))
+        )
+        rgba, inside, towards = _undistorted(view, pinhole)
+        rgb = rgba[..., :3] * rgba[..., 3:] + background * (1.0 - rgba[..., 3:])
+        if model.has_alpha and view.mask_path is None:
+            valid = inside
+        else:
+            # What lies behind the surface is not known to splats.
+            valid = inside & (rgba[..., 3] > 0.99) & _hit(model, pinhole, towards)
+        posed = Pinhole(data_from_unit.poses(view.c2w), pinhole.focal_px, pinhole.center_px, pinhole.size_px)
+        result.append(Picture(posed, rgb, valid, background))
+    return result
+
+
+def _undistorted(
+    view: PhotoView, pinhole: Pinhole
+) -> tuple[Float[np.ndarray, "h w 4"], Bool[np.ndarray, "h w"], Float[np.ndarray, "n 3"]]:
+    """A photo as a pinhole sees it, which pixels it has, and the rays of all pixels."""
+    width, height = pinhole.size_px
+    x, y = np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5)
+    towards = pinhole.rays(np.stack([x, y], axis=-1).reshape(-1, 2))
+    pixels, inside = view.project(view.center + towards)
+    return sample(view.photo(), pixels).clip(0.0, 1.0).reshape(height, width, 4), inside.reshape(height, width), towards
+
+
+def _hit(model: CraymModel, pinhole: Pinhole, towards: Float[np.ndarray, "n 3"]) -> Bool[np.ndarray, "h w"]:
+    width, height = pinhole.size_px
+    directions = torch.from_numpy(towards).float().to(model.device)
+    start = torch.from_numpy(pinhole.c2w[:, 3]).float().to(model.device).expand_as(directions)
+    return model.tracer.trace(start, directions).hit.cpu().numpy().reshape(height, width)
