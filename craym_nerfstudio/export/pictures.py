@@ -138,7 +138,8 @@ def write_turntable(
     try:
         av.codec.Codec("libx264", "w")
     except (ValueError, av.error.FFmpegError) as error:
-        raise InputError("No encoder for MP4", path, "Install PyAV with libx264, or name the parts to export without video.") from error
+        remedy = "Install PyAV with libx264, or name the parts to export without video."
+        raise InputError("No encoder for MP4", path, remedy) from error
 
     def write(file) -> None:
         with av.open(file, "w", format="mp4") as container:
