@@ -29,6 +29,7 @@ from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
 from craym_nerfstudio.methods import craym
 from craym_nerfstudio.model import CraymModel
+from craym_nerfstudio.start.landmarks import Landmarks
 
 CAMERAS, SIDE_PX = 5, 32
 STEPS = (1005, 5005, 12505)
@@ -48,6 +49,13 @@ def full_size_model(alpha: bool) -> CraymModel:
     c2w[:, 2, 3] = 3.0
     model.camera_optimizer.set_poses(c2w, settled=torch.ones(CAMERAS, dtype=torch.bool))
     return model.train()
+
+
+def _landmarks() -> Landmarks:
+    """Points on the axes, each seen by the next ray, and a carved surface that is nowhere."""
+    points = np.eye(3)
+    carved: Any = SimpleNamespace(signed_distance=lambda table: np.zeros(len(table)))
+    return Landmarks(points, np.arange(3), 3.0 * points, np.ones(3), carved)
 
 
 def _data() -> tuple[KeyRaySource, PinholeRays, ImageStore]:
@@ -71,11 +79,12 @@ def _data() -> tuple[KeyRaySource, PinholeRays, ImageStore]:
 def full_size_step(number: int, alpha: bool = True) -> Watch:
     """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches."""
     device, model = torch.device("lazy", 0), full_size_model(alpha)
-    watch, data = Watch(device), _data()
+    watch, data, landmarks = Watch(device), _data(), _landmarks()
     with pretended(watch):
         move_module(model, device)
-        for part in data:
+        for part in (*data, landmarks):
             vars(part).update(moved(vars(part), device))
+        model.landmarks = landmarks
         source, pinhole, images = data
         config = craym.config.pipeline.datamanager
         manager: Any = SimpleNamespace(config=config, key_source=source, pinhole_rays=pinhole)

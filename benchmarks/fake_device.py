@@ -24,15 +24,19 @@ from craym_nerfstudio.fields.encoding import interface, triton_backend
 from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
-from craym_nerfstudio.objective import losses
+from craym_nerfstudio.objective import losses, objective
 from craym_nerfstudio.rendering import key_rays, renderer, sampling, triton_kernels
+from craym_nerfstudio.start import landmarks
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
 """Operations that only hand out memory; views are told by their schema."""
 _CACHES = (
     lie._series,
+    lie._identity,
+    landmarks._kinds,
     motions._forward,
     color_field._harmonics,
+    objective._shares,
     losses._windows,
     losses._stability,
     renderer._section_order,

@@ -301,7 +301,7 @@ class CraymModel(Model):
         """Colours of the images on the background that was rendered."""
         rgba = batch["image"].to(self.device)
         background = outputs.get("background", self.background_rgb)
-        return rgba[:, :3] * rgba[:, 3:] + background * (1.0 - rgba[:, 3:])
+        return torch.lerp(background, rgba[:, :3], rgba[:, 3:])
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None

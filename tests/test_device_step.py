@@ -22,9 +22,10 @@ from benchmarks.fake_device import Watch, move_module, moved, pretended
 FIRST_WAITS = {
     ("copy between devices", "fields/encoding/triton_backend.py"): 2,  # once per set of levels
     # Constants, once per process.
-    ("copy between devices", "geometry/lie.py"): 1,
+    ("copy between devices", "geometry/lie.py"): 2,
     ("copy between devices", "cameras/motions.py"): 1,
     ("copy between devices", "fields/color_field.py"): 1,
+    ("copy between devices", "objective/objective.py"): 1,
     ("copy between devices", "rendering/renderer.py"): 3,
     ("copy between devices", "rendering/sampling.py"): 1,
     ("copy between devices", "rendering/key_rays.py"): 1,

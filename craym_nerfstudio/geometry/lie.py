@@ -20,9 +20,13 @@ _SERIES_BELOW = 0.05
 
 def skew(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Matrix of the cross product: ``skew(a) @ b == cross(a, b)``."""
-    x, y, z = vector.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+    rows = vector[..., None, :].expand(*vector.shape, 3)
+    return torch.linalg.cross(rows, _identity(vector.dtype, vector.device).expand_as(rows), dim=-1).mT
+
+
+@lru_cache(maxsize=8)
+def _identity(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 3"]:
+    return torch.eye(3, dtype=dtype).to(device)
 
 
 @lru_cache(maxsize=8)
@@ -39,13 +43,14 @@ class _Coefficients(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, squared_angle: Tensor) -> Tensor:
         small = squared_angle < _SERIES_BELOW
-        s = torch.where(small, squared_angle, torch.zeros_like(squared_angle))
+        s = squared_angle * small
         *rest, last = _series(squared_angle.dtype, squared_angle.device)
         # Horner's scheme, all of them side by side.
         series = reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
-        x2 = torch.where(small, torch.ones_like(squared_angle), squared_angle)
+        x2 = squared_angle.masked_fill(small, 1.0)
         x = x2.sqrt()
-        half = (0.5 * x).sin() / (0.5 * x)
+        halved = 0.5 * x
+        half = halved.sin() / halved
         a, b = x.sin() / x, 0.5 * half * half
         c = (1 - a) / x2
         values = torch.where(small, series[..., :3], torch.cat([a, b, c], dim=-1))
@@ -71,7 +76,7 @@ def so3_exp(rotation_vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
     """Rotation matrix of a rotation vector in radians (Rodrigues)."""
     sine, cosine, _ = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
     generator = skew(rotation_vector)
-    identity = torch.eye(3, dtype=rotation_vector.dtype, device=rotation_vector.device)
+    identity = _identity(rotation_vector.dtype, rotation_vector.device)
     return identity + sine * generator + cosine * (generator @ generator)
 
 
@@ -124,7 +129,7 @@ def se3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:
     sine, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
     generator = skew(rotation_vector)
     square = generator @ generator
-    identity = torch.eye(3, dtype=xi.dtype, device=xi.device)
+    identity = _identity(xi.dtype, xi.device)
     left_jacobian = identity + cosine * generator + cubic * square
     return torch.cat([identity + sine * generator + cosine * square, left_jacobian @ translation[..., None]], dim=-1)
 

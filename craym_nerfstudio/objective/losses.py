@@ -41,7 +41,7 @@ def match_residuals_px(
     focal_px: Float[Tensor, " matches"],
 ) -> Float[Tensor, " matches"]:
     """`epipolar_residuals_px` of matches that name their two cameras, under the poses of all of these."""
-    first, second = (c2w.index_select(0, camera) for camera in cameras.unbind(-1))
+    first, second = c2w.index_select(0, cameras.flatten()).unflatten(0, cameras.shape).unbind(1)
     return epipolar_residuals_px(first, second, bearings[:, 0], bearings[:, 1], focal_px)
 
 
@@ -169,11 +169,11 @@ def _safe_norm(vectors: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b"]:
 def _trusted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:
     """Mean over all entries of cost x weight; the weights get no gradient."""
     trusted = costs if weights is None else costs * weights.detach()
-    return trusted.sum() / max(costs.numel(), 1)
+    return trusted.mean() if trusted.numel() else trusted.sum()
 
 
 def _weighted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:
     """Mean of the costs under weights that need not add up to anything."""
     if weights is None:
-        return costs.sum() / max(costs.numel(), 1)
+        return costs.mean() if costs.numel() else costs.sum()
     return (costs * weights).sum() / weights.sum().clamp_min(torch.finfo(costs.dtype).eps)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from jaxtyping import Float
@@ -101,13 +102,20 @@ def _photometric(config: ObjectiveConfig, step: TrainingStep) -> Float[Tensor, "
     if not config.coherency or step.pairs is None:
         return losses.photometric_loss(rgb, target, step.visible)
     heads = step.layout.heads
-    own = step.visible.clone()
-    own[heads] *= 1.0 - _FUSED_SHARE
     return losses.photometric_loss(
         torch.cat([rgb, step.outputs["key_fused_rgb"].flatten(0, 1)]),
         torch.cat([target, target[heads]]),
-        torch.cat([own, _FUSED_SHARE * step.visible[heads]]),
+        torch.cat([step.visible, step.visible[heads]]) * _shares(step.layout, rgb.device),
     )
+
+
+@lru_cache(maxsize=4)
+def _shares(layout: RayLayout, device: torch.device) -> Float[Tensor, " n"]:
+    """What rays count with in the photometric loss, then the key rays with their fused colours."""
+    shares = torch.ones(layout.plain + layout.grouped + layout.groups)
+    shares[: layout.plain + layout.grouped][layout.heads] -= _FUSED_SHARE
+    shares[layout.plain + layout.grouped :] = _FUSED_SHARE
+    return shares.to(device)
 
 
 def _ssim(step: TrainingStep) -> Float[Tensor, ""]:
@@ -135,8 +143,8 @@ def _match_losses(
         result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(residuals, scale, weights)
     alignment = config.point_alignment_loss_mult * ramp(step.number, *config.point_alignment_steps)
     if alignment:
-        points, opacity = outputs["key_points"], outputs["key_accumulation"].detach()
+        (point_i, point_j), opacity = outputs["key_points"].unbind(1), outputs["key_accumulation"].detach()
         result["point_alignment"] = alignment * losses.point_alignment_loss(
-            points[:, 0], points[:, 1], trust, opacity[:, 0], opacity[:, 1]
+            point_i, point_j, trust, opacity[:, 0], opacity[:, 1]
         )
     return result

@@ -16,7 +16,7 @@ def neus_alpha(
         step: length of the section.
         inv_s: sharpness of the logistic density.
     """
-    half = 0.5 * slope * step
+    half = slope * (0.5 * step)
     enter, leave = torch.sigmoid(torch.stack([sdf - half, sdf + half]) * inv_s).unbind(0)
     # The floor keeps the ratio finite far inside the solid, where both sigmoids vanish.
     return (1.0 - leave / (enter + 1e-5)).clamp(0.0, 1.0)
@@ -54,4 +54,4 @@ def expected_depth(
     weights: Float[Tensor, "*b samples"], distances: Float[Tensor, "*b samples"], opacity: Float[Tensor, "*b"]
 ) -> Float[Tensor, "*b"]:
     """Mean distance along the ray where the ray is absorbed, normalised by its opacity, the sum of the weights."""
-    return (weights * distances).sum(-1) / opacity.clamp_min(1e-6)
+    return accumulate(weights, distances[..., None])[..., 0] / opacity.clamp_min(1e-6)

@@ -1,6 +1,7 @@
 """Landmarks: what stage 0's points, and the rays that see them, say of the surface."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -65,9 +66,12 @@ class Landmarks:
         def moved(values: np.ndarray) -> Tensor:
             return torch.from_numpy(values).float().to(device)
 
-        self.points, self.weights, self.ray_origin = moved(points), moved(weights), moved(ray_origin)
-        self.ray_point = torch.from_numpy(ray_point).long().to(device)
+        self.count = len(points)
         self.table = DistanceTable(moved(table), moved(carved.signed_distance(table)))
+        slack = _SLACK + _RELATIVE_SLACK * self.table.distance.abs()
+        self._bounds = torch.column_stack([self.table.points, self.table.distance - slack, self.table.distance + slack])
+        seen = moved(points)[ray_point]
+        self._rays = torch.column_stack([seen, *_before(seen, moved(ray_origin)), moved(weights)[ray_point]])
 
     @classmethod
     def of(cls, stage: StageZero, world_from_unit: Similarity, device: torch.device | str) -> "Landmarks | None":
@@ -89,39 +93,45 @@ class Landmarks:
         return cls(*seen, weights, carved, device) if len(carved.faces) else None
 
     def __len__(self) -> int:
-        return len(self.points)
+        return self.count
 
     def draw(self, count: int, generator: torch.Generator, carved: float) -> Probes:
         """`count` probes on landmarks and their rays, and as many round the carved surface with the trust `carved`."""
         own = self._on_rays(count, generator)
-        points, distance = self.table.draw(count, generator)
-        slack = _SLACK + _RELATIVE_SLACK * distance.abs()
+        # What hangs on no draw is in the rows already: a GPU is asked for a dozen operations, not for fifty.
+        row = torch.randint(len(self._bounds), (count,), generator=generator, device=self._bounds.device)
+        points, *limits = self._bounds.index_select(0, row).split([3, 1, 1], dim=-1)
+        least, most = (limit[:, 0] for limit in limits)
         return Probes(
             torch.cat([own.points, points]),
-            torch.cat([own.least, distance - slack]),
-            torch.cat([own.most, distance + slack]),
-            torch.cat([own.weights, torch.full_like(distance, carved)]),
+            torch.cat([own.least, least]),
+            torch.cat([own.most, most]),
+            torch.cat([own.weights, torch.full_like(least, carved)]),
         )
 
     def _on_rays(self, count: int, generator: torch.Generator) -> Probes:
         """On landmarks, close before them, anywhere before them within the sphere, and close behind: 4 : 2 : 3 : 1."""
-        device = self.points.device
-        ray = torch.randint(len(self.ray_point), (count,), generator=generator, device=device)
+        device = self._rays.device
+        row = torch.randint(len(self._rays), (count,), generator=generator, device=device)
         share = torch.rand(count, generator=generator, device=device)
-        landmark, origin = self.points[self.ray_point[ray]], self.ray_origin[ray]
-        distance = (landmark - origin).norm(dim=-1)
-        away = (landmark - origin) / distance[:, None]
-        middle = -(origin * away).sum(-1)
-        enter = middle - (1.0 - (origin * origin).sum(-1) + middle * middle).clamp_min(0.0).sqrt()
-        reach = (distance - enter.clamp_min(0.0)).clamp_min(0.0)
-        longest = torch.stack(
-            [torch.zeros_like(reach), reach.clamp(max=_NEAR), reach, torch.full_like(reach, -_BEHIND)]
-        )
-        kind = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 3], device=device).repeat(count // 10 + 1)[:count]
-        before = share * longest.gather(0, kind[None])[0]
-        return Probes(
-            landmark - away * before[:, None],
-            before.clamp(max=0.0),
-            before.clamp_min(0.0),
-            self.weights[self.ray_point[ray]],
-        )
+        landmark, away, longest, weight = self._rays.index_select(0, row).split([3, 3, 4, 1], dim=-1)
+        before = share[:, None] * longest.gather(1, _kinds(count, device))
+        limits = before.clamp(max=0.0)[:, 0], before.clamp_min(0.0)[:, 0]
+        return Probes(landmark - away * before, *limits, weight[:, 0])
+
+
+def _before(landmark: Float[Tensor, "rays 3"], origin: Float[Tensor, "rays 3"]) -> tuple[Tensor, Tensor]:
+    """Directions [rays, 3] towards landmarks, and how far before them a probe of each kind lies at most [rays, 4]."""
+    distance = (landmark - origin).norm(dim=-1)
+    away = (landmark - origin) / distance[:, None]
+    middle = -(origin * away).sum(-1)
+    enter = middle - (1.0 - (origin * origin).sum(-1) + middle * middle).clamp_min(0.0).sqrt()
+    reach = (distance - enter.clamp_min(0.0)).clamp_min(0.0)
+    kinds = [torch.zeros_like(reach), reach.clamp(max=_NEAR), reach, torch.full_like(reach, -_BEHIND)]
+    return away, torch.stack(kinds, dim=-1)
+
+
+@lru_cache(maxsize=4)
+def _kinds(count: int, device: torch.device) -> Int[Tensor, "count 1"]:
+    """Of `count` probes on rays, in the shares that `Landmarks._on_rays` names."""
+    return torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 3]).repeat(count // 10 + 1)[:count, None].to(device)

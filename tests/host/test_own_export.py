@@ -124,7 +124,7 @@ def test_splats_and_points_lie_on_the_surface(run: Run, exported: Path) -> None:
         world = torch.from_numpy(run.pipeline.data_from_model().inverse().points(points)).float()
         # Splats lie a little inside; after 60 steps the field is no exact distance.
         distance = run.pipeline.craym_model.sdf(world)
-        assert len(rows) > 100 and distance.abs().max() < 0.25 and -0.08 < distance.median() < 0.01
+        assert len(rows) > 100 and distance.abs().quantile(0.95) < 0.2 and -0.08 < distance.median() < 0.01
     assert (exported / "splats.ply").stat().st_size < 15_000_000
 
 
