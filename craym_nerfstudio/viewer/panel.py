@@ -99,6 +99,8 @@ class Panel(ViewerControl):
     def _setup(self, viewer: Viewer) -> None:
         """The host's hook: its viewer is there now."""
         super()._setup(viewer)
+        # First of all: whoever is there early would be moved after the first look around.
+        viewer.viser_server.on_client_connect(self._welcome)
         self._scene = SceneLayers(viewer.viser_server.scene)
         for label, elements in self._folders().items():
             with viewer.viser_server.gui.add_folder(label):
@@ -112,7 +114,6 @@ class Panel(ViewerControl):
             self._recall(viewer)
         self._choose_partner()
         self.refresh()
-        viewer.viser_server.on_client_connect(self._welcome)
 
     def _show_cameras(self, visible: bool) -> None:
         """The host's button for training cameras means these too."""
