@@ -5,6 +5,7 @@ import functools
 import hashlib
 import json
 import os
+import shutil
 import threading
 import zipfile
 import zlib
@@ -81,6 +82,25 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object], beside: Pa
         # Also reached on Ctrl-C; after the replacement there is nothing left to remove.
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a folder that appears as a whole.
+
+    Raises:
+        InputError: it cannot be written; nothing partial stays behind.
+    """
+    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        write(temporary)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(temporary, folder)
+    except OSError as error:
+        remedy = "Free some space, or start in a folder that can be written."
+        raise InputError(f"Cannot write ({error.strerror or error})", folder, remedy) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

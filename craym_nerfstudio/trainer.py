@@ -71,7 +71,7 @@ class CraymTrainerConfig(TrainerConfig):
             checkpoints = [self.load_checkpoint]
         else:
             checkpoints = [] if self.load_dir is None else list(self.load_dir.glob("step-*.ckpt"))
-        steps = [int(path.stem.removeprefix("step-")) for path in checkpoints]
+        steps = [_step_of(path) for path in checkpoints]
         return 1 + (max(steps, default=-1) if self.load_step is None else self.load_step)
 
     def print_to_terminal(self) -> None:
@@ -138,7 +138,7 @@ class CraymTrainer(Trainer):
         if not checkpoints:
             return
         last = max(checkpoints, key=lambda path: path.stat().st_mtime)
-        step = int(last.stem.removeprefix("step-"))
+        step = _step_of(last)
         left = self.config.max_num_iterations - step - 1
         if left > 0:
             text = f"This run starts anew. One that did not end stands at step {step}; to go on there: the same command"
@@ -223,6 +223,11 @@ class CraymTrainer(Trainer):
             for old in self.checkpoint_dir.glob("*.ckpt"):
                 if old != path:
                     old.unlink()
+
+
+def _step_of(checkpoint: Path) -> int:
+    """The step that a checkpoint was written at, as its name says."""
+    return int(checkpoint.stem.removeprefix("step-"))
 
 
 def _resume(folder: Path, steps: int) -> str:

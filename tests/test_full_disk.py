@@ -18,14 +18,13 @@ from craym_nerfstudio.errors import InputError, disk_full
 from craym_nerfstudio.export.cameras import write_points
 from craym_nerfstudio.export.mesh import SurfaceMesh, write_mesh
 from craym_nerfstudio.matching.pictures import save_picture
-from craym_nerfstudio.photos.files import write_folder
 from craym_nerfstudio.pipeline import write_picture
 from craym_nerfstudio.report.html import Page
 from craym_nerfstudio.report.plots import draw_cameras
 from craym_nerfstudio.report.record import RunRecord
 from craym_nerfstudio.sfm.reconstruction import write_model
 from craym_nerfstudio.stops import load_pycolmap
-from craym_nerfstudio.storage import write_json, write_npz, write_text
+from craym_nerfstudio.storage import write_folder, write_json, write_npz, write_text
 from tests.full_disk import bytes_a_file
 
 POSES = np.tile(np.eye(3, 4), (3, 1, 1))

@@ -80,22 +80,15 @@ class Delivery:
     def _mesh(self) -> None:
         formats, mesh = self.options.formats, self.surface.moved(self.data_from_unit)
         for suffix in formats:
-            if suffix not in ("glb", "usdz"):
+            if suffix != "glb":
                 write_mesh(mesh, self.folder / f"mesh.{suffix}")
                 self._said(f"mesh.{suffix}", f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
-        if {"glb", "usdz"} & set(formats):
+        if "glb" in formats:
             textured = texture_mesh(self.model, self.seen, self.views).moved(self.data_from_unit)
             upright = self.run.scene.world_from_data.rotation.numpy()
-            side = len(textured.texture)
-            if "glb" in formats:
-                content = glb_bytes(textured, upright)
-                write_atomically(self.folder / "mesh.glb", lambda file: file.write(content))
-                self._said("mesh.glb", f"{len(textured.faces)} faces, texture of {side} x {side} px from the photos")
-            if "usdz" in formats:
-                from craym_nerfstudio.export.usdz import write_usdz
-
-                write_usdz(textured, upright, self.folder / "mesh.usdz")
-                self._said("mesh.usdz", f"{len(textured.faces)} faces, the same texture")
+            side, content = len(textured.texture), glb_bytes(textured, upright)
+            write_atomically(self.folder / "mesh.glb", lambda file: file.write(content))
+            self._said("mesh.glb", f"{len(textured.faces)} faces, texture of {side} x {side} px from the photos")
         draw_surface(self.tracer, self.ball, self.folder / "mesh.png")
         self._said("mesh.png", "the surface from four sides and from above")
 

@@ -1,9 +1,6 @@
 """The photos of a folder, each with its lens; what else lies there is left alone."""
 
-import os
 import re
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -97,22 +94,3 @@ def listed(names: list[str]) -> str:
     """Some names in words: the first few, and how many more."""
     shown = ", ".join(names[:_NAMED])
     return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED} more"
-
-
-def write_folder(folder: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a folder that appears as a whole.
-
-    Raises:
-        InputError: it cannot be written; nothing partial stays behind.
-    """
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir(parents=True)
-        write(temporary)
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(temporary, folder)
-    except OSError as error:
-        remedy = "Free some space, or start in a folder that can be written."
-        raise InputError(f"Cannot write ({error.strerror or error})", folder, remedy) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)

@@ -15,14 +15,14 @@ from craym_nerfstudio.matching.find import Matcher, chosen_detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.verify import MIN_INLIERS, threshold_px
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.photos.files import Photos, listed, write_folder
+from craym_nerfstudio.photos.files import Photos, listed
 from craym_nerfstudio.photos.look_alikes import pairs_without_poses, planned_pairs
 from craym_nerfstudio.photos.mappers import PhotoCamera, Problem
 from craym_nerfstudio.photos.pair_matches import PairMatches, match_pairs
 from craym_nerfstudio.photos.solve import Solution, solve
 from craym_nerfstudio.photos.upright import stand_upright
 from craym_nerfstudio.sfm.reconstruction import write_model
-from craym_nerfstudio.storage import alone, content_key, write_json
+from craym_nerfstudio.storage import alone, content_key, write_folder, write_json
 
 _VERSION = 2
 _LEAST_PLACED = 0.2

@@ -10,8 +10,7 @@ from PIL import Image
 
 from craym_nerfstudio.console import console, progress
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.photos.files import write_folder
-from craym_nerfstudio.storage import alone, content_key, file_key
+from craym_nerfstudio.storage import alone, content_key, file_key, write_folder
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".m4v", ".avi", ".mkv", ".webm")
 FRAMES = 120
