@@ -36,8 +36,8 @@ SHOWN_RUN = os.environ.get("CRAYM_SHOWN_RUN")
 """A run's config to look at in place of the tiny one: how docs/images/viewer_panel.jpg is taken, and figures."""
 PICTURES = Path(__file__).parents[2] / "docs/images"
 QUIET_S = 3.0
-FIRST_S, SHARP_S = (0.3, 2.0) if SHOWN_RUN else (2.0, 8.0)
-"""From a camera's move to a picture, and to one of 512 px; other tests may be on the same cores."""
+FIRST_S, SHARP_S = (0.3, 2.0) if SHOWN_RUN else (PATIENCE_S, PATIENCE_S)
+"""From a camera's move to a picture, and to one of 512 px: figures only where a run is alone on its machine."""
 
 
 def free_port() -> int:
@@ -114,6 +114,23 @@ def settled_picture(page) -> np.ndarray:
     raise AssertionError("the viewer never showed a steady picture")
 
 
+def step_back(page, turns: int) -> None:
+    page.mouse.move(200, 240)
+    for _ in range(turns):
+        page.mouse.wheel(0, 300)
+        time.sleep(0.1)
+
+
+def without_train_cameras(page) -> np.ndarray:
+    """The settled picture while the host's frusta are hidden."""
+    page.get_by_role("button", name="Hide Train Cams").click()
+    page.get_by_role("button", name="Show Train Cams").wait_for()
+    picture = settled_picture(page)
+    page.get_by_role("button", name="Show Train Cams").click()
+    page.get_by_role("button", name="Hide Train Cams").wait_for()
+    return picture
+
+
 @pytest.mark.parametrize("name", ["ns-train", "ns-viewer"])
 def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_path: Path) -> None:
     port, log = servers[name]
@@ -125,15 +142,16 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     page.get_by_text("Resolution:").wait_for(timeout=1000 * PATIENCE_S)
     if name == "ns-train":
         page.get_by_text("Stage 0").first.wait_for(state="attached", timeout=1000 * PATIENCE_S)
-    page.mouse.move(200, 240)
-    for _ in range(7):
-        page.mouse.wheel(0, 300)
-        time.sleep(0.1)
-    with_cameras = settled_picture(page)
+    # A page that is still busy may drop turns of the wheel: step back until all cameras stand round the object.
+    places = 0
+    for turns in (7, 3, 3, 3):
+        step_back(page, turns)
+        with_cameras, without_cameras = settled_picture(page), without_train_cameras(page)
+        changed = np.abs(with_cameras - without_cameras).max(-1) > 40
+        _, places = ndimage.label(ndimage.binary_dilation(changed, iterations=3))
+        if places >= TRAIN // 3:
+            break
     page.screenshot(path=tmp_path / f"{name}.png")
-    page.get_by_role("button", name="Hide Train Cams").click()
-    page.get_by_role("button", name="Show Train Cams").wait_for()
-    without_cameras = settled_picture(page)
     page.close()
     assert "Traceback" not in log.read_text()
     # The object: in one place in the middle, on the white background of its data.
@@ -143,8 +161,6 @@ def test_the_viewer_shows_scene_and_cameras(name: str, servers, browser, tmp_pat
     assert 0.005 < shown.mean() < 0.5
     assert abs(rows.mean() - 190) < 60 and abs(columns.mean() - 220) < 60
     # The cameras: what disappears when they are hidden, in many places, with the thumbnails' colours.
-    changed = np.abs(with_cameras - without_cameras).max(-1) > 40
-    _, places = ndimage.label(ndimage.binary_dilation(changed, iterations=3))
     assert places >= TRAIN // 3, f"{places} frusta"
     assert changed.sum() > 300 and (saturation(with_cameras)[changed] > 30).sum() > 10
 
