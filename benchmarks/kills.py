@@ -234,8 +234,9 @@ def measure(kills: int, phases: tuple[str, ...], seed: int, work: Path) -> dict[
     draw = random.Random(seed)
     rows = []
     for number in range(kills):
-        sign = SIGNALS[(number + number // len(phases)) % len(SIGNALS)]
-        rows.append(kill_once(work, number, phases[number % len(phases)], sign, draw.random(), seconds, truth))
+        turn, place = divmod(number, len(phases))
+        sign = SIGNALS[(turn + place) % len(SIGNALS)]
+        rows.append(kill_once(work, number, phases[place], sign, draw.random(), seconds, truth))
         print(rows[-1], flush=True)
     told = {name: round(value, 2) for name, value in seconds.items()}
     return {"phase_seconds": told, "data_untouched": listing(work / "data") == before, "kills": rows}

@@ -1,5 +1,6 @@
 """How a run is stopped: Ctrl-C and SIGTERM end it alike, quietly, between two steps, with one line on how to go on."""
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -79,7 +80,7 @@ def ended_by(stop: KeyboardInterrupt, line: str = "") -> SystemExit:
 
 
 def load_pycolmap(needed_for: Path | None = None) -> Any:
-    """The module ``pycolmap``; what it does at import, a C++ stack trace on SIGTERM, is undone.
+    """The module ``pycolmap``; what it does at import, a C++ stack trace on SIGTERM, is undone, and unseen until then.
 
     Raises:
         InputError: it is not installed.
@@ -89,7 +90,7 @@ def load_pycolmap(needed_for: Path | None = None) -> Any:
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with _held_back(signal.SIGTERM):
+        with _held_back(signal.SIGTERM), _silent_stderr():
             import pycolmap
 
             _set_sigterm(handler)
@@ -102,7 +103,7 @@ def load_pycolmap(needed_for: Path | None = None) -> Any:
 
 @contextmanager
 def _held_back(number: int) -> Iterator[None]:
-    """A signal that comes inside is delivered to this thread at the end, to whatever handles it then."""
+    """A signal that comes inside is delivered to this thread at the end, unless another thread takes it."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows, which has no such signals to wait for
         yield
         return
@@ -111,3 +112,24 @@ def _held_back(number: int) -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Nothing is written to the file of stderr inside, by C++ neither.
+
+    Threads that numpy, torch or numba have started by now cannot be told to leave a signal alone: the one that takes it
+    runs pycolmap's crash handler, which writes its trace and ends the process by that signal.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # closed, so that nothing can be seen of it
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -102,6 +102,33 @@ except KeyboardInterrupt as stop:
     assert ended.stderr == "" and "***" not in ended.stdout
 
 
+def test_no_stack_trace_when_another_thread_takes_the_stop() -> None:
+    """The real pycolmap, at the moment when its handler is in place and ours is not yet back."""
+    program = """
+import os, signal, sys, threading, time
+from craym_nerfstudio.stops import heed_stops, load_pycolmap
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()  # lets every signal pass
+heed_stops()
+
+def stop(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "import_module_symbols":
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # the other thread ends the process
+
+sys.setprofile(stop)
+load_pycolmap()
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == -signal.SIGTERM
+    assert ended.stderr == "" and ended.stdout == ""
+
+
+def test_stderr_is_back_after_pycolmap() -> None:
+    program = "import sys; from craym_nerfstudio.stops import load_pycolmap; load_pycolmap(); sys.stderr.write('heard')"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ended.returncode == 0 and ended.stderr == "heard"
+
+
 def test_pycolmap_comes_through_one_door() -> None:
     """Imported past it, its crash handler would answer SIGTERM with a C++ stack trace."""
     assert load_pycolmap().__name__ == "pycolmap"
