@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from craym_nerfstudio import stops
+from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.stops import Terminated, at_once, ended_by, heed_stops, load_pycolmap, whole
 
 BOTH = pytest.mark.parametrize(
@@ -121,6 +122,16 @@ load_pycolmap()
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert ended.returncode == -signal.SIGTERM
     assert ended.stderr == "" and ended.stdout == ""
+
+
+def test_a_stop_while_the_command_line_is_parsed_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr("craym_nerfstudio.cli.main.tyro.cli", stopped)
+    with pytest.raises(SystemExit) as end:
+        main(["report"])
+    assert end.value.code == 143
 
 
 def test_stderr_is_back_after_pycolmap() -> None:

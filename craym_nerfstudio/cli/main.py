@@ -29,10 +29,10 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one subcommand; input errors and a full disk end it with one line and status 2, stops with 130 or 143."""
-    command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
     silence_others()
     heed_stops()
     try:
+        command = tyro.cli(Command, prog="craym", description=__doc__, args=arguments)  # type: ignore[arg-type]
         command.main()
     except KeyboardInterrupt as stop:
         raise ended_by(stop, "What was finished is kept; the same command goes on from there.") from None
