@@ -3,8 +3,9 @@
     python -m benchmarks.large --scratch FOLDER
 
 Surveys of flat ground, photographed straight down from a grid of places: every photo is a window of one texture,
-enlarged to the size of the photo, so that any number of views of any size has exact poses. Seconds are
-of the processor, all threads together; a step's peak counts all that the process holds then.
+enlarged to the size of the photo, so that any number of views of any size has exact poses. Seconds are of the
+processor, all threads together, and of the clock, which other work on the machine slows down; a step's peak counts all
+that the process holds then.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -97,26 +99,33 @@ def _peak_mb() -> int:
     return round(int(found[1]) / 1024) if found else 0
 
 
-def measure(data: Path, cache: Path) -> dict[str, dict[str, float]]:
-    """Seconds and memory of each step, in the order of a run."""
+def measure(data: Path, cache: Path, last: str) -> dict[str, dict[str, float]]:
+    """Seconds and memory of each step up to the `last`, in the order of a run."""
     steps: dict[str, dict[str, float]] = {}
+
+    class Enough(Exception):
+        pass
 
     def step(name: str, work: Callable[[], Result]) -> Result:
         _peak_mb()
-        start = time.process_time()
+        start, began = time.process_time(), time.monotonic()
         result = work()
-        steps[name] = {"cpu_s": round(time.process_time() - start, 1), "peak_mb": _peak_mb()}
+        spent = {"cpu_s": time.process_time() - start, "wall_s": time.monotonic() - began}
+        steps[name] = {kind: round(value, 1) for kind, value in spent.items()} | {"peak_mb": _peak_mb()}
         print(name, steps[name], flush=True)
+        if name == last:
+            raise Enough
         return result
 
-    parser = CraymDataParser(CraymDataParserConfig(data=data))
-    views = step("read", lambda: parser.scene).views
-    step("pair", lambda: candidate_pairs(views))
-    matches = step("match", lambda: find_matches(views, "sift", cache))
-    step("stage 0", lambda: adjust_rays(views, matches))
-    step("load images", lambda: load_image_store(parser.get_dataparser_outputs("train")))
-    step("preflight", lambda: check(views, "sift", cache))
-    step("match again", lambda: find_matches(views, "sift", cache))
+    with suppress(Enough):
+        parser = CraymDataParser(CraymDataParserConfig(data=data))
+        views = step("read", lambda: parser.scene).views
+        step("pair", lambda: candidate_pairs(views))
+        matches = step("match", lambda: find_matches(views, "sift", cache))
+        step("stage 0", lambda: adjust_rays(views, matches))
+        step("load images", lambda: load_image_store(parser.get_dataparser_outputs("train")))
+        step("preflight", lambda: check(views, "sift", cache))
+        step("match again", lambda: find_matches(views, "sift", cache))
     return steps
 
 
@@ -125,19 +134,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scratch", type=Path, required=True)
     parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--last", default="", help="step after which to stop, such as pair; all by default")
     parser.add_argument("--inside", action="store_true", help="measure here, as this script calls itself")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.cases:
         folder = arguments.scratch / name.replace(" ", "_")
         if arguments.inside:
-            (folder / "steps.json").write_text(json.dumps(measure(folder, folder / "cache")))
+            (folder / "steps.json").write_text(json.dumps(measure(folder, folder / "cache", arguments.last)))
             return
         if not (folder / "transforms.json").exists():
             write_survey(CASES[name], folder)
         again = [sys.executable, "-m", "benchmarks.large", "--inside", "--scratch", str(arguments.scratch)]
         shutil.rmtree(folder / "cache", ignore_errors=True)
-        subprocess.run([*again, "--cases", name], check=True)
+        subprocess.run([*again, "--last", arguments.last, "--cases", name], check=True)
         results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"cases": {}}
         size_mb = sum(path.stat().st_size for path in folder.glob("images/*")) >> 20
         case = CASES[name]
