@@ -114,8 +114,8 @@ RIGHT: dict[str, Right] = {
     "60": Right("what is written is read back; good", 10, "", ("good", "repairable"), None),
     "63": Right("the ground is covered whole; good", 20),
     "65": Right("1200 frames are read", 1200),
-    # Its focal lengths are off by up to 2 % by construction.
-    "66": Right("an own focal length for each image; read", 12, "", ("good", "repairable")),
+    # Off by up to 2 % by construction.
+    "66": Right("its focal lengths, one for each image, are named", 12, "", ("repairable",), ("wrong-focal-lengths",)),
     "67": refused("(?i)heic", "HEIC files that cannot be decoded"),
     "68": Right("LLFF is read; good", 8),
     "70": refused("on or beyond a corner", "the centre on the corner"),

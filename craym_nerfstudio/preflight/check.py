@@ -16,7 +16,7 @@ from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.verify import verify
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose, with_suspected_lens
+from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose, with_suspected_lens, with_wrong_focals
 from craym_nerfstudio.preflight.lens import putative_under
 from craym_nerfstudio.preflight.observe import Observed, first_detector, observe
 from craym_nerfstudio.preflight.verdict import Suspicion, Verdict, judge, suspicions
@@ -80,6 +80,8 @@ def check_observed(views: Views, observed: Observed) -> Checked:
         stage = adjust_rays(diagnosis.repaired, matches) if is_solvable else None
         if stage is not None and stage.suspected is not None:
             diagnosis = with_suspected_lens(diagnosis, stage.suspected)
+        if stage is not None and stage.focal_factors is not None:
+            diagnosis = with_wrong_focals(diagnosis, stage.focal_factors)
     count, repaired = len(views.names), diagnosis.repaired
     nan = np.full(count, np.nan)
     given_px = camera_epipolar_px(views, matches)

@@ -37,6 +37,10 @@ _CENTER = 0.01
 _MOST_SINGLE = 0.4
 """Share of images up to which these are wrong while the others are right."""
 
+_EXAMPLES = 3
+_ONE_LENS = 0.006
+"""Spread of focal lengths that is none."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -194,6 +198,30 @@ def with_suspected_lens(diagnosis: Diagnosis, suspected: Intrinsics) -> Diagnosi
 
     focal = np.asarray(views.focal_px) * suspected.focal_factor
     repaired = replace(views, bearings=bearings, focal_px=focal)
+    return replace(diagnosis, findings=[*diagnosis.findings, finding], repaired=repaired)
+
+
+def with_wrong_focals(diagnosis: Diagnosis, factors: Float[np.ndarray, " cams"]) -> Diagnosis:
+    """The finding that single images have a wrong focal length, which stage 0 may come to."""
+    views = diagnosis.repaired
+    wrong = sorted(np.flatnonzero(factors != 1).tolist(), key=lambda k: -abs(np.log(factors[k])))
+    examples = ", ".join(f"{views.names[k]} by {factors[k]:.4f}" for k in wrong[:_EXAMPLES])
+    more = ", ..." if len(wrong) > _EXAMPLES else ""
+    problem = (
+        f"The poses explain the images, but not with the focal lengths of {len(wrong)} of {len(views.names)} images"
+    )
+    true_px = np.asarray(views.focal_px) * factors
+    if np.ptp(np.log(true_px)) < _ONE_LENS:
+        problem += ": all fit one focal length"
+    finding = Finding(
+        "wrong-focal-lengths",
+        problem,
+        f"Multiply fl_x and fl_y of each: {examples}{more}; `craym preflight --fix DIR` writes a copy with that.",
+        {"factors": {views.names[k]: float(factors[k]) for k in wrong}},
+    )
+    repaired = views
+    for k in wrong:
+        repaired = assumed_views(repaired, Lens(focal_factor=float(factors[k])), [k])
     return replace(diagnosis, findings=[*diagnosis.findings, finding], repaired=repaired)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -67,6 +68,11 @@ def _mended(frames: Frames, findings: Sequence[Finding]) -> Frames:
             frames = _with_lens(frames, Intrinsics(float(details["factor"])))  # type: ignore[arg-type]
         elif finding.kind == "wrong-intrinsics":
             frames = _with_lens(frames, Intrinsics(**details))  # type: ignore[arg-type]
+        elif finding.kind == "wrong-focal-lengths":
+            factors = cast(dict[str, float], details["factors"])
+            pinhole = frames.intrinsics_px.copy()
+            pinhole[:, :2] *= np.array([factors.get(name, 1.0) for name in frames.names])[:, None]
+            frames = replace(frames, intrinsics_px=pinhole)
         elif "clockwise_deg" in details:
             chosen = set(details.get("images", frames.names))  # type: ignore[call-overload]
             turns = int(details["clockwise_deg"]) // 90  # type: ignore[call-overload]

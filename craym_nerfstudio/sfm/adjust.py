@@ -15,9 +15,9 @@ from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
 from craym_nerfstudio.sfm.assemble import assemble
+from craym_nerfstudio.sfm.blame import Blame, blame_lens
 from craym_nerfstudio.sfm.global_solve import solve_globally
-from craym_nerfstudio.sfm.held_out import Verdict, blames_lens, decide, hold_out
-from craym_nerfstudio.sfm.lens_fit import fit_lens
+from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph, ray_graph
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
@@ -31,10 +31,15 @@ _PAIR_PX = 4.0
 """Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
 _ONE_PLACE = 1e-9
 """Extent of the cameras in parts of their distance from the origin, which is large in map coordinates."""
+_EXAMPLES = 3
 
 _WRONG_LENS = (
     "it is the intrinsics that contradict the images, not the poses (or all cameras are turned alike in their mounts): "
     "correct them, or let --refine-intrinsics do it; the poses stay as they were given"
+)
+_WRONG_FOCALS = (
+    "it is the focal lengths of {count} images that contradict the images, not their poses ({examples}): correct them "
+    "(craym preflight --fix writes a copy with them); these poses stay as they were given"
 )
 
 
@@ -62,30 +67,44 @@ def adjust_rays(
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
     believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
-    suspected, intrinsics = None, None
+    blame, intrinsics = None, None
     try:
         solution = _solve(graph, rough, used, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
-        blamed, lens = _blamed_lens(graph, rough, solution, verdict, used, held)
-        if lens is None and refine_intrinsics and solution is not None:
+        blame = None if solution is None else blame_lens(graph, rough, solution, verdict, used, held)
+        if blame is None and refine_intrinsics and solution is not None:
             graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
-        elif lens is not None and refine_intrinsics:
-            graph, intrinsics = with_intrinsics(graph, lens), lens
+        elif blame is not None and blame.focal_factors is None and refine_intrinsics:
+            assert blame.lens is not None
+            graph, intrinsics, blame = with_intrinsics(graph, blame.lens), blame.lens, None
             solution = _solve(graph, rough, used, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
-        elif lens is not None:
-            verdict, suspected = blamed, lens
+        elif blame is not None:
+            verdict = blame.verdict
     except ImportError as error:
         solution, verdict = None, _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
     final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
     stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
-    stage.intrinsics, stage.suspected = intrinsics, suspected
-    if suspected is not None:
-        stage.notes.insert(0, _WRONG_LENS)
+    stage.intrinsics = intrinsics
+    if blame is not None:
+        stage.suspected, stage.focal_factors = blame.lens, blame.focal_factors
+        stage.notes[:0] = _notes_on(blame, matches.names)
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage
+
+
+def _notes_on(blame: Blame, names: list[str]) -> list[str]:
+    """What a user is to correct."""
+    notes = [] if blame.lens is None else [_WRONG_LENS]
+    if blame.focal_factors is not None:
+        wrong = np.flatnonzero(blame.focal_factors != 1)
+        worst = wrong[np.argsort(-np.abs(np.log(blame.focal_factors[wrong])))][:_EXAMPLES]
+        examples = ", ".join(f"{names[k]} needs {blame.focal_factors[k]:.3f} of its own" for k in worst)
+        more = ", ..." if len(wrong) > _EXAMPLES else ""
+        notes.append(_WRONG_FOCALS.format(count=len(wrong), examples=examples + more))
+    return notes
 
 
 def are_in_one_place(c2w: Float[np.ndarray, "cams 3 4"]) -> bool:
@@ -147,18 +166,6 @@ def _judge(graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchM
         return _kept("the matches do not fix any camera: the input poses stay", graph.num_images)
     solved = solution.solved[graph.images_of_matches].all(-1)
     return decide(graph, rough, solution.c2w, solved & held, solved & used)
-
-
-def _blamed_lens(
-    graph: RayGraph, rough: Poses, solution: Refined | None, verdict: Verdict, used: MatchMask, held: MatchMask
-) -> tuple[Verdict, Intrinsics | None]:
-    """The verdict, and the lens that is wrong instead of the input poses; None where it is not the lens."""
-    if solution is None or verdict.decision.chosen == "input":
-        return verdict, None
-    solved = solution.solved[graph.images_of_matches].all(-1)
-    lens = fit_lens(graph, rough, solved & used)
-    blamed = None if lens is None else blames_lens(graph, rough, solution.c2w, lens, solved & held, solved & used)
-    return (verdict, None) if blamed is None else (blamed, lens)
 
 
 def _kept(reason: str, cameras: int) -> Verdict:

@@ -5,9 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int
 
-from craym_nerfstudio.sfm.lens_fit import lens_distance_px
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
-from craym_nerfstudio.sfm.result import Decision, Intrinsics
+from craym_nerfstudio.sfm.result import Decision
 
 HELD_OUT_FRACTION = 0.1
 
@@ -23,8 +22,8 @@ _SUSPICION_ROUNDS = 4
 _MOST_SUSPICIOUS = 0.3
 """Share of suspicious cameras beyond which it is the input as a whole that is judged."""
 
-_EXPLAINABLE_PX = 4.0
-_MIN_EVIDENCE, _MIN_TRACKS = 30, 10
+EXPLAINABLE_PX = 4.0
+MIN_EVIDENCE, _MIN_TRACKS = 30, 10
 """Matches, and tracks that they belong to: the matches of one track err together."""
 
 _USED_RATIO = 2.0
@@ -34,10 +33,6 @@ _MIN_REDUNDANCY = 0.25
 
 _DRAWS, _DOUBT = 100, 0.1
 """Tracks are drawn anew so many times; in at most this share of the draws may the input hold its own."""
-
-_LENS_RATIO = 1.15
-"""Input poses seen through a fitted lens are right when they leave this much more than the solution at most. Exact
-poses under a wrong lens leave 1.0, rarely up to 1.1; poses with noise of a tenth of a degree 2.7 and more."""
 
 
 @dataclass(frozen=True)
@@ -69,18 +64,18 @@ def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used
     before, after = graph.epipolar_px(rough), graph.epipolar_px(solution)
     track = graph.tracks(held | used, graph.matches.confidence)[graph.ends[:, 0]]
     # Wrong matches tell nothing: only those count that one of the two explains.
-    explainable = np.minimum(before, after) < _EXPLAINABLE_PX
+    explainable = np.minimum(before, after) < EXPLAINABLE_PX
     chosen, limit, which = held & explainable, EXPLAINED_RATIO, "held-out"
-    if chosen.sum() < _MIN_EVIDENCE or len(np.unique(track[chosen])) < _MIN_TRACKS:
+    if chosen.sum() < MIN_EVIDENCE or len(np.unique(track[chosen])) < _MIN_TRACKS:
         chosen, limit, which = used & explainable, _used_limit(graph, track, used & explainable), "used"
     suspicious = _suspicious(graph, before, after, (held | used) & explainable)
     among_good = chosen & ~suspicious[graph.images_of_matches].any(-1)
-    if suspicious.mean() <= _MOST_SUSPICIOUS and among_good.sum() >= _MIN_EVIDENCE:
+    if suspicious.mean() <= _MOST_SUSPICIOUS and among_good.sum() >= MIN_EVIDENCE:
         chosen = among_good
     else:
         suspicious = np.zeros_like(suspicious)
     count = int(chosen.sum())
-    if count < _MIN_EVIDENCE or not np.isfinite(limit):
+    if count < MIN_EVIDENCE or not np.isfinite(limit):
         reason = f"only {count} matches to judge by: the input poses stay"
         return Verdict(Decision("input", reason, count, float("nan"), float("nan")), suspicious)
     input_px, solution_px = float(np.median(before[chosen])), float(np.median(after[chosen]))
@@ -115,31 +110,6 @@ def _is_sure(one: np.ndarray, other: np.ndarray, track: Int[np.ndarray, " chosen
     return contrary <= _DOUBT * _DRAWS
 
 
-def blames_lens(
-    graph: RayGraph, rough: Poses, solution: Poses, lens: Intrinsics, held: MatchMask, used: MatchMask
-) -> Verdict | None:
-    """The verdict for input poses that explain the matches through a fitted lens as well as a `solution` does through
-    the given one; None where they do not.
-    """
-    everything = np.ones(len(held), dtype=bool)
-    sides = ((rough, Intrinsics()), (solution, Intrinsics()), (rough, lens))
-    before, after, through = (lens_distance_px(graph, poses, each, everything) for poses, each in sides)
-    explainable = np.minimum(after, through) < _EXPLAINABLE_PX
-    chosen = held & explainable
-    if chosen.sum() < _MIN_EVIDENCE:
-        chosen = used & explainable
-    if chosen.sum() < _MIN_EVIDENCE or np.median(through[chosen]) > _LENS_RATIO * np.median(after[chosen]):
-        return None
-    input_px, solution_px, lens_px = (float(np.median(values[chosen])) for values in (before, after, through))
-    reason = (
-        f"the input poses explain the matches through another lens ({lens.in_words}): {lens_px:.2f} px, not "
-        f"{input_px:.2f}; adjusted poses would have to bend for {solution_px:.2f} px ({int(chosen.sum())} matches)"
-    )
-    return Verdict(
-        Decision("input", reason, int(chosen.sum()), input_px, solution_px), np.zeros(graph.num_images, dtype=bool)
-    )
-
-
 def _suspicious(graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: MatchMask) -> CameraMask:
     """Cameras whose matches with unsuspicious ones the input leaves far off while the solution does not."""
     images = graph.images_of_matches
@@ -149,7 +119,7 @@ def _suspicious(graph: RayGraph, before: np.ndarray, after: np.ndarray, chosen: 
         for image in range(graph.num_images):
             partner = np.where(images[:, 0] == image, images[:, 1], images[:, 0])
             mine = chosen & (images == image).any(-1) & ~flagged[partner]
-            if mine.sum() >= _MIN_EVIDENCE:
+            if mine.sum() >= MIN_EVIDENCE:
                 input_px, solution_px = np.median(before[mine]), np.median(after[mine])
                 new[image] = input_px > max(_SUSPICIOUS_RATIO * solution_px, solution_px + _SUSPICIOUS_PX)
         if (new == flagged).all():

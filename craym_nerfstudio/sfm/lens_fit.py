@@ -39,19 +39,26 @@ class _Rays:
     focal_px: Float[Tensor, " matches"]
 
     def distance_px(self, intrinsics: Intrinsics) -> Float[Tensor, " matches"]:
-        """Sampson distance in pixels of the images under corrected intrinsics.
-
-        An angle is as many pixels as the corrected lens has there, away from the axis more: in radians every longer
-        focal length would look better.
-        """
+        """Sampson distance in pixels of the images under corrected intrinsics."""
         rays = correct_bearings(self.bearings, intrinsics)
-        angle = match_angle(self.motion, *rays.unbind(1))
-        cosine = rays[..., 2].abs().mean(-1).clamp(0.05, 1.0)
-        return angle * self.focal_px * intrinsics.focal_factor / cosine**1.5
+        return pixel_distance(self.motion, rays, self.focal_px * intrinsics.focal_factor)
 
     def median_px(self, intrinsics: Intrinsics) -> float:
         """The median of these distances."""
         return float(self.distance_px(intrinsics).median())
+
+
+def pixel_distance(
+    motion: Float[Tensor, "matches 3 4"], bearings: Float[Tensor, "matches 2 3"], focal_px: Float[Tensor, " matches"]
+) -> Float[Tensor, " matches"]:
+    """Sampson distance in pixels of the images.
+
+    An angle is as many pixels as the lens has there, away from the axis more: in radians every longer focal length
+    would look better.
+    """
+    angle = match_angle(motion, *bearings.unbind(1))
+    cosine = bearings[..., 2].abs().mean(-1).clamp(0.05, 1.0)
+    return angle * focal_px / cosine**1.5
 
 
 def _rays(graph: RayGraph, c2w: Poses, use: MatchMask) -> _Rays:
@@ -61,11 +68,10 @@ def _rays(graph: RayGraph, c2w: Poses, use: MatchMask) -> _Rays:
     return _Rays(relative_pose(c2w[i], c2w[j]), torch.from_numpy(graph.bearing[graph.ends[use]]), focal_px)
 
 
-def lens_distance_px(
-    graph: RayGraph, c2w: Poses, intrinsics: Intrinsics, use: MatchMask
-) -> Float[np.ndarray, " chosen"]:
-    """Sampson distance in px of the images of the matches in `use`, under poses and corrected intrinsics."""
-    return _rays(graph, c2w, use).distance_px(intrinsics).numpy()
+def lens_distance_px(graph: RayGraph, c2w: Poses) -> Float[np.ndarray, " matches"]:
+    """Sampson distance of every match in px of the images, under the intrinsics that the graph has."""
+    everything = np.ones(len(graph.ends), dtype=bool)
+    return _rays(graph, c2w, everything).distance_px(Intrinsics()).numpy()
 
 
 def fit_lens(graph: RayGraph, c2w: Poses, use: MatchMask, seed: int = 0) -> Intrinsics | None:

@@ -103,7 +103,9 @@ class StageZero:
     decision: Decision
     intrinsics: Intrinsics | None = None
     suspected: Intrinsics | None = None
-    """Corrections under which kept poses explain the matches, and which were not made."""
+    """Corrections under which kept poses explain the matches, and which were not made;"""
+    focal_factors: Float[np.ndarray, " cams"] | None = None
+    """beside them on each camera's own focal length, 1 where it is right."""
     notes: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
 
@@ -147,6 +149,7 @@ class StageZero:
         values = {name: value for name, value in vars(self).items() if name not in ("decision", *_LENSES)}
         values |= {f"decision_{name}": value for name, value in vars(self.decision).items()}
         values |= {name: np.array(lens.values()) for name in _LENSES if (lens := getattr(self, name)) is not None}
+        values = {name: value for name, value in values.items() if value is not None}
         kinds = {name: np.str_ if isinstance(value, list) else None for name, value in values.items()}
         write_npz(path, {name: np.asarray(value, dtype=kinds[name]) for name, value in values.items()})
 

@@ -19,7 +19,7 @@ from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache
 
-_VERSION = 4
+_VERSION = 5
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 

@@ -58,6 +58,11 @@ def scaled(content: dict) -> None:
         frame["transform_matrix"] = (np.diag([0.137] * 3 + [1.0]) @ np.array(frame["transform_matrix"])).tolist()
 
 
+def scattered_focal(content: dict) -> None:
+    for number, frame in enumerate(content["frames"]):
+        frame["fl_x"] = frame["fl_y"] = FOCAL_PX * (1 + 0.004 * number)
+
+
 def renamed(content: dict) -> None:
     for frame in content["frames"]:
         frame["file_path"] = frame["file_path"].replace("/", "\\").replace(".png", ".PNG")
@@ -69,6 +74,7 @@ MISTAKES: dict[str, tuple[Callable[[dict], None], list[str]]] = {
     "w2c with OpenCV axes": (of_matrices(lambda c2w: inverted(turned_axes(c2w, OPENCV))), ["w2c-opencv-axes"]),
     "order": (of_matrices(exchanged), ["out-of-order"]),
     "focal length": (lambda content: content.update(fl_x=2 * FOCAL_PX, fl_y=2 * FOCAL_PX), ["wrong-focal-length"]),
+    "focal lengths of single images": (scattered_focal, ["wrong-focal-lengths"]),
     "principal point": (lambda content: content.update(cx=0.7 * SIZE_PX), ["wrong-intrinsics"]),
     "scale in rotations": (scaled, []),
     "names": (renamed, []),

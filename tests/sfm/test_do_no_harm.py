@@ -27,15 +27,16 @@ MIDDLE = SIZE_PX / 2
 def matched(
     c2w: torch.Tensor,
     given: torch.Tensor,
-    focal: float = 1.0,
+    focal: float | np.ndarray = 1.0,
     center: tuple[float, float] = (MIDDLE, MIDDLE),
     k1: float = 0.0,
     points: int = 400,
     hidden: float = 0.0,
 ) -> tuple[Views, Matches]:
-    """Verified matches as a user gets them who holds `focal` times the focal length, `center` and no distortion for
-    true; a mask hides the left part `hidden` of every image.
+    """Verified matches as a user gets them who holds `focal` times the focal length (one, or one for each image),
+    `center` and no distortion for true; a mask hides the left part `hidden` of every image.
     """
+    focal_px = np.broadcast_to(focal, len(c2w)) * FOCAL_PX
     made = make_scene(c2w, given, points=points, noise_px=0.3, wrong=0.1)
     found = observed(made.matches)
     putative, keypoints = found.putative, []
@@ -44,12 +45,12 @@ def matched(
         bent = plane * (1 + k1 * (plane**2).sum(-1, keepdims=True)) * FOCAL_PX + MIDDLE
         keypoints.append(bent.astype(np.float32))
 
-    def bearings(_: int, pixels: np.ndarray) -> np.ndarray:
-        plane = (np.asarray(pixels, dtype=np.float64) - center) / (focal * FOCAL_PX) * [1.0, -1.0]
+    def bearings(image: int, pixels: np.ndarray) -> np.ndarray:
+        plane = (np.asarray(pixels, dtype=np.float64) - center) / focal_px[image] * [1.0, -1.0]
         rays = np.concatenate([plane, -np.ones((len(plane), 1))], axis=1)
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
-    views = replace(made.views, bearings=bearings, focal_px=np.full(len(c2w), focal * FOCAL_PX))
+    views = replace(made.views, bearings=bearings, focal_px=focal_px)
     rays = [bearings(k, pixels) for k, pixels in enumerate(keypoints)]
     images = putative.pairs[putative.pair_of_match]
     ends = np.stack([np.stack(keypoints)[images[:, k], putative.keypoint_ids[:, k]] for k in (0, 1)], axis=1)
@@ -64,7 +65,7 @@ def matched(
     )
     for pair, (i, j) in enumerate(putative.pairs):
         ids = putative.keypoint_ids[putative.pair_of_match == pair]
-        motion = ransac_motion(rays[i][ids[:, 0]], rays[j][ids[:, 1]], threshold_px(views) / (focal * FOCAL_PX))
+        motion = ransac_motion(rays[i][ids[:, 0]], rays[j][ids[:, 1]], threshold_px(views) / focal_px[[i, j]].mean())
         if motion is not None:
             putative.motion[pair] = motion
     return views, verify(putative, views, keypoints, rays, "synthetic")[0]
@@ -76,6 +77,9 @@ def turned_deg(result: StageZero, c2w: torch.Tensor) -> float:
     return float(errors.rotation_deg.max())
 
 
+SCATTERED = np.exp(np.random.RandomState(1).normal(0, 0.015, len(UNEVEN)))
+TWO_WRONG = np.where(np.isin(np.arange(len(UNEVEN)), [2, 7]), 1.06, 1.0)
+
 WRONG: dict[str, dict] = {
     "nothing": {},
     "focal length x 1.3": {"focal": 1.3},
@@ -85,6 +89,9 @@ WRONG: dict[str, dict] = {
     "principal point a tenth off": {"center": (MIDDLE + 0.1 * SIZE_PX, MIDDLE)},
     "focal length and principal point of the double size": {"focal": 2.0, "center": (SIZE_PX, SIZE_PX)},
     "distortion ignored": {"k1": -0.2},
+    "a focal length of its own for each image": {"focal": SCATTERED},
+    "the same, and the principal point": {"focal": SCATTERED, "center": (MIDDLE + 0.05 * SIZE_PX, MIDDLE)},
+    "focal length of two images": {"focal": TWO_WRONG},
     "masks hide two thirds": {"hidden": 0.66},
     "masks hide nearly all": {"hidden": 0.8},
     "a few matches": {"points": 60},
@@ -105,6 +112,16 @@ def test_exact_poses_stay_whatever_else_is_wrong(capture: str, wrong: str) -> No
     result = adjust_rays(*matched(c2w, c2w, **WRONG[wrong]))
     assert turned_deg(result, c2w) < 0.01
     assert result.decision.chosen == "input"
+
+
+@pytest.mark.parametrize("focal", [SCATTERED, TWO_WRONG])
+def test_wrong_focal_lengths_of_single_images_are_named(focal: np.ndarray) -> None:
+    result = adjust_rays(*matched(UNEVEN, UNEVEN, focal=focal))
+    assert result.suspected is None and result.focal_factors is not None
+    np.testing.assert_allclose(result.focal_factors * focal, 1.0, atol=0.006)
+    assert (result.focal_factors[focal == 1] == 1).all()
+    worst = int(np.abs(np.log(focal)).argmax())
+    assert f"{worst:03d}.png needs {result.focal_factors[worst]:.3f} of its own" in result.notes[0]
 
 
 def test_a_wrong_lens_is_named_and_can_be_refined() -> None:
