@@ -46,33 +46,31 @@ class Delivery:
             if part in parts:
                 getattr(self, f"_{part}")()
 
-    @property
+    @cached_property
     def tracer(self) -> SphereTracer:
-        """Finds what a ray meets."""
-        return self.model.tracer
+        """Finds what a ray meets of the mesh: what was dropped from it hides and shows nothing."""
+        return self.model.tracer.showing(self.surface.vertices)
 
     @cached_property
     def views(self) -> list[PhotoView]:
         """The training photos, in the unit frame."""
         return photo_views(cameras_of_run(self.run), self.data_from_unit.inverse())
 
-    @cached_property
-    def visibility(self) -> Visibility:
-        """Tells what hides a point."""
-        return Visibility(self.tracer, _TOLERANCE_CELLS * 2.0 / self.options.resolution, self.model.device)
+    def _visibility(self, tracer: SphereTracer) -> Visibility:
+        return Visibility(tracer, _TOLERANCE_CELLS * 2.0 / self.options.resolution, self.model.device)
 
     @cached_property
     def surface(self) -> SurfaceMesh:
         """The whole mesh, in the unit frame."""
-        options = self.options
+        options, visibility = self.options, self._visibility(self.model.tracer)
         return extract_mesh(
-            self.model, options.resolution, self.views, self.visibility, options.unseen, options.keep_components
+            self.model, options.resolution, self.views, visibility, options.unseen, options.keep_components
         )
 
     @cached_property
     def seen(self) -> SeenSurface:
         """The mesh with fewer faces, and what each photo sees of it."""
-        return seen_surface(self.model, self.surface, self.views, self.visibility, self.options.faces)
+        return seen_surface(self.model, self.surface, self.views, self._visibility(self.tracer), self.options.faces)
 
     @property
     def ball(self) -> Ball:
