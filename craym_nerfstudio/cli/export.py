@@ -41,5 +41,5 @@ class ExportCommand:
         folder = self.output or run.folder / "export"
         Delivery(run, folder, self.options).write(self.parts or PARTS)
         if not self.parts:
-            build_page([read_run(run.folder)]).write(folder / "report.html")
+            build_page([read_run(run.folder, folder)]).write(folder / "report.html")
             console.print(f"{folder / 'report.html'}: the page to look at", markup=False)

@@ -7,6 +7,7 @@ import tyro
 from tyro.conf import subcommand
 
 from craym_nerfstudio.cli.adjust import AdjustCommand
+from craym_nerfstudio.cli.demo import DemoCommand
 from craym_nerfstudio.cli.eval_mesh import EvalMeshCommand
 from craym_nerfstudio.cli.export import ExportCommand
 from craym_nerfstudio.cli.match import MatchCommand
@@ -22,6 +23,7 @@ Command = (
     | Annotated[PreflightCommand, subcommand("preflight")]
     | Annotated[MatchCommand, subcommand("match")]
     | Annotated[ExportCommand, subcommand("export")]
+    | Annotated[DemoCommand, subcommand("demo")]
     | Annotated[EvalMeshCommand, subcommand("eval-mesh")]
     | Annotated[ReportCommand, subcommand("report")]
 )

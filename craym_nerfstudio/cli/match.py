@@ -129,6 +129,8 @@ def summarise(matches: "Matches") -> dict[str, Any]:
 
 def _table(summaries: Mapping[Any, dict[str, Any]]) -> Table:
     """A column for each matcher."""
+    from craym_nerfstudio.matching.matches import groups_in_words
+
     table = Table("", *summaries, title="Matches")
     rows: dict[str, Callable[[dict[str, Any]], str]] = {
         "detector": lambda s: s["detector"],
@@ -137,7 +139,7 @@ def _table(summaries: Mapping[Any, dict[str, Any]]) -> Table:
         "verified pairs": lambda s: s["pairs"],
         "matches": lambda s: f"{s['matches']} (median {s['matches_per_pair_median']:.0f} per pair)",
         "tracks": lambda s: f"{s['tracks']} (mean length {s['track_length_mean']:.1f})",
-        "connected groups of images": lambda s: ", ".join(str(size) for size in s["connected_groups"]),
+        "images that matches connect": lambda s: groups_in_words(s["connected_groups"]),
         "images without matches": lambda s: ", ".join(s["images_without_matches"]) or "none",
         "CPU seconds (cached work costs none)": lambda s: f"{s['cpu_seconds']:.0f}",
     }

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from craym_nerfstudio.console import console
 
+_DIFFERENCE_GAIN = 4.0
+"""A quarter of the range has the brightest colour of pictures of differences."""
 _LPIPS_WEIGHTS = "alexnet-owt-7be5be79.pth"
 
 
@@ -51,13 +53,16 @@ def image_metrics(
 
 @torch.no_grad()
 def image_panels(outputs: dict[str, Tensor], image: Float[Tensor, "h w 3"]) -> dict[str, Float[Tensor, "h w2 3"]]:
-    """Photo beside rendering, and the opacity, depth and normals of the rendering."""
+    """Photo beside rendering, how they differ, and the opacity, depth and normals of the rendering."""
     rgb, opacity, depth = outputs["rgb"].clamp(0.0, 1.0), outputs["accumulation"], outputs["depth"]
     # Rays that hit nothing have a far depth: they would leave a single colour for all surfaces.
     surface = depth[opacity > 0.5]
     near, far = (float(surface.min()), float(surface.max())) if len(surface) else (0.0, 1.0)
     return {
         "img": torch.cat([image, rgb], dim=1),
+        "difference": colormaps.apply_colormap(
+            (_DIFFERENCE_GAIN * (image - rgb).abs().mean(-1, keepdim=True)).clamp(max=1.0)
+        ),
         "accumulation": colormaps.apply_colormap(opacity),
         "depth": colormaps.apply_depth_colormap(depth, opacity, near, far),
         "normals": outputs["normals"] * opacity + (1.0 - opacity),

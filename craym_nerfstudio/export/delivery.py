@@ -3,16 +3,18 @@
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
+
 from craym_nerfstudio.console import console
 from craym_nerfstudio.export.cameras import describe, write_cameras
-from craym_nerfstudio.export.gltf import glb_bytes
+from craym_nerfstudio.export.gltf import WITH_CAMERAS_NAME, glb_bytes, glb_with_cameras
 from craym_nerfstudio.export.mesh import SurfaceMesh, appearance, extract_mesh, write_mesh
 from craym_nerfstudio.export.options import PARTS, ExportOptions, Part
 from craym_nerfstudio.export.photo_views import PhotoView, Visibility, photo_views
 from craym_nerfstudio.export.pictures import Ball, before_and_after, draw_surface, write_turntable
 from craym_nerfstudio.export.placing import place_points
 from craym_nerfstudio.export.ply import write_points, write_splats
-from craym_nerfstudio.export.refined import cameras_of_run
+from craym_nerfstudio.export.refined import cameras_of_run, rays_of_best_pair
 from craym_nerfstudio.export.run import Run
 from craym_nerfstudio.export.seen_surface import SeenSurface, seen_surface
 from craym_nerfstudio.export.splat_pictures import splat_pictures
@@ -44,33 +46,31 @@ class Delivery:
             if part in parts:
                 getattr(self, f"_{part}")()
 
-    @property
+    @cached_property
     def tracer(self) -> SphereTracer:
-        """Finds what a ray meets."""
-        return self.model.tracer
+        """Finds what a ray meets of the mesh: what was dropped from it hides and shows nothing."""
+        return self.model.tracer.showing(self.surface.vertices)
 
     @cached_property
     def views(self) -> list[PhotoView]:
         """The training photos, in the unit frame."""
         return photo_views(cameras_of_run(self.run), self.data_from_unit.inverse())
 
-    @cached_property
-    def visibility(self) -> Visibility:
-        """Tells what hides a point."""
-        return Visibility(self.tracer, _TOLERANCE_CELLS * 2.0 / self.options.resolution, self.model.device)
+    def _visibility(self, tracer: SphereTracer) -> Visibility:
+        return Visibility(tracer, _TOLERANCE_CELLS * 2.0 / self.options.resolution, self.model.device)
 
     @cached_property
     def surface(self) -> SurfaceMesh:
         """The whole mesh, in the unit frame."""
-        options = self.options
+        options, visibility = self.options, self._visibility(self.model.tracer)
         return extract_mesh(
-            self.model, options.resolution, self.views, self.visibility, options.unseen, options.keep_components
+            self.model, options.resolution, self.views, visibility, options.unseen, options.keep_components
         )
 
     @cached_property
     def seen(self) -> SeenSurface:
         """The mesh with fewer faces, and what each photo sees of it."""
-        return seen_surface(self.model, self.surface, self.views, self.visibility, self.options.faces)
+        return seen_surface(self.model, self.surface, self.views, self._visibility(self.tracer), self.options.faces)
 
     @property
     def ball(self) -> Ball:
@@ -80,15 +80,26 @@ class Delivery:
     def _mesh(self) -> None:
         formats, mesh = self.options.formats, self.surface.moved(self.data_from_unit)
         for suffix in formats:
-            if suffix != "glb":
+            if suffix not in ("glb", "usdz"):
                 write_mesh(mesh, self.folder / f"mesh.{suffix}")
                 self._said(f"mesh.{suffix}", f"{len(mesh.vertices)} vertices, {len(mesh.faces)} faces")
-        if "glb" in formats:
+        if {"glb", "usdz"} & set(formats):
             textured = texture_mesh(self.model, self.seen, self.views).moved(self.data_from_unit)
             upright = self.run.scene.world_from_data.rotation.numpy()
-            side, content = len(textured.texture), glb_bytes(textured, upright)
-            write_atomically(self.folder / "mesh.glb", lambda file: file.write(content))
-            self._said("mesh.glb", f"{len(textured.faces)} faces, texture of {side} x {side} px from the photos")
+            side = len(textured.texture)
+            if "glb" in formats:
+                content = glb_bytes(textured, upright)
+                write_atomically(self.folder / "mesh.glb", lambda file: file.write(content))
+                self._said("mesh.glb", f"{len(textured.faces)} faces, texture of {side} x {side} px from the photos")
+                cameras = cameras_of_run(self.run)
+                rays = np.zeros((0, 2, 3)) if cameras.stage is None else rays_of_best_pair(cameras.stage)
+                shown = glb_with_cameras(textured, upright, cameras.given_c2w, cameras.frames.c2w, rays)
+                write_atomically(self.folder / WITH_CAMERAS_NAME, lambda file: file.write(shown))
+            if "usdz" in formats:
+                from craym_nerfstudio.export.usdz import write_usdz
+
+                write_usdz(textured, upright, self.folder / "mesh.usdz")
+                self._said("mesh.usdz", f"{len(textured.faces)} faces, the same texture")
         draw_surface(self.tracer, self.ball, self.folder / "mesh.png")
         self._said("mesh.png", "the surface from four sides and from above")
 

@@ -1,6 +1,7 @@
 """What can be chosen about an export; imports nothing heavy."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -8,7 +9,7 @@ from craym_nerfstudio.errors import InputError
 
 Part = Literal["mesh", "cameras", "splats", "points", "pictures", "video"]
 PARTS: tuple[Part, ...] = get_args(Part)
-Format = Literal["glb", "ply", "obj", "stl"]
+Format = Literal["glb", "ply", "obj", "stl", "usdz"]
 Unseen = Literal["close", "cut", "keep"]
 PathStyle = Literal["absolute", "relative"]
 """How images are named: by absolute paths, or by paths relative to the file that names them."""
@@ -21,7 +22,7 @@ class ExportOptions:
     resolution: int = 512
     """Samples of the signed distance along each axis of the region."""
     formats: tuple[Format, ...] = ("glb", "ply")
-    """Of the mesh: glb has a texture from the photos, ply and obj colours at the vertices, stl none."""
+    """Of the mesh: glb and usdz have a texture from the photos, ply and obj colours at the vertices, stl none."""
     faces: int = 60_000
     """Triangles of the textured mesh, about; 0 keeps all, which takes minutes to unwrap."""
     unseen: Unseen = "close"
@@ -47,3 +48,5 @@ class ExportOptions:
             raise InputError(f"resolution is {self.resolution}", None, "Give 8 or more; 512 is usual.")
         if not 0 <= self.sh_degree <= 3:
             raise InputError(f"sh-degree is {self.sh_degree}", None, "Give 0, 1, 2 or 3.")
+        if "usdz" in self.formats and find_spec("pxr") is None:
+            raise InputError("usdz needs a package that is not installed", None, "pip install usd-core")

@@ -104,7 +104,8 @@ def before_and_after(pipeline: CraymPipeline, folder: Path) -> list[Path]:
         InputError: a file cannot be written.
     """
     refined, given = pipeline.refined_c2w().double(), pipeline.given_c2w().double()
-    model = pipeline.craym_model
+    model, was_training = pipeline.craym_model, pipeline.training
+    pipeline.eval()
     fixed = model.camera_optimizer.fixed.cpu()
     given = undrift(refined, given, fixed).inverse().poses(given)
     turned = rotation_angle_deg(compose(inverse(given), refined)[..., :3])
@@ -122,6 +123,7 @@ def before_and_after(pipeline: CraymPipeline, folder: Path) -> list[Path]:
         for kind, picture in parts.items():
             _save_png(np.round(picture.clip(0.0, 1.0) * 255).astype(np.uint8), folder / f"{stem}_{kind}.png")
         written.append(folder / f"{stem}_photo.png")
+    pipeline.train(was_training)
     return written
 
 

@@ -74,3 +74,21 @@ def _calibrated(frames: Frames, intrinsics: Intrinsics) -> Frames:
     lenses = [calibrated_lens(*row, intrinsics) for row in rows]
     pinhole, distortion = (np.stack(part) for part in zip(*lenses, strict=True))
     return replace(frames, intrinsics_px=pinhole, distortion=distortion)
+
+
+def rays_of_best_pair(stage: StageZero, most: int = 80) -> Float[np.ndarray, "n 2 3"]:
+    """Where the matched rays of the two cameras with most of them start and end, two rows for each point; for pictures.
+
+    Args:
+        most: points, at most.
+    """
+    from scipy.sparse import coo_array
+
+    rays = (np.ones(len(stage.ray_image), dtype=np.int64), (stage.ray_image, stage.ray_point))
+    sees = coo_array(rays, shape=(len(stage.names), len(stage.points))).tocsr() > 0
+    shared = np.triu((sees.astype(np.int64) @ sees.T.astype(np.int64)).toarray(), 1)
+    first, second = np.unravel_index(shared.argmax(), shared.shape)
+    common = np.flatnonzero(sees[[first, second]].toarray().all(0))
+    chosen = common[np.linspace(0, len(common) - 1, min(most, len(common))).astype(np.int64)]
+    ends = np.repeat(stage.points[chosen], 2, axis=0)
+    return np.stack([np.tile(stage.c2w[[first, second], :, 3], (len(chosen), 1)), ends], axis=1)

@@ -1,5 +1,6 @@
 """Verified keypoint matches of all image pairs, and the file that keeps them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -116,3 +117,11 @@ class Matches:
         names = [str(name) for name in arrays.pop("names")]
         detector = str(arrays.pop("detector"))
         return cls(names=names, detector=detector, **arrays)
+
+
+def groups_in_words(sizes: Sequence[int], most: int = 12) -> str:
+    """Sizes of the groups of images that matches connect, such as "3 groups, of 40, 12, 3"."""
+    if len(sizes) == 1:
+        return f"all in one group of {sizes[0]}"
+    listed = ", ".join(str(size) for size in sizes[:most])
+    return f"{len(sizes)} groups, of {listed}" + (", ..." if len(sizes) > most else "")

@@ -40,7 +40,8 @@ def camera_figure(
     red = sorted(suspicious)
     for column, (label, poses) in enumerate((("as given", aligned), ("after repair and stage 0", adjusted))):
         for row, (across, up, plane) in enumerate(((0, 1, "their main plane"), (0, 2, "across it"))):
-            plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
+            before = figure.axes[row] if column else None
+            plot = figure.add_subplot(2, 2, 1 + column + 2 * row, sharex=before, sharey=before)
             flat = np.stack([axes[across], axes[up]])
             _draw(plot, (poses[:, :, 3] - center) @ flat.T, -poses[:, :, 2] @ flat.T, red, names)
             if sphere is not None and column == 1:
@@ -59,7 +60,7 @@ def _draw(plot: Any, xy: np.ndarray, forward: np.ndarray, red: list[int], names:
         plot.scatter(*xy[chosen].T, s=14, color=color)
     for k in red if len(red) <= 12 else []:
         plot.annotate(names[k], xy[k], fontsize=8, color="tab:red", xytext=(4, 4), textcoords="offset points")
-    plot.set_aspect("equal", adjustable="datalim")
+    plot.set_aspect("equal", adjustable="box")
     plot.grid(alpha=0.3)
 
 

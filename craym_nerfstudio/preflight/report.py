@@ -8,6 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from craym_nerfstudio.console import console
+from craym_nerfstudio.matching.matches import groups_in_words
 from craym_nerfstudio.matching.pictures import draw_pair, pair_ranking
 from craym_nerfstudio.preflight.check import Checked
 from craym_nerfstudio.preflight.figures import camera_figure, residual_figure
@@ -22,13 +23,13 @@ _MOST_LISTED = 12
 def figures(checked: Checked, region: RegionFigures | None = None) -> dict[str, str]:
     """The figures of the summary, named and written out."""
     sizes = np.sort(np.bincount(checked.component))[::-1]
-    groups = ", ".join(str(size) for size in sizes[:_MOST_LISTED])
+    groups = groups_in_words(sizes.tolist())
     given, remaining = checked.diagnosis.given, checked.diagnosis.remaining
     rows = {
         "images": str(len(checked.views.names)),
         "matches": f"{len(checked.matches)} in {len(checked.matches.pairs)} of {checked.tried} pairs "
         f"({checked.matches.detector})",
-        "connected groups of images": groups + (", ..." if len(sizes) > _MOST_LISTED else ""),
+        "images that matches connect": groups,
         "epipolar distance as given": _px(checked.given_px),
         "... after repair and stage 0": _px(checked.adjusted_px),
         "relative rotations": f"{given.rotation_deg:.1f} degrees off those in the images as given",

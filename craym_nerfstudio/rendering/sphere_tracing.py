@@ -129,6 +129,22 @@ class SphereTracer:
                 vars(rendered)[name][rest] = vars(exact)[name]
         return rendered
 
+    def showing(self, surface: Float[np.ndarray, "points 3"]) -> "SphereTracer":
+        """A tracer of those solids alone whose surface passes through some of these points: floaters are gone."""
+        from scipy.ndimage import label
+
+        kept, values = SphereTracer(self.scene), self.grid.values.cpu().numpy()[0, 0]
+        solid, _ = label(values < 0.0)
+        low = np.floor((surface + 1.0) / self.grid.cell).astype(np.int64)
+        known = np.zeros(solid.max() + 1, dtype=bool)
+        for corner in np.ndindex(2, 2, 2):
+            x, y, z = (low + corner).clip(0, self.grid.resolution - 1).T
+            known[solid[z, y, x]] = True
+        cleared = np.where(known[solid] | (solid == 0), values, np.maximum(np.abs(values), 2.0 * self.grid.cell))
+        kept.grid.values = torch.from_numpy(cleared)[None, None].to(self.grid.values)
+        kept.state, kept.version = self.state, self.version
+        return kept
+
     @torch.no_grad()
     def colors(self, points: Float[Tensor, "n 3"]) -> Float[Tensor, "n 3"]:
         """Colours of surface points, each seen along its normal."""

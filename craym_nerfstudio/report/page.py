@@ -21,7 +21,11 @@ _RESULTS = {
 }
 _SURFACE = ("chamfer", "accuracy", "completeness", "f_score_0.01", "f_score_0.02", "hausdorff_95", "normal_consistency")
 _WORST = 8
-"""Cameras listed by name."""
+"""Cameras listed by name at once; a click shows all."""
+_SHOWN_PX = 960
+"""Width at which small pictures are shown."""
+_BELIEVED = 0.5
+"""Belief in a match under which stage 0 counts as having rejected it."""
 
 
 def build_page(runs: Sequence[RunFolder]) -> Page:
@@ -75,13 +79,56 @@ def _per_camera(run: RunFolder) -> Fragment:
         return html.text(f"The cameras are not known: {run.problem}", "warning")
     columns = plots.per_camera(run.record, run.stage)
     ranked = columns.get("rotation error after [deg]", next(iter(columns.values())))
-    worst = np.argsort(-ranked)[:_WORST]
-    rows = [[str(run.record.names[k]), *(f"{values[k]:.3f}" for values in columns.values())] for k in worst]
+    order = np.argsort(-ranked)
+    rows = [[str(run.record.names[k]), *(f"{values[k]:.3f}" for values in columns.values())] for k in order]
     ordered = "error that is left" if run.record.reference_c2w is not None else "correction"
-    listing = html.table(rows, ["camera", *columns], f"The {len(rows)} cameras with the largest {ordered}")
-    parts = [html.figure(plots.camera_errors(columns)), listing]
+    caption = f"The {len(rows[:_WORST])} cameras with the largest {ordered}"
+    parts = [html.figure(plots.camera_errors(columns)), html.table(rows[:_WORST], ["camera", *columns], caption)]
+    if len(rows) > _WORST:
+        parts.append(html.folded(f"All {len(rows)} cameras, sorted", html.table(rows, ["camera", *columns])))
     if run.stage is None:
         parts.append(html.text("Epipolar residuals of stage 0 are not recorded for this run.", "note"))
+    return html.joined(*parts)
+
+
+def _compared(run: RunFolder) -> Fragment:
+    folder = run.delivered("before_after")
+    photos = [] if folder is None else sorted(folder.glob("*_photo.png"))
+    if not photos:
+        return html.text("No training views were compared; craym export makes them.", "note")
+    rows = []
+    for photo in photos:
+        before, after = (photo.with_name(photo.name.replace("photo", kind)) for kind in ("before", "after"))
+        number = int(photo.name.split("_")[0])
+        name = f"training view {number}" if run.record is None else str(run.record.names[number])
+        captions = ("the scene from the pose as given", "from the refined pose")
+        slider = html.compared(before, after, captions, _SHOWN_PX // 2)
+        rows.append(html.columns([html.picture(photo, f"photo: {name}", lossy=True, shown_px=_SHOWN_PX // 2), slider]))
+    return html.joined(html.text("A right pose shows what the photo shows. Drag the border.", "note"), *rows)
+
+
+def _rejected(run: RunFolder) -> Fragment:
+    stage = run.stage
+    if stage is None:
+        return html.text("Stage 0 did not run: nothing was judged.", "note")
+    doubted = int((stage.match_weight < _BELIEVED).sum())
+    count, decision = len(stage.match_weight), stage.decision
+    share = 100 * doubted / max(count, 1)
+    parts = [
+        html.text(f"Poses: {decision.reason}."),
+        html.text(f"Matches: stage 0 rejected {doubted} of {count} ({share:.1f} %): their rays miss each other."),
+        *(html.text(note, "warning") for note in stage.notes),
+    ]
+    why = {"predicted": "too few of its rays meet others: placed by its neighbours", "kept": "left where it was given"}
+    rows = [
+        (name, state, why[state], str(rays))
+        for name, state, rays in zip(stage.names, stage.state, stage.num_rays, strict=True)
+        if state in why
+    ]
+    if rows:
+        parts.append(html.table(rows, ("camera", "state", "why", "rays"), "Cameras that were not adjusted"))
+    else:
+        parts.append(html.text("Cameras: every one was adjusted to its rays."))
     return html.joined(*parts)
 
 
@@ -92,8 +139,9 @@ def _pictures(kind: str, caption: str) -> Callable[[RunFolder], Fragment]:
             return html.text("No test views were rendered.", "note")
         chosen = sorted({numbers[round(k)] for k in np.linspace(0, len(numbers) - 1, _VIEWS)})
         found = [(number, run.picture(kind, number)) for number in chosen]
+        shown_px = _SHOWN_PX if kind == "img" else _SHOWN_PX // 2
         shown = [
-            html.picture(path, f"test view {number}{caption}", 800, lossy=True)
+            html.picture(path, f"test view {number}{caption}", 1200, lossy=True, shown_px=shown_px)
             for number, path in found
             if path.is_file()
         ]
@@ -104,12 +152,18 @@ def _pictures(kind: str, caption: str) -> Callable[[RunFolder], Fragment]:
 
 def _mesh(run: RunFolder) -> Fragment:
     parts = []
-    picture = run.folder / "mesh.png"
-    if picture.is_file():
-        parts.append(html.picture(picture, "colours, and lit shape, from four cameras"))
-    else:
+    model, picture = run.delivered("mesh_and_cameras.glb"), run.delivered("mesh.png")
+    if model is not None:
+        caption = (
+            "the mesh, the cameras as given (orange) and refined (blue), and matched rays of two of them (green); "
+            "drag to turn, scroll to come closer"
+        )
+        parts.append(html.model(model.read_bytes(), caption))
+    if picture is not None:
+        parts.append(html.picture(picture, "colours, and lit shape, from four sides and from above", 1500))
+    if model is None and picture is None:
         command = f"craym export --load-config {run.folder.resolve()}"
-        parts.append(html.text(f"No picture of a mesh; this makes one: {command}", "note"))
+        parts.append(html.text(f"No mesh was exported; this makes one: {command}", "note"))
     if run.surface:
         results = run.surface["results"]
         rows = [(name.replace("_", " "), f"{results[name]:.4f}") for name in _SURFACE if name in results]
@@ -153,12 +207,15 @@ def _matchability(run: RunFolder) -> Fragment:
 
 _SECTIONS: dict[str, Callable[[RunFolder], Fragment]] = {
     "Summary": _summary,
+    "Views before and after": _compared,
+    "Mesh and cameras": _mesh,
     "Cameras before and after": _cameras,
     "Per camera": _per_camera,
+    "What was rejected": _rejected,
     "Photo and rendering": _pictures("img", ": photo, rendering"),
+    "Differences": _pictures("difference", ": photo less rendering, four times as bright"),
     "Depth": _pictures("depth", ""),
     "Normals": _pictures("normals", ""),
-    "Mesh": _mesh,
     "Losses": _curves,
     "Times": _timings,
     "Matchability": _matchability,

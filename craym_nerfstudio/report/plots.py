@@ -46,6 +46,8 @@ def camera_figure(
     truth = None if reference_c2w is None else torch.from_numpy(reference_c2w).double()
     target = refined if truth is None else truth
     figure = Figure(figsize=(11, 10), layout="constrained")
+    shown = [align_poses(poses, target).poses(poses)[..., 3] for poses in (given, refined)]
+    everything = torch.cat([*shown, target[..., 3]])
     for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
         aligned = align_poses(poses, target).poses(poses)
         for row, (axes, view) in enumerate((([0, 1], "from above"), ([0, 2], "from the side"))):
@@ -56,9 +58,18 @@ def camera_figure(
                 plot.plot(*both.transpose(2, 0, 1), color="tab:red", linewidth=0.6)
             _draw(plot, aligned.numpy(), axes, "tab:blue" if column else "tab:orange", label)
             plot.set_title(f"{label}, {view}")
-            plot.set_aspect("equal")
+            _frame(plot, everything[:, axes].numpy())
             plot.legend(loc="upper right")
     return figure
+
+
+def _frame(plot: "Axes", points: Float[np.ndarray, "n 2"]) -> None:
+    """Equal units, and the same piece of the plane whichever cameras are drawn."""
+    low, high = points.min(0), points.max(0)
+    margin = 0.15 * float((high - low).max() or 1.0)
+    plot.set_aspect("equal")
+    plot.set_xlim(low[0] - margin, high[0] + margin)
+    plot.set_ylim(low[1] - margin, high[1] + margin)
 
 
 def _draw(plot: "Axes", poses: np.ndarray, axes: list[int], color: str, label: str) -> None:

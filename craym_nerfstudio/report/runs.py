@@ -45,18 +45,25 @@ class RunFolder:
     """Why there is no record."""
     stage: StageZero | None = None
     """Where it ran."""
+    exported: Path | None = None
+    """Folder that `craym export` wrote to, where it is not in that of the run."""
 
     @property
     def name(self) -> str:
         """Data, method and time: the last three folders."""
         return "/".join(self.folder.resolve().parts[-3:])
 
+    def delivered(self, name: str) -> Path | None:
+        """A file or folder that an export, or training, has left."""
+        places = (self.exported or self.folder / "export", self.folder)
+        return next((place / name for place in places if (place / name).exists()), None)
+
     def view_numbers(self) -> list[int]:
         """Test views of which there are pictures."""
         return sorted(int(path.stem.rsplit("_", 1)[1]) for path in (self.folder / "test_views").glob("eval_img_*.png"))
 
     def picture(self, kind: str, number: int) -> Path:
-        """Picture of a test view: `kind` is img (photo beside rendering), depth, normals or accumulation."""
+        """Picture of a test view: img (photo beside rendering), difference, depth, normals or accumulation."""
         return self.folder / "test_views" / f"eval_{kind}_{number:04d}.png"
 
     def durations_s(self) -> dict[str, float]:
@@ -78,8 +85,10 @@ class RunFolder:
         return result
 
 
-def read_run(folder: Path) -> RunFolder:
-    """Read the folder of a run; one without a record is loaded at its last checkpoint for its cameras.
+def read_run(folder: Path, exported: Path | None = None) -> RunFolder:
+    """Read the folder of a run, and what was exported elsewhere.
+
+    One without a record is loaded at its last checkpoint for its cameras.
 
     Raises:
         InputError: no run of ours lies there, or its files are damaged.
@@ -100,11 +109,12 @@ def read_run(folder: Path) -> RunFolder:
         config=config,
         step=metrics.get("step"),
         results=metrics.get("results", {}),
-        surface=_json(folder / "surface.json"),
+        surface=_json((exported or folder / "export") / "surface.json") or _json(folder / "surface.json"),
         curves=read_curves(folder),
         record=record,
         problem=problem,
         stage=stage_zero(folder),
+        exported=exported,
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.table import Table
 
 from craym_nerfstudio.console import console
+from craym_nerfstudio.export.pictures import before_and_after
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.report.plots import draw_cameras
@@ -64,6 +65,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
         results = pipeline.pose_metrics()
     write_json(run_dir / METRICS_NAME, {"step": step, "results": results})
     record_run(pipeline).save(run_dir / RECORD_NAME)
+    before_and_after(pipeline, run_dir / "before_after")
     given, refined = pipeline.given_c2w().numpy(), pipeline.refined_c2w().numpy()
     draw_cameras(given, refined, pipeline.datamanager.reference, run_dir / "cameras.png")
     table = Table(title="Finished", show_header=False)
@@ -73,7 +75,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
     if "pose_rotation_deg" not in results:
         table.add_row("pose errors", "unknown: no true poses given (craym-data --reference-poses)")
     table.add_row("run", str(run_dir))
-    table.add_row("pictures", "test_views/, cameras.png")
+    table.add_row("pictures", "test_views/, before_after/, cameras.png")
     console.print(table)
     console.print("What to do next:")
     for command in _next_steps(run_dir):

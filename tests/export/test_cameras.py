@@ -10,6 +10,7 @@ import pycolmap
 import pytest
 import torch
 import trimesh
+from scipy.spatial.transform import Rotation
 
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.frames import Frames
@@ -17,7 +18,7 @@ from craym_nerfstudio.data.read_colmap import read_poses
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.cameras import write_cameras, write_points, write_table
-from craym_nerfstudio.export.refined import RefinedCameras
+from craym_nerfstudio.export.refined import RefinedCameras, rays_of_best_pair
 from craym_nerfstudio.export.transforms import write_transforms
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, se3_exp
@@ -156,6 +157,17 @@ def with_points(frames: Frames) -> RefinedCameras:
     return replace(cameras, stage=stage_of(cameras, points, tuple(half[0].tolist())), size_px=half)
 
 
+def test_rays_to_look_at_are_those_of_the_pair_with_most(tmp_path: Path) -> None:
+    stage = with_points(detect_and_read(write_nerfstudio(tmp_path / "data"))).stage
+    assert stage is not None
+    mine = (stage.ray_image == 1) | (stage.ray_image == 4) | (stage.ray_point == 2)
+    kept = {name: getattr(stage, name)[mine] for name in ("ray_image", "ray_point", "ray_bearing")}
+    rays = rays_of_best_pair(replace(stage, **kept))
+    np.testing.assert_allclose(rays[:, 0], np.tile(stage.c2w[[1, 4], :, 3], (len(stage.points), 1)))
+    np.testing.assert_allclose(rays[:, 1], np.repeat(stage.points, 2, axis=0))
+    assert len(rays_of_best_pair(stage, most=2)) == 4
+
+
 @pytest.mark.parametrize(
     ("model", "expected"), [("OPENCV", "OPENCV"), ("SIMPLE_RADIAL", "OPENCV"), ("OPENCV_FISHEYE", "OPENCV_FISHEYE")]
 )
@@ -201,6 +213,36 @@ def test_points_start_splatting_in_nerfstudios_own_parser(tmp_path: Path) -> Non
     assert cameras.stage is not None
     np.testing.assert_allclose(metadata["points3D_xyz"], cameras.stage.points, atol=1e-6)
     assert metadata["points3D_rgb"].shape == (5, 3)
+
+
+def test_nerfstudios_colmap_parser_reads_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("open3d")
+    from nerfstudio.data.dataparsers.colmap_dataparser import ColmapDataParserConfig
+
+    cameras = with_points(detect_and_read(write_nerfstudio(tmp_path / "data")))
+    write_cameras(cameras, tmp_path / "out")
+    config = ColmapDataParserConfig(
+        data=tmp_path / "out", images_path=tmp_path / "data", eval_mode="all", downscale_factor=1,
+        center_method="none", orientation_method="none", auto_scale_poses=False,
+        assume_colmap_world_coordinate_convention=False,
+    )  # fmt: skip
+    outputs = config.setup().get_dataparser_outputs("train")
+    assert [path.resolve() for path in outputs.image_filenames] == [path.resolve() for path in cameras.frames.paths]
+    np.testing.assert_allclose(outputs.cameras.camera_to_worlds, cameras.frames.c2w, atol=1e-5)
+    assert cameras.stage is not None
+    found, expected = np.asarray(outputs.metadata["points3D_xyz"]), cameras.stage.points
+    nearest = np.linalg.norm(found[:, None] - expected, axis=-1).argmin(0)
+    np.testing.assert_allclose(found[nearest], expected, atol=1e-5)
+
+
+def test_trajectory_is_in_opencv_axes(tmp_path: Path) -> None:
+    cameras = with_points(detect_and_read(write_nerfstudio(tmp_path / "data")))
+    write_cameras(cameras, tmp_path / "out")
+    rows = np.loadtxt(tmp_path / "out" / "trajectory_tum.txt")
+    np.testing.assert_array_equal(rows[:, 0], np.arange(len(cameras.frames)))
+    np.testing.assert_allclose(rows[:, 1:4], cameras.frames.c2w[:, :, 3], atol=1e-9)
+    ahead = Rotation.from_quat(rows[:, 4:]).apply([0.0, 0.0, 1.0])
+    np.testing.assert_allclose(ahead, -cameras.frames.c2w[:, :, 2], atol=1e-9)
 
 
 def test_a_lens_that_colmap_does_not_know_is_named(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from PIL import Image, ImageFilter
 
 from craym_nerfstudio.export import bake as baking
 from craym_nerfstudio.export.bake import SurfacePoints, bake, exposure_gains, sharpness
-from craym_nerfstudio.export.gltf import glb_bytes
+from craym_nerfstudio.export.gltf import glb_bytes, glb_with_cameras
 from craym_nerfstudio.export.photo_views import PhotoView, Visibility
 from craym_nerfstudio.export.textured import TexturedMesh
 from craym_nerfstudio.export.unwrap import Texels, UnwrappedMesh, fill_gutter, texels_of, unwrap
+from craym_nerfstudio.export.usdz import write_usdz
 from craym_nerfstudio.geometry.lens import pixels_of
 from tests.export.ball_scene import RADIUS, BallTracer, ball_surface, ball_views, color_of
 
@@ -128,17 +129,50 @@ def test_blurred_photos_are_known(tmp_path: Path) -> None:
     assert found[2] < 0.5 and (np.delete(found, 2) > 0.8).all()
 
 
-def test_glb_is_upright_unlit_and_textured_for_others() -> None:
+def textured_box() -> TexturedMesh:
     """A tall box in the z-up frame of the data, each of its corners with a texel of its own."""
     box = trimesh.creation.box((1.0, 2.0, 4.0))
     uv = (np.arange(8)[:, None] // [1, 4] % 4 + 0.5) / 4
     texture = np.random.default_rng(0).integers(0, 255, (4, 4, 3), dtype=np.uint8)
-    mesh = TexturedMesh(np.asarray(box.vertices), np.asarray(box.faces), np.asarray(box.vertex_normals), uv, texture)
+    return TexturedMesh(np.asarray(box.vertices), np.asarray(box.faces), np.asarray(box.vertex_normals), uv, texture)
+
+
+def test_usdz_is_upright_and_textured(tmp_path: Path) -> None:
+    usd = pytest.importorskip("pxr.Usd", reason="usdz wants usd-core (pip install)")
+    from pxr import UsdGeom, UsdUtils
+
+    mesh = textured_box()
+    write_usdz(mesh, np.eye(3), tmp_path / "box.usdz")
+    stage = usd.Stage.Open(str(tmp_path / "box.usdz"))
+    box = UsdGeom.BBoxCache(0, [UsdGeom.Tokens.default_]).ComputeWorldBound(stage.GetPrimAtPath("/scene"))
+    np.testing.assert_allclose(box.ComputeAlignedRange().GetSize(), [1.0, 4.0, 2.0], atol=1e-6)
+    np.testing.assert_allclose(stage.GetPrimAtPath("/scene/surface").GetAttribute("points").Get(), mesh.vertices)
+    assert UsdUtils.ComputeAllDependencies(str(tmp_path / "box.usdz"))[2] == []
+
+
+def test_cameras_and_matched_rays_stand_beside_the_mesh() -> None:
+    """In the frame of the data, below the node that turns it upright; a camera's tip is where it stands."""
+    mesh = textured_box()
+    given = np.concatenate([np.tile(np.eye(3), (2, 1, 1)), [[[0.0], [0], [9]], [[3.0], [0], [9]]]], axis=-1)
+    rays = np.array([[[0.0, 0.0, 9.0], [0.0, 1.0, 2.0]], [[3.0, 0.0, 9.0], [0.0, 1.0, 2.0]]])
+    content = glb_with_cameras(mesh, np.eye(3), given, given + 0.5, rays)
+    scene = trimesh.load(io.BytesIO(content), file_type="glb", process=False)
+    read = {name: np.asarray(part.vertices) for name, part in scene.geometry.items()}
+    assert read.keys() == {"surface", "given", "refined", "rays"}
+    np.testing.assert_allclose(read["given"].reshape(2, 5, 3)[:, 0], given[:, :, 3], atol=1e-6)
+    assert (read["given"].reshape(2, 5, 3)[:, 1:, 2] < 9.0).all()
+    np.testing.assert_allclose(read["rays"].reshape(2, 2, 3, 3).mean(2), rays, atol=1e-6)
+    np.testing.assert_allclose(read["surface"], mesh.vertices, atol=1e-6)
+
+
+def test_glb_is_upright_unlit_and_textured_for_others() -> None:
+    mesh = textured_box()
+    texture, vertices = mesh.texture, mesh.vertices
     content = glb_bytes(mesh, np.eye(3))
     scene = trimesh.load(io.BytesIO(content), file_type="glb", process=False)
     np.testing.assert_allclose(scene.extents, [1.0, 4.0, 2.0])
     (read,) = scene.geometry.values()
-    np.testing.assert_allclose(read.vertices, box.vertices)
+    np.testing.assert_allclose(read.vertices, vertices)
     np.testing.assert_array_equal(np.asarray(read.visual.material.baseColorTexture)[..., :3], texture)
     rows, columns = (3 - np.arange(8) // 4 % 4, np.arange(8) % 4)
     np.testing.assert_array_equal(read.visual.to_color().vertex_colors[:, :3], texture[rows, columns])

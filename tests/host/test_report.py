@@ -13,8 +13,8 @@ from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import TRAIN
 
 SECTIONS = (
-    *("Summary", "Cameras before and after", "Per camera", "Photo and rendering", "Depth", "Normals", "Mesh"),
-    *("Losses", "Times", "Matchability"),
+    *("Summary", "Views before and after", "Mesh and cameras", "Cameras before and after", "Per camera"),
+    *("What was rejected", "Photo and rendering", "Differences", "Depth", "Normals", "Losses", "Times", "Matchability"),
 )
 
 
@@ -38,8 +38,10 @@ def test_page_of_a_finished_run(trained: TrainedRun, tmp_path: Path) -> None:
     assert all(each.startswith(("data:image/", "#")) for each in re.findall(r'(?:src|href)="([^"]*)', text))
     without_pictures = re.sub(r"base64,[^\"]*", "", text)
     assert "<script" not in without_pictures and "http" not in without_pictures
+    # A photo, and two pictures under a slider, of three training views.
+    assert images(text)[1] == 9 and text.count('type="range"') == 3
     count = dict(zip(SECTIONS, images(text), strict=True))
-    assert count["Photo and rendering"] == count["Depth"] == count["Normals"] == 3
+    assert count["Photo and rendering"] == count["Differences"] == count["Depth"] == count["Normals"] == 3
     for section in ("Cameras before and after", "Per camera", "Losses", "Matchability"):
         assert count[section] == 1
     assert "l2g-low" in text and "train/r_" in text
@@ -50,7 +52,7 @@ def test_run_without_its_record_is_loaded(trained: TrainedRun, tmp_path: Path, c
     (tmp_path / "old" / "record.npz").unlink()
     main(["report", str(trained.folder), str(tmp_path / "old"), "--output", str(tmp_path / "two.html")])
     text = (tmp_path / "two.html").read_text()
-    assert images(text)[1] == 2 and "Not recorded" in text
+    assert images(text)[3] == 2 and "Not recorded" in text
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path)])
     assert "config.yml" in capsys.readouterr().err

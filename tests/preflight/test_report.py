@@ -115,7 +115,7 @@ def test_page_is_whole_in_itself(good: Checked, tmp_path: Path, capsys: pytest.C
     for word in ("Verdict: good", "Best of the verified pairs", "Worst of the verified pairs", *good.views.names):
         assert word in html
     print_summary(good, tmp_path / "report.html")
-    assert "connected groups of images" in capsys.readouterr().out
+    assert "all in one group" in capsys.readouterr().out
 
 
 def test_summary_is_strict_json(good: Checked) -> None:

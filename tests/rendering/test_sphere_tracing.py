@@ -52,6 +52,19 @@ def test_the_field_corrects_the_cache(way: str, offset: float) -> None:
     torch.testing.assert_close(found.distance, hits(*rays_at(*INSIDE))[0], rtol=0, atol=5e-5)
 
 
+def test_a_floater_is_left_out_with_what_it_hides(way: str) -> None:
+    """A speck before the sphere, planted into the cache: rays stop at it, unless only the sphere is to be shown."""
+    littered, (origins, directions) = tracer(), rays_at(INSIDE[0], OUTSIDE[0])
+    specks = origins + torch.tensor([[2.2], [2.6]]) * directions
+    away = torch.cdist(littered.grid.points(slice(None)), specks).min(-1).values - 3.0 * littered.grid.cell
+    littered.grid.values = torch.minimum(littered.grid.values, away.view_as(littered.grid.values))
+    assert littered.march(origins, directions).entry.isfinite().all()
+    poles = RADIUS * torch.eye(3).numpy()
+    clean = littered.showing(poles).march(origins, directions).entry
+    torch.testing.assert_close(clean[:1], hits(origins[:1], directions[:1])[0], rtol=0, atol=2e-2)
+    assert clean[1].isinf()
+
+
 def test_a_camera_inside_sees_no_surface_that_it_leaves(way: str) -> None:
     found = tracer().trace(torch.zeros(1, 3), torch.tensor([[0.0, 0.0, 1.0]]))
     assert not found.hit.any()

@@ -78,3 +78,23 @@ def test_broken_picture_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no image")
     with pytest.raises(InputError, match=r"broken\.png"):
         html.picture(tmp_path / "broken.png")
+
+
+def test_models_bring_their_viewer_along(tmp_path: Path) -> None:
+    """Once, as a script within the page; pages without models carry no script."""
+    page = html.Page("models")
+    page.add(html.joined(html.model(b"glTF one", "a < b"), html.model(b"glTF two")))
+    text = page.html()
+    assert text.count("<script") == text.count("</script>") == 1
+    assert base64.b64encode(b"glTF two").decode() in text and "a &lt; b" in text
+    body = text.split("<body>")[1]
+    assert "http" not in body and "<script" not in body
+
+
+def test_two_pictures_under_a_slider(tmp_path: Path) -> None:
+    for name, color in (("before", "red"), ("after", "blue")):
+        Image.new("RGB", (30, 20), color).save(tmp_path / f"{name}.png")
+    fragment = html.compared(tmp_path / "before.png", tmp_path / "after.png", ("as given", "refined"), 300)
+    below, above = embedded(fragment)
+    assert below.getpixel((5, 5))[2] > 200 and above.getpixel((5, 5))[0] > 200  # type: ignore[index]
+    assert fragment.count('width="300"') == 2 and "as given" in fragment

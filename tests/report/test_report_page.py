@@ -108,5 +108,5 @@ def test_mesh_and_its_distances_are_shown(tmp_path: Path) -> None:
     Image.new("RGB", (8, 4), "red").save(tmp_path / "mesh.png")
     surface = {"kind": "exact mesh", "clipping": "Left out: nothing.", "results": {"chamfer": 0.0125}}
     text = build_page([run(tmp_path, surface=surface)]).html()
-    section = text.split("Mesh</h2>")[1].split("<h2")[0]
+    section = text.split("Mesh and cameras</h2>")[1].split("<h2")[0]
     assert section.count("data:image/png") == 1 and "0.0125" in section and "Left out: nothing." in section
