@@ -25,7 +25,7 @@ WAIT, MOVE, LOOK, COME, TURN = 8, 22, 8, 12, 34
 """Frames: rough poses, on the way, refined poses, towards the mesh, around it."""
 FRAME_MS = 80
 GIVEN, REFINED, GREY = np.array([235, 130, 30]), np.array([35, 110, 210]), (90, 98, 108)
-FIELD_OF_VIEW_DEG, ELEVATION_DEG, FIRST_DEG, STEP_DEG = 30.0, 24.0, 20.0, 2.2
+FIELD_OF_VIEW_DEG, ELEVATION_DEG, FIRST_DEG, STEP_DEG = 30.0, 24.0, 110.0, 2.2
 CORNERS = np.array([[0, 0, 0], [-0.6, -0.45, -1], [0.6, -0.45, -1], [0.6, 0.45, -1], [-0.6, 0.45, -1]])
 EDGES = ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (2, 3), (3, 4), (4, 1))
 
@@ -84,7 +84,7 @@ class Show:
         """From outside of all cameras to close by."""
         half = np.deg2rad(FIELD_OF_VIEW_DEG / 2)
         extent = 0.5 * float(np.linalg.norm(np.ptp(self.mesh.vertices, axis=0)))
-        distance = (1.0 - near) * 1.35 * self.reach / np.sin(half) + near * 0.95 * extent / np.sin(half)
+        distance = (1.0 - near) * 1.15 * self.reach / np.sin(half) + near * 0.95 * extent / np.sin(half)
         up, around = np.deg2rad([ELEVATION_DEG, FIRST_DEG + STEP_DEG * number])
         back = np.array([np.cos(up) * np.cos(around), np.cos(up) * np.sin(around), np.sin(up)])
         right = np.array([-np.sin(around), np.cos(around), 0.0])
@@ -111,11 +111,11 @@ class Show:
 
     def write(self, pen: ImageDraw.ImageDraw, moved: float, near: float) -> None:
         """What one sees."""
-        off = [f"{self.figures[f'pose_rotation_deg{suffix}']:.2g}" for suffix in ("_before", "")]
+        off = [round(self.figures[f"pose_rotation_deg{suffix}"], 2) for suffix in ("_before", "")]
         lines = {
-            moved <= 0: f"{len(self.cameras.frames)} rough poses, {off[0]} degrees off",
+            moved <= 0: f"{len(self.cameras.frames)} rough poses, {off[0]:.1f} degrees off",
             0 < moved < 1: "matched rays are brought together",
-            moved >= 1: f"refined poses, {off[1]} degrees off",
+            moved >= 1: f"refined poses, {off[1]:.2f} degrees off",
             near > 0.3: "and the surface, with a texture from the photos",
         }
         pen.text((14, 10), [text for shown, text in lines.items() if shown][-1], GREY, ImageFont.load_default(19))
@@ -152,7 +152,7 @@ def main() -> None:
     results = json.loads((given.run / "metrics.json").read_text())["results"]
     show = Show(cameras, point_colors(cameras), Painted.read(given.run / "export" / "mesh.glb"), results)
     first, *others = show.pictures()
-    options = {"quality": 72, "method": 6} if given.output.suffix == ".webp" else {"optimize": True}
+    options = {"quality": 72, "method": 4} if given.output.suffix == ".webp" else {"optimize": True}
     first.save(given.output, save_all=True, append_images=others, duration=FRAME_MS, loop=0, **options)
 
 

@@ -1,6 +1,6 @@
 """Kills at random moments of the whole job, and what the next run makes of what they leave.
 
-    python -m benchmarks.kills --output benchmarks/results/kills.json
+    python -m benchmarks.kills --output benchmarks/results/kills.json [--first 10 --kills 10]
 
 The job is a tiny one (9 views of still_life, 12 steps): matching, stage 0, training with checkpoints, evaluation,
 export. Every kill hits a process forked from this one, so that imports are paid once. The next run is what a user
@@ -17,7 +17,8 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -35,7 +36,7 @@ from benchmarks.harness import command, keep, machine, method_config
 from benchmarks.suite import ROOT
 from craym_nerfstudio.cli.main import main as craym
 from craym_nerfstudio.console import console
-from craym_nerfstudio.storage import file_key
+from craym_nerfstudio.storage import alone, file_key
 
 PHASES = ("features", "pairs", "stage0", "compile", "training", "checkpoint", "evaluation", "export")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
@@ -170,7 +171,7 @@ def kill_once(
 ) -> dict[str, Any]:
     """Kill a run after a share of a phase, run again, and compare with the run that nobody killed."""
     out, data = work / f"kill{number}", work / "data"
-    kernels = out / "kernels" if phase == "compile" else None
+    kernels, before = out / "kernels" if phase == "compile" else None, listing(data)
     out.mkdir()
     run, config = out / "job/craym-lite/first", None
     first = Job(config_of(data, out, "first"), run, out / "first.txt", kernels)
@@ -199,6 +200,7 @@ def kill_once(
         "steps_left": left,
         "ended": again == 0 and (run / "export/transforms.json").is_file(),
         "same_matches_and_stage0": products(out) == products(truth),
+        "data_untouched": listing(data) == before,
         "quiet": sign == signal.SIGKILL or not ("Traceback" in log or "***" in log),
     }
     if result["ended"]:
@@ -213,13 +215,12 @@ def kill_once(
 
 def is_good(row: dict[str, Any]) -> bool:
     """Whether a kill hit a run at work, and the next one made up for it."""
-    return all(row[name] for name in ("hit", "ended", "same_matches_and_stage0", "quiet"))
+    return all(row[name] for name in ("hit", "ended", "same_matches_and_stage0", "quiet", "data_untouched"))
 
 
-def measure(kills: int, phases: tuple[str, ...], seed: int, work: Path) -> dict[str, Any]:
-    """The run that nobody kills, then all kills."""
+def measure(numbers: range, phases: tuple[str, ...], seed: int, work: Path) -> Iterator[dict[str, Any]]:
+    """The run that nobody kills, then the kills of these numbers, one after the other."""
     write_data(work / "data")
-    before = listing(work / "data")
     truth = work / "truth"
     truth.mkdir()
     kernels = truth / "kernels" if "compile" in phases else None
@@ -232,14 +233,17 @@ def measure(kills: int, phases: tuple[str, ...], seed: int, work: Path) -> dict[
     # The first checkpoint is written between steps: what lies between it and the next phase is training.
     seconds["checkpoint"], seconds["training"] = 0.1, seconds["training"] + seconds["checkpoint"]
     draw = random.Random(seed)
-    rows = []
-    for number in range(kills):
+    shares = [draw.random() for _ in range(numbers.stop)]
+    for number in numbers:
         turn, place = divmod(number, len(phases))
         sign = SIGNALS[(turn + place) % len(SIGNALS)]
-        rows.append(kill_once(work, number, phases[place], sign, draw.random(), seconds, truth))
-        print(rows[-1], flush=True)
-    told = {name: round(value, 2) for name, value in seconds.items()}
-    return {"phase_seconds": told, "data_untouched": listing(work / "data") == before, "kills": rows}
+        yield {"number": number, **kill_once(work, number, phases[place], sign, shares[number], seconds, truth)}
+
+
+def added(path: Path | None, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """All kills of a file with one more, or another one of its number."""
+    known = json.loads(path.read_text())["kills"] if path is not None and path.exists() else []
+    return sorted([*(each for each in known if each["number"] != row["number"]), row], key=lambda each: each["number"])
 
 
 def listing(folder: Path) -> dict[str, int]:
@@ -251,14 +255,20 @@ def main() -> None:
     """Measure, write, and fail if one resume was not good."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=30)
+    parser.add_argument("--first", type=int, default=0, help="number of the first kill: parts of one series")
     parser.add_argument("--phases", nargs="*", default=list(PHASES))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output", type=Path, default=None)
+    parser.add_argument("--output", type=Path, default=None, help="file that every kill is added to")
     arguments = parser.parse_args()
+    numbers, good = range(arguments.first, arguments.first + arguments.kills), 0
+    told = {"command": command(), "machine": machine(torch.device("cpu"))}
     with TemporaryDirectory() as work:
-        result = measure(arguments.kills, tuple(arguments.phases), arguments.seed, Path(work))
-    good = sum(map(is_good, result["kills"]))
-    keep(arguments.output, {"command": command(), "good": good, **result, "machine": machine(torch.device("cpu"))})
+        for row in measure(numbers, tuple(arguments.phases), arguments.seed, Path(work)):
+            print(row, flush=True)
+            good += is_good(row)
+            with nullcontext() if arguments.output is None else alone(arguments.output):
+                kills = added(arguments.output, row)
+                keep(arguments.output, {**told, "good": sum(map(is_good, kills)), "kills": kills})
     print(f"{good} of {arguments.kills} good")
     sys.exit(good < arguments.kills)
 

@@ -245,6 +245,31 @@ def kills(results: Results) -> list[str]:
     return parts
 
 
+def delivery(results: Results) -> list[str]:
+    """What an export looks like from the test cameras."""
+    ways = {
+        "volume": "field",
+        "traced": "traced",
+        "mesh.ply": "vertex colours",
+        "mesh.glb": "GLB",
+        "splats.ply": "splats",
+    }
+    parts = []
+    for content in results.files("delivery.json"):
+        rows = []
+        for name, run in content["runs"].items():
+            shown = [f"{run[f'{way}_psnr']:.2f}" if f"{way}_psnr" in run else NOTHING for way in ways]
+            faster = f"{run['volume_cpu_s'] / run['traced_cpu_s']:.0f} x" if "traced_cpu_s" in run else NOTHING
+            shape = f"{run['faces']}, {run['pieces']}, {'yes' if run['watertight'] else 'no'}"
+            winding = "yes" if run["consistent_winding"] else "no"
+            sizes = " / ".join(f"{run[f'{file}_mb']:.1f}" for file in ("mesh.glb", "splats.ply") if f"{file}_mb" in run)
+            rows.append([f"`{name}`", *shown, faster, shape, winding, sizes or NOTHING])
+        head = ["run", *ways.values(), "traced is faster", "faces, pieces, watertight", "winding", "GLB / splats MB"]
+        text = "PSNR in dB of test views, drawn by other renderers than the export's own; the field as a volume."
+        parts += [_told(content), text, markdown_table(head, rows)]
+    return parts
+
+
 def _told(content: dict) -> str:
     """How a script was started, and on what it ran."""
     # Scripts were once started by their paths.
@@ -269,6 +294,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
+    "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
 }

@@ -16,7 +16,7 @@ _LOW_BAND = 0.015
 """Width of the blur that parts the bands, as a share of the image's width."""
 _FAVOUR = 4.0
 """Power of a view's quality by which fine detail prefers the better one."""
-_SHARPENINGS = 3
+_SHARPENINGS = 5
 _SHARPNESS_LIMITS = (0.2, 1.5)
 _GAIN_LIMITS = (0.5, 2.0)
 _GAIN_ROUNDS = 5
@@ -65,7 +65,7 @@ def bake(
     sharp = sharpness(views)
     for number in track(range(len(views)), "Texture from photos"):
         view = views[number]
-        index, quality = _candidates(surface, view, face_seen[number])
+        index, quality = candidates(surface, view, face_seen[number])
         quality = quality * np.float32(sharp[number])
         if not len(index):
             continue
@@ -100,7 +100,7 @@ def _back_projected(
     total, weight = np.zeros_like(rgb), np.zeros(len(rgb), dtype=np.float32)
     for number in track(range(len(views)), "Sharpening the texture"):
         view = views[number]
-        index, quality = _candidates(surface, view, face_seen[number])
+        index, quality = candidates(surface, view, face_seen[number])
         pixels = view.project(surface.points[index])[0]
         difference = _Bands.of(view, gains[number]).difference(pixels, rgb[index])
         missing = sample(difference, pixels, smooth=False)
@@ -126,7 +126,7 @@ def sharpness(views: list[PhotoView]) -> Float[np.ndarray, " views"]:
     return np.clip(np.array(values) / max(float(np.median(values)), 1e-6), *_SHARPNESS_LIMITS)
 
 
-def _candidates(
+def candidates(
     surface: SurfacePoints, view: PhotoView, face_seen: Bool[np.ndarray, " faces"]
 ) -> tuple[Int[np.ndarray, " k"], Float[np.ndarray, " k"]]:
     """The points that a view may colour, and how well it shows them."""

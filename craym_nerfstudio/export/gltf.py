@@ -21,9 +21,9 @@ WITH_CAMERAS_NAME = "mesh_and_cameras.glb"
 _CAMERA_RGB = {"given": (0.9, 0.25, 0.02), "refined": (0.02, 0.2, 0.75)}
 _RAY_RGB = (0.02, 0.5, 0.1)
 """Linear, as factors of glTF are."""
-_CAMERA_SIZE = 0.05
+_CAMERA_SIZE = 0.035
 """Of a camera's pyramid, as a share of its distance from the middle of the mesh."""
-_RAY_WIDTH = 0.03
+_RAY_WIDTH = 0.04
 """Of a matched ray, as a share of a camera's size."""
 _SMALL_TEXTURE = 1024
 

@@ -76,7 +76,7 @@ def _calibrated(frames: Frames, intrinsics: Intrinsics) -> Frames:
     return replace(frames, intrinsics_px=pinhole, distortion=distortion)
 
 
-def rays_of_best_pair(stage: StageZero, most: int = 80) -> Float[np.ndarray, "n 2 3"]:
+def rays_of_best_pair(stage: StageZero, most: int = 40) -> Float[np.ndarray, "n 2 3"]:
     """Where the matched rays of the two cameras with most of them start and end, two rows for each point; for pictures.
 
     Args:

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 
 from craym_nerfstudio.export.bake import SurfacePoints, bake, exposure_gains
 from craym_nerfstudio.export.mesh import appearance
+from craym_nerfstudio.export.photo_consistency import agreeing_surface
 from craym_nerfstudio.export.photo_views import PhotoView
 from craym_nerfstudio.export.seen_surface import SeenSurface
 from craym_nerfstudio.export.unwrap import fill_gutter, texels_of, unwrap
@@ -48,6 +49,7 @@ def texture_mesh(model: CraymModel, surface: SeenSurface, views: list[PhotoView]
     layout = unwrap(surface.vertices, surface.faces, texel, LARGEST_TEXTURE)
     texels = texels_of(layout)
     corners = layout.source[layout.faces]
+    surface = agreeing_surface(surface, layout, texels, views, gains)
     points, facing = (texels.interpolate(values, corners) for values in (surface.vertices, surface.normals))
     facing /= np.maximum(np.linalg.norm(facing, axis=-1, keepdims=True), 1e-12)
     spots = SurfacePoints(points.astype(np.float32), facing.astype(np.float32), texels.face)

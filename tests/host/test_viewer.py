@@ -1,8 +1,6 @@
 """The live viewer and ns-viewer, looked at with a real headless browser."""
 
 import io
-import os
-import shutil
 import socket
 import sys
 import time
@@ -14,27 +12,13 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
+from tests.browser import PATIENCE_S, PICTURES, SHOWN_RUN, chromium
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import TINY_FLAGS, TRAIN, command, start
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-if CHROMIUM is None:
-    pytest.skip("looking at the viewer needs a browser (apt-get install chromium)", allow_module_level=True)
-playwright = pytest.importorskip("playwright.sync_api", reason="looking at the viewer needs playwright (pip install)")
-
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    *("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"),
-]
-"""WebGL without a GPU."""
 SIZE_PX = {"width": 760, "height": 440}
 SCENE = (slice(60, 440), slice(0, 440))
 """Rows and columns of the picture that the title and the panel leave free."""
-PATIENCE_S = 240
-SHOWN_RUN = os.environ.get("CRAYM_SHOWN_RUN")
-"""A run's config to look at in place of the tiny one: how docs/images/viewer_panel.jpg is taken, and figures."""
-PICTURES = Path(__file__).parents[2] / "docs/images"
 QUIET_S = 3.0
 FIRST_S, SHARP_S = (0.3, 2.0) if SHOWN_RUN else (PATIENCE_S, PATIENCE_S)
 """From a camera's move to a picture, and to one of 512 px: figures only where a run is alone on its machine."""
@@ -69,10 +53,8 @@ def servers(trained: TrainedRun, tmp_path_factory: pytest.TempPathFactory) -> It
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator:
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 def wait_for_server(port: int, log: Path) -> None:
