@@ -100,7 +100,7 @@ RIGHT: dict[str, Right] = {
     "43": refused("Record3D", "a capture of Record3D, with its converter"),
     "44": refused("RealityCapture", "a table of RealityCapture, with its converter"),
     "45": Right("rounded rotations are repaired, and said", 10, "coarsely rounded", ("good", "repairable")),
-    "46": Right("own focal lengths under a shared centre; read", 12, "", ("good", "repairable"), None),
+    "46": Right("the centre that half of them cannot share is named", 12, "", ("repairable",), ("wrong-intrinsics",)),
     "48": Right("read", 14, silent=True),
     "50": Right("vertices of all formats are exact to 0.1 mm", None),
     "51": Right("the copy of the training images is said", 24, "12 of 12 test images"),

@@ -20,9 +20,10 @@ def warn(text: str) -> None:
 
 
 def progress() -> Progress:
-    """Bars that count items and tell the time left; gone when done."""
+    """Bars that count items and tell the time left; gone when done; none in a file, where they are blank lines."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+    is_shown = console.is_terminal or console.is_jupyter
+    return Progress(*columns, console=console, transient=True, disable=not is_shown)
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:

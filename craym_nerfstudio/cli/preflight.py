@@ -36,17 +36,35 @@ class PreflightCommand(ImagesCommand):
         from craym_nerfstudio.storage import write_json
 
         copy = None if self.fix is None else check_folder(self.fix)
-        scene = load_scene(self.data, self.max_image_size_px)
+        scene, left_out = self._read()
         checked = check(scene.views, self.matcher, self.output / "cache")
         region = region_of(scene, checked)
         page(checked, self.pictures, region).write(self.output / "report.html")
         write_json(self.output / "summary.json", summary(checked, region))
         print_summary(checked, self.output / "report.html", region)
         if copy is not None:
-            changed = ", ".join(write_fixed(scene, checked, copy)) or "nothing but what reading repairs"
+            changed = ", ".join([*left_out, *write_fixed(scene, checked, copy)]) or "nothing but what reading repairs"
             warn(f"Corrected copy: {copy} ({changed}); {scene.original.source} is as it was.")
             console.print(f"  craym preflight --data {copy.parent} --output {self.output}_fixed", markup=False)
         sys.exit(checked.verdict.exit_status)
+
+    def _read(self) -> tuple["Scene", list[str]]:
+        """The scene, and what had to be left out; only a copy that is asked for may leave anything out."""
+        from craym_nerfstudio.console import warn
+        from craym_nerfstudio.errors import InputError
+        from craym_nerfstudio.preflight.mend import read_usable
+
+        try:
+            return load_scene(self.data, self.max_image_size_px), []
+        except InputError as error:
+            path = self.data / "transforms.json" if self.data.is_dir() else self.data
+            usable = None
+            if self.fix is not None:
+                usable = read_usable(path, lambda file: load_scene(file, self.max_image_size_px))
+            if usable is None:
+                raise
+            warn(f"It cannot be read as it is, and the rest is checked: {error}")
+            return usable
 
 
 def load_scene(data: Path, max_image_size_px: int) -> "Scene":

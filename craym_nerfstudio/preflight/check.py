@@ -79,7 +79,7 @@ def check_observed(views: Views, observed: Observed) -> Checked:
         is_solvable = len(matches) > 0 and not are_in_one_place(diagnosis.repaired.c2w)
         stage = adjust_rays(diagnosis.repaired, matches) if is_solvable else None
         if stage is not None and stage.suspected is not None:
-            diagnosis = with_suspected_lens(diagnosis, stage.suspected)
+            diagnosis = with_suspected_lens(diagnosis, stage.suspected, stage.suspected_of)
         if stage is not None and stage.focal_factors is not None:
             diagnosis = with_wrong_focals(diagnosis, stage.focal_factors)
     count, repaired = len(views.names), diagnosis.repaired

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.preflight.focal import focal_factor, is_wrong, power_of_two
@@ -38,6 +38,7 @@ _MOST_SINGLE = 0.4
 """Share of images up to which these are wrong while the others are right."""
 
 _EXAMPLES = 3
+_FIX = "let `craym preflight --fix DIR` write a copy with that"
 _ONE_LENS = 0.006
 """Spread of focal lengths that is none."""
 
@@ -172,31 +173,41 @@ def _focal_finding(factor: float, views: Views) -> Finding:
     return Finding("wrong-focal-length", problem, remedy, {"factor": factor})
 
 
-def with_suspected_lens(diagnosis: Diagnosis, suspected: Intrinsics) -> Diagnosis:
-    """The finding that the intrinsics are wrong and not the poses, which stage 0 may come to."""
+def with_suspected_lens(
+    diagnosis: Diagnosis, suspected: Intrinsics, only: Bool[np.ndarray, " cams"] | None = None
+) -> Diagnosis:
+    """The finding that the intrinsics (of all images, or of some) are wrong and not the poses: stage 0 comes to it."""
+    views = diagnosis.repaired
+    chosen = np.ones(len(views.names), dtype=bool) if only is None else only
     x, y = suspected.center
-    focal_px = float(np.median(diagnosis.repaired.focal_px))
-    size_px = np.median(diagnosis.repaired.size_px, axis=0)
+    focal_px = float(np.median(np.asarray(views.focal_px)[chosen]))
+    size_px = np.median(views.size_px[chosen], axis=0)
     changes = [f"multiply fl_x and fl_y by {suspected.focal_factor:.4f}"] if is_wrong(suspected.focal_factor) else []
     if np.hypot(x, y) * focal_px > _CENTER * size_px.max():
         moved = f"{100 * x * focal_px / size_px[0]:+.1f} % of the width, {100 * y * focal_px / size_px[1]:+.1f} %"
         changes.append(f"move cx and cy by {moved} of the height (add {x:+.5f} fl_x and {y:+.5f} fl_y)")
     if suspected.k1 or suspected.k2:
         changes.append("calibrate or undistort: there is radial distortion that the file does not say")
-    todo = "; ".join(changes) or "calibrate the camera"
+    todo, whose, details = "; ".join(changes) or "calibrate the camera", "the given lens", {}
+    remedy = "train with --pipeline.start.refine-intrinsics True" if only is None else _FIX
+    if only is not None:
+        names = [views.names[k] for k in np.flatnonzero(only)]
+        whose, details = f"the lens of {len(names)} images ({', '.join(names[:_EXAMPLES])}, ...)", {"images": names}
     finding = Finding(
         "wrong-intrinsics",
-        f"The poses explain the images, but not through the given lens: they fit {suspected.in_words}",
-        f"{todo[0].upper()}{todo[1:]}; or train with --pipeline.start.refine-intrinsics True.",
-        {"focal_factor": suspected.focal_factor, "center": suspected.center, "k1": suspected.k1, "k2": suspected.k2},
+        f"The poses explain the images, but not through {whose}: they fit {suspected.in_words}",
+        f"{todo[0].upper()}{todo[1:]}; or {remedy}.",
+        {
+            **details,
+            "lens": {name: getattr(suspected, name) for name in ("focal_factor", "center", "k1", "k2")},
+        },
     )
-    views = diagnosis.repaired
 
     def bearings(image: int, keypoints_px: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 3"]:
         rays = np.asarray(views.bearings(image, keypoints_px), dtype=np.float64)
-        return correct_bearings(torch.from_numpy(rays), suspected).numpy()
+        return correct_bearings(torch.from_numpy(rays), suspected).numpy() if chosen[image] else rays
 
-    focal = np.asarray(views.focal_px) * suspected.focal_factor
+    focal = np.asarray(views.focal_px) * np.where(chosen, suspected.focal_factor, 1.0)
     repaired = replace(views, bearings=bearings, focal_px=focal)
     return replace(diagnosis, findings=[*diagnosis.findings, finding], repaired=repaired)
 
@@ -216,7 +227,7 @@ def with_wrong_focals(diagnosis: Diagnosis, factors: Float[np.ndarray, " cams"])
     finding = Finding(
         "wrong-focal-lengths",
         problem,
-        f"Multiply fl_x and fl_y of each: {examples}{more}; `craym preflight --fix DIR` writes a copy with that.",
+        f"Multiply fl_x and fl_y of each: {examples}{more}; or {_FIX}.",
         {"factors": {views.names[k]: float(factors[k]) for k in wrong}},
     )
     repaired = views

@@ -67,7 +67,8 @@ def _mended(frames: Frames, findings: Sequence[Finding]) -> Frames:
         if finding.kind == "wrong-focal-length":
             frames = _with_lens(frames, Intrinsics(float(details["factor"])))  # type: ignore[arg-type]
         elif finding.kind == "wrong-intrinsics":
-            frames = _with_lens(frames, Intrinsics(**details))  # type: ignore[arg-type]
+            some = cast(list[str], details.get("images", frames.names))
+            frames = _with_lens(frames, Intrinsics(**cast(dict, details["lens"])), set(some))
         elif finding.kind == "wrong-focal-lengths":
             factors = cast(dict[str, float], details["factors"])
             pinhole = frames.intrinsics_px.copy()
@@ -80,9 +81,11 @@ def _mended(frames: Frames, findings: Sequence[Finding]) -> Frames:
     return frames
 
 
-def _with_lens(frames: Frames, lens: Intrinsics) -> Frames:
+def _with_lens(frames: Frames, lens: Intrinsics, only: set[str] | None = None) -> Frames:
     pinhole, distortion = frames.intrinsics_px.copy(), frames.distortion.copy()
     for k, kind in enumerate(frames.camera_types):
+        if only is not None and frames.names[k] not in only:
+            continue
         if kind == "PERSPECTIVE" and lens != Intrinsics(lens.focal_factor):
             pinhole[k], distortion[k] = calibrated_lens(pinhole[k], distortion[k], frames.size_px[k], lens)
         else:

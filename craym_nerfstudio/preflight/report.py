@@ -117,7 +117,7 @@ def _number(value: Any) -> float | None:
 def page(checked: Checked, pictures: int, region: RegionFigures | None = None) -> Page:
     """The report as a page that needs no other file; `pictures` of the best and of the worst pairs each."""
     views, verdict = checked.views, checked.verdict
-    result = Page("Preflight: poses against images", f"{len(views.names)} images beside {views.paths[0].parent}")
+    result = Page("Preflight: poses against images", f"{len(views.names)} images in {views.paths[0].parent}")
     result.add_heading(f"Verdict: {verdict.grade}")
     kind = "" if verdict.grade == "good" else "warning"
     result.add(html.text(f"{_sentence(verdict.reason)} {verdict.advice}", kind))

@@ -37,6 +37,10 @@ _WRONG_LENS = (
     "it is the intrinsics that contradict the images, not the poses (or all cameras are turned alike in their mounts): "
     "correct them, or let --refine-intrinsics do it; the poses stay as they were given"
 )
+_WRONG_LENS_OF_SOME = (
+    "it is the intrinsics of the images of one size that contradict the images, not the poses: correct them (craym "
+    "preflight names them, and --fix writes a copy with them); the poses stay as they were given"
+)
 _WRONG_FOCALS = (
     "it is the focal lengths of {count} images that contradict the images, not their poses ({examples}): correct them "
     "(craym preflight --fix writes a copy with them); these poses stay as they were given"
@@ -75,7 +79,7 @@ def adjust_rays(
         if blame is None and refine_intrinsics and solution is not None:
             graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
-        elif blame is not None and blame.focal_factors is None and refine_intrinsics:
+        elif blame is not None and blame.is_of_all and refine_intrinsics:
             assert blame.lens is not None
             graph, intrinsics, blame = with_intrinsics(graph, blame.lens), blame.lens, None
             solution = _solve(graph, rough, used, exact, seed)
@@ -88,7 +92,7 @@ def adjust_rays(
     stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
     stage.intrinsics = intrinsics
     if blame is not None:
-        stage.suspected, stage.focal_factors = blame.lens, blame.focal_factors
+        stage.suspected, stage.suspected_of, stage.focal_factors = blame.lens, blame.lens_of, blame.focal_factors
         stage.notes[:0] = _notes_on(blame, matches.names)
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
@@ -97,7 +101,7 @@ def adjust_rays(
 
 def _notes_on(blame: Blame, names: list[str]) -> list[str]:
     """What a user is to correct."""
-    notes = [] if blame.lens is None else [_WRONG_LENS]
+    notes = [] if blame.lens is None else [_WRONG_LENS if blame.lens_of is None else _WRONG_LENS_OF_SOME]
     if blame.focal_factors is not None:
         wrong = np.flatnonzero(blame.focal_factors != 1)
         worst = wrong[np.argsort(-np.abs(np.log(blame.focal_factors[wrong])))][:_EXAMPLES]

@@ -6,7 +6,7 @@ import numpy as np
 
 from craym_nerfstudio.sfm.held_out import EXPLAINABLE_PX, MIN_EVIDENCE, Verdict
 from craym_nerfstudio.sfm.lens_fit import fit_lens, lens_distance_px
-from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph
+from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined
 from craym_nerfstudio.sfm.result import Decision, Intrinsics
 from craym_nerfstudio.sfm.shared_intrinsics import with_intrinsics
@@ -19,6 +19,8 @@ poses under a wrong lens leave 1.0, rarely up to 1.1; poses with noise of a tent
 _WRONG_FACTOR = 0.004
 """Relative error of one focal length that is worth a word."""
 
+_MOST_SIZES = 4
+
 
 @dataclass(frozen=True)
 class Blame:
@@ -26,9 +28,16 @@ class Blame:
 
     verdict: Verdict
     lens: Intrinsics | None = None
-    """Shared by all views."""
+    """Shared by all views,"""
+    lens_of: CameraMask | None = None
+    """or by these alone: those of one image size, where there are several."""
     focal_factors: FocalFactors | None = None
     """On each camera's own focal length; exactly 1 where nothing is wrong with it."""
+
+    @property
+    def is_of_all(self) -> bool:
+        """Whether one correction for all views mends everything."""
+        return self.lens_of is None and self.focal_factors is None
 
 
 def blame_lens(
@@ -36,18 +45,47 @@ def blame_lens(
 ) -> Blame | None:
     """What is wrong with the lens instead of poses that a verdict would change; None where it is not the lens."""
     solved = solution.solved[graph.images_of_matches].all(-1)
+    used, held, adjusted = solved & used, solved & held, solution.c2w
     if verdict.decision.chosen == "input":
-        return _of_single_cameras(graph, rough, solution.c2w, verdict, solved & (used | held))
-    lens, compared = fit_lens(graph, rough, solved & used), (rough, solution.c2w, solved & held, solved & used)
+        if not verdict.suspicious.any():
+            return None
+        of_group = _of_one_size(graph, rough, adjusted, verdict, used, held)
+        return of_group or _of_single_cameras(graph, rough, adjusted, verdict, used | held)
+    lens, compared = fit_lens(graph, rough, used), (rough, adjusted, held, used)
     shared = graph if lens is None else with_intrinsics(graph, lens)
     if lens is not None and (blamed := _blamed(graph, shared, *compared, lens.in_words)):
         return Blame(blamed, lens)
+    if of_group := _of_one_size(graph, rough, adjusted, verdict, used, held):
+        return of_group
     words = "a focal length of its own for each image"
     for start, corrections in ((graph, None), (shared, lens))[: 1 if lens is None else 2]:
-        factors = _wrong_ones(fit_focal_factors(start, rough, solved & used))
+        factors = _wrong_ones(fit_focal_factors(start, rough, used))
         said = words if corrections is None else f"{corrections.in_words}, and {words}"
         if blamed := _blamed(graph, with_focal_factors(start, factors), *compared, said):
-            return Blame(blamed, corrections, factors)
+            return Blame(blamed, corrections, focal_factors=factors)
+    return None
+
+
+def _of_one_size(
+    graph: RayGraph, rough: Poses, solution: Poses, verdict: Verdict, used: MatchMask, held: MatchMask
+) -> Blame | None:
+    """Another camera took the images of one size, and it is its lens that is wrong."""
+    sizes, of_size = np.unique(graph.matches.size_px, axis=0, return_inverse=True)
+    if not 1 < len(sizes) <= _MOST_SIZES:
+        return None
+    for number, (width, height) in enumerate(sizes.tolist()):
+        mine = of_size.ravel() == number
+        lens = fit_lens(graph, rough, used & mine[graph.images_of_matches].all(-1))
+        if lens is None or not (verdict.decision.chosen == "solution" or (verdict.suspicious & mine).any()):
+            continue
+        touched = mine[graph.images_of_matches].any(-1)
+        words = f"{lens.in_words}, for the {mine.sum()} images of {width} x {height} px"
+        through = with_intrinsics(graph, lens, mine)
+        blamed = _blamed(graph, through, rough, solution, held & touched, used & touched, words)
+        if blamed is not None and verdict.decision.chosen == "input":
+            blamed = replace(verdict, suspicious=verdict.suspicious & ~mine)
+        if blamed is not None:
+            return Blame(blamed, lens, mine)
     return None
 
 
@@ -59,8 +97,6 @@ def _of_single_cameras(
     graph: RayGraph, rough: Poses, solution: Poses, verdict: Verdict, use: MatchMask
 ) -> Blame | None:
     """Suspicious cameras of a good input that another focal length excuses."""
-    if not verdict.suspicious.any():
-        return None
     factors = _wrong_ones(fit_focal_factors(graph, rough, use))
     seen = lens_distance_px(with_focal_factors(graph, np.where(verdict.suspicious, factors, 1.0)), rough)
     after, excused = lens_distance_px(graph, solution), np.zeros_like(verdict.suspicious)

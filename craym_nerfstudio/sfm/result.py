@@ -103,7 +103,9 @@ class StageZero:
     decision: Decision
     intrinsics: Intrinsics | None = None
     suspected: Intrinsics | None = None
-    """Corrections under which kept poses explain the matches, and which were not made;"""
+    """Corrections under which kept poses explain the matches, and which were not made:"""
+    suspected_of: Bool[np.ndarray, " cams"] | None = None
+    """of these cameras, or of all;"""
     focal_factors: Float[np.ndarray, " cams"] | None = None
     """beside them on each camera's own focal length, 1 where it is right."""
     notes: list[str] = field(default_factory=list)

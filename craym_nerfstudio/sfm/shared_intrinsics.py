@@ -82,10 +82,15 @@ def estimate_intrinsics(
     return _named(state), c2w
 
 
-def with_intrinsics(graph: RayGraph, intrinsics: Intrinsics) -> RayGraph:
-    """The graph with corrected bearings and focal lengths."""
-    bearing = correct_bearings(torch.from_numpy(graph.bearing), intrinsics)
-    return replace(graph, bearing=bearing.numpy(), focal_px=graph.focal_px * intrinsics.focal_factor)
+def with_intrinsics(graph: RayGraph, intrinsics: Intrinsics, only: CameraMask | None = None) -> RayGraph:
+    """The graph with corrected bearings and focal lengths, of all cameras or of some."""
+    chosen = np.ones(graph.num_images, dtype=bool) if only is None else only
+    bearing = correct_bearings(torch.from_numpy(graph.bearing), intrinsics).numpy()
+    return replace(
+        graph,
+        bearing=np.where(chosen[graph.image, None], bearing, graph.bearing),
+        focal_px=np.where(chosen, graph.focal_px * intrinsics.focal_factor, graph.focal_px),
+    )
 
 
 def _named(state: Tensor) -> Intrinsics:

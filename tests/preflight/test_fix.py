@@ -1,6 +1,7 @@
 """The corrected copy: every mistake that is found is mended there, and the original stays as it is."""
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.preflight.check import check_observed
 from craym_nerfstudio.preflight.fix import check_folder, write_fixed
 from craym_nerfstudio.preflight.hypotheses import OPENCV, inverted, turned_axes
+from craym_nerfstudio.preflight.mend import read_usable
 from craym_nerfstudio.preflight.observe import Observed
 from tests.preflight.planted import poses, scene, with_turned_files
 from tests.sfm.synthetic import FOCAL_PX, SIZE_PX
@@ -79,6 +81,42 @@ MISTAKES: dict[str, tuple[Callable[[dict], None], list[str]]] = {
     "scale in rotations": (scaled, []),
     "names": (renamed, []),
 }
+
+
+def test_the_copy_of_what_cannot_be_read(tmp_path: Path) -> None:
+    """Two poses lost, one image named twice, the principal point of images twice as large: the rest is usable."""
+
+    def change(content: dict) -> None:
+        for frame in content["frames"][:2]:
+            frame["transform_matrix"][0][3] = math.nan
+        content["frames"].append(content["frames"][-1])
+        content.update(cx=SIZE_PX, cy=SIZE_PX)
+
+    path = write(tmp_path / "given", change) / "transforms.json"
+    before = path.read_bytes()
+
+    def read(file: Path) -> Scene:
+        return load_scene(file, 1000)
+
+    with pytest.raises(InputError):
+        read(path)
+    usable = read_usable(path, read)
+    assert usable is not None
+    found, left_out = usable
+    assert len(found.views.names) == len(poses()) - 2 and found.original.source == path
+    assert [words.split(" (")[0] for words in left_out] == [
+        "left out: 2 without a pose",
+        "left out: 1 listed before",
+        "principal point: the middle",
+    ]
+    assert found.original.intrinsics_px[0].tolist() == [FOCAL_PX, FOCAL_PX, SIZE_PX / 2, SIZE_PX / 2]
+    assert path.read_bytes() == before
+
+
+def test_what_stays_unreadable_is_not_mended(tmp_path: Path) -> None:
+    path = write(tmp_path / "given", lambda content: content.pop("fl_x")) / "transforms.json"
+    path.write_text(path.read_text().replace('"fl_y"', '"fly"'))
+    assert read_usable(path, lambda file: load_scene(file, 1000)) is None
 
 
 def judged(folder: Path, observed: Observed) -> tuple[Scene, object]:

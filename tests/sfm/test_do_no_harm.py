@@ -28,15 +28,17 @@ def matched(
     c2w: torch.Tensor,
     given: torch.Tensor,
     focal: float | np.ndarray = 1.0,
-    center: tuple[float, float] = (MIDDLE, MIDDLE),
+    center: tuple[float, float] | np.ndarray = (MIDDLE, MIDDLE),
+    cropped: np.ndarray | None = None,
     k1: float = 0.0,
     points: int = 400,
     hidden: float = 0.0,
 ) -> tuple[Views, Matches]:
-    """Verified matches as a user gets them who holds `focal` times the focal length (one, or one for each image),
-    `center` and no distortion for true; a mask hides the left part `hidden` of every image.
+    """Verified matches as a user gets them who holds `focal` times the focal length, `center` (one, or one for each
+    image) and no distortion for true; a mask hides the left part `hidden` of every image. `cropped` images are of
+    another size.
     """
-    focal_px = np.broadcast_to(focal, len(c2w)) * FOCAL_PX
+    focal_px, center_px = np.broadcast_to(focal, len(c2w)) * FOCAL_PX, np.broadcast_to(center, (len(c2w), 2))
     made = make_scene(c2w, given, points=points, noise_px=0.3, wrong=0.1)
     found = observed(made.matches)
     putative, keypoints = found.putative, []
@@ -46,11 +48,13 @@ def matched(
         keypoints.append(bent.astype(np.float32))
 
     def bearings(image: int, pixels: np.ndarray) -> np.ndarray:
-        plane = (np.asarray(pixels, dtype=np.float64) - center) / focal_px[image] * [1.0, -1.0]
+        plane = (np.asarray(pixels, dtype=np.float64) - center_px[image]) / focal_px[image] * [1.0, -1.0]
         rays = np.concatenate([plane, -np.ones((len(plane), 1))], axis=1)
         return rays / np.linalg.norm(rays, axis=1, keepdims=True)
 
     views = replace(made.views, bearings=bearings, focal_px=focal_px)
+    if cropped is not None:
+        views = replace(views, size_px=np.where(cropped[:, None], [SIZE_PX, SIZE_PX - 100], SIZE_PX))
     rays = [bearings(k, pixels) for k, pixels in enumerate(keypoints)]
     images = putative.pairs[putative.pair_of_match]
     ends = np.stack([np.stack(keypoints)[images[:, k], putative.keypoint_ids[:, k]] for k in (0, 1)], axis=1)
@@ -79,6 +83,8 @@ def turned_deg(result: StageZero, c2w: torch.Tensor) -> float:
 
 SCATTERED = np.exp(np.random.RandomState(1).normal(0, 0.015, len(UNEVEN)))
 TWO_WRONG = np.where(np.isin(np.arange(len(UNEVEN)), [2, 7]), 1.06, 1.0)
+EVERY_OTHER = np.arange(len(UNEVEN)) % 2 == 1
+CENTER_OF_EVERY_OTHER = MIDDLE + np.outer(EVERY_OTHER, [0.0, 0.12 * SIZE_PX])
 
 WRONG: dict[str, dict] = {
     "nothing": {},
@@ -92,6 +98,7 @@ WRONG: dict[str, dict] = {
     "a focal length of its own for each image": {"focal": SCATTERED},
     "the same, and the principal point": {"focal": SCATTERED, "center": (MIDDLE + 0.05 * SIZE_PX, MIDDLE)},
     "focal length of two images": {"focal": TWO_WRONG},
+    "the centre of the images of one size": {"center": CENTER_OF_EVERY_OTHER, "cropped": EVERY_OTHER},
     "masks hide two thirds": {"hidden": 0.66},
     "masks hide nearly all": {"hidden": 0.8},
     "a few matches": {"points": 60},
@@ -122,6 +129,14 @@ def test_wrong_focal_lengths_of_single_images_are_named(focal: np.ndarray) -> No
     assert (result.focal_factors[focal == 1] == 1).all()
     worst = int(np.abs(np.log(focal)).argmax())
     assert f"{worst:03d}.png needs {result.focal_factors[worst]:.3f} of its own" in result.notes[0]
+
+
+def test_the_lens_of_the_images_of_one_size_is_named() -> None:
+    result = adjust_rays(*matched(UNEVEN, UNEVEN, center=CENTER_OF_EVERY_OTHER, cropped=EVERY_OTHER))
+    assert result.suspected is not None and result.suspected_of is not None
+    assert np.array_equal(result.suspected_of, EVERY_OTHER)
+    assert result.suspected.center == pytest.approx((0.0, -0.12 * SIZE_PX / FOCAL_PX), abs=3e-3)
+    assert "of one size" in result.notes[0]
 
 
 def test_a_wrong_lens_is_named_and_can_be_refined() -> None:
