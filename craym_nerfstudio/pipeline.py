@@ -19,12 +19,15 @@ from craym_nerfstudio.cameras.photometric import frozen, refine_cameras, with_po
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
 from craym_nerfstudio.errors import show_input_errors
+from craym_nerfstudio.evaluation.exposure import as_rendered, fitted_gain
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
 from craym_nerfstudio.kernels.threads import reserved_threads
+from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
@@ -43,6 +46,8 @@ class CraymPipelineConfig(VanillaPipelineConfig):
     """Matching and stage 0: where training starts from."""
     model: CraymModelConfig = field(default_factory=CraymModelConfig)
     """Model."""
+    exposure: Literal["auto", "as-is"] = "auto"
+    """Whether photos that differ in exposure, by the colours of matched key rays, are trained as if taken alike."""
     test_pose_steps: int = 100
     """Steps of test-time pose refinement per test view; 0 leaves the aligned pose."""
     test_pose_rays: int = 512
@@ -56,6 +61,8 @@ class CraymPipeline(VanillaPipeline):
     datamanager: CraymDataManager
     intrinsics: Tensor
     """Corrections of the given intrinsics, as `Intrinsics.values` lists them; part of checkpoints."""
+    log_gain: Tensor
+    """Of each training image per channel: what tells its exposure from the mean; part of checkpoints."""
 
     def __init__(
         self,
@@ -74,6 +81,7 @@ class CraymPipeline(VanillaPipeline):
         if start is None and test_mode == "val":
             start = self._find_start()
         self.start, self.start_seconds = start, time.perf_counter() - began
+        self.register_buffer("log_gain", torch.zeros(len(self.datamanager.train_dataset), 3, device=self.device))
         self._begin(start)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
         self.panel = Panel(self)
@@ -102,11 +110,13 @@ class CraymPipeline(VanillaPipeline):
         known: dict[str, Any] = {}
         if start is not None:
             known = {"start_c2w": torch.from_numpy(start.c2w), "fixed": torch.from_numpy(start.fixed)}
-            if start.intrinsics is not None:
+            if start.intrinsics:
                 manager.calibrate(start.intrinsics)
-            if start.matches is not None:
+            if start.matches:
                 manager.draw_matches(start.matches)
-            if start.world_from_unit is not None:
+                if self.config.exposure == "auto" and not model.has_alpha:
+                    self._expose(start.matches)
+            if start.world_from_unit:
                 model.set_region(start.world_from_unit)
             if start.stage_zero is not None:
                 known["settled"] = torch.from_numpy(start.stage_zero.registered)
@@ -115,6 +125,14 @@ class CraymPipeline(VanillaPipeline):
         if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
             self._learn_landmarks(start.stage_zero)
         model.fill_grid()
+
+    def _expose(self, matches: Matches) -> None:
+        """Train photos that differ in exposure as if they had been taken alike."""
+        exposure = find_exposure(self.datamanager.train_images(), matches)
+        if exposure.needed:
+            console.print(f"Exposure: {exposure.in_words}")
+            self.log_gain.copy_(torch.from_numpy(exposure.log_gain))
+            self.datamanager.train_images().gain = self.log_gain.exp()
 
     def _learn_landmarks(self, stage: StageZero) -> None:
         """Start from the surface that stage 0's points tell of, where they do."""
@@ -150,9 +168,7 @@ class CraymPipeline(VanillaPipeline):
         super().load_pipeline(loaded_state, step)
         found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         if self.test_mode == "val":
-            if found != manager.intrinsics:
-                manager.calibrate(found)
-            return
+            return None if found == manager.intrinsics else manager.calibrate(found)
         optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
         self.input_test_c2w = manager.eval_dataset.cameras.camera_to_worlds.clone()
@@ -194,10 +210,9 @@ class CraymPipeline(VanillaPipeline):
         reference = self.datamanager.reference
         if reference is None:
             return {}
-        truth = torch.from_numpy(reference.train_c2w)
         metrics = {}
         for suffix, poses in (("", self.refined_c2w()), ("_before", self.given_c2w())):
-            errors = pose_errors(poses, truth)
+            errors = pose_errors(poses, torch.from_numpy(reference.train_c2w))
             metrics[f"pose_rotation_deg{suffix}"] = errors.rotation_deg_mean
             metrics[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
         return metrics
@@ -217,11 +232,8 @@ class CraymPipeline(VanillaPipeline):
 
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
-        stage = self.stage_zero
-        if stage is None:
-            return {}
-        before, after = stage.median_epipolar_px
-        return {"stage0_epipolar_px_before": before, "stage0_epipolar_px_after": after}
+        names, stage = ("stage0_epipolar_px_before", "stage0_epipolar_px_after"), self.stage_zero
+        return {} if stage is None else dict(zip(names, stage.median_epipolar_px, strict=True))
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
         """The host's training step, with pose errors in the log now and then, and the viewer told."""
@@ -251,8 +263,7 @@ class CraymPipeline(VanillaPipeline):
         self.eval()
         camera, batch = self.datamanager.next_eval_image(step)
         camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
-        outputs = self.craym_model.volume_picture(camera)
-        metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+        metrics, images = self._judged(camera, batch)
         self.train()
         return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
 
@@ -264,14 +275,13 @@ class CraymPipeline(VanillaPipeline):
         if output_path is not None:
             output_path.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, float]] = []
-        for index, (camera, batch) in enumerate(self._test_views()):
-            outputs = self.craym_model.volume_picture(camera)
-            metrics, images = self.model.get_image_metrics_and_images(outputs, batch)
+        for index, view in enumerate(self._test_views()):
+            metrics, images = self._judged(*view)
             rows.append(metrics)
             if output_path is not None:
                 for name, image in images.items():
                     write_picture(output_path / f"eval_{name}_{index:04d}.png", image)
-        results = {name: statistics.fmean(row[name] for row in rows) for name in (rows[0] if rows else ())}
+        results = {name: statistics.fmean(row[name] for row in rows) for name in rows[0]} if rows else {}
         if get_std and rows:
             results |= {f"{name}_std": statistics.pstdev(row[name] for row in rows) for name in rows[0]}
         self.train()
@@ -288,6 +298,23 @@ class CraymPipeline(VanillaPipeline):
                 yield from self._refined(views, index + 1 - len(views))
                 views = []
 
+    def _judged(self, camera: Cameras, batch: dict) -> tuple[dict[str, float], dict[str, Tensor]]:
+        """Metrics and pictures of a test view, at the exposure of its photo where exposures differ."""
+        outputs = self.craym_model.volume_picture(camera)
+        if self.log_gain.any():
+            gain = fitted_gain(outputs["rgb"], batch["image"].to(self.device), batch.get("mask"))
+            outputs["rgb"] = outputs["rgb"] * gain
+        return self.model.get_image_metrics_and_images(outputs, batch)
+
+    def _photo(self, camera: Cameras, batch: dict) -> Float[Tensor, "h w 3"]:
+        """The photo of a test view at the exposure that the model was trained at."""
+        image = batch["image"].to(self.device)
+        if not self.log_gain.any():
+            return image
+        return as_rendered(
+            lambda small: self.craym_model.volume_picture(small)["rgb"], camera, image, batch.get("mask")
+        )
+
     def _refined(self, views: list[tuple[Cameras, dict]], first: int) -> list[tuple[Cameras, dict]]:
         """Test views from number `first` on at their refined poses."""
         if not self.config.test_pose_steps:
@@ -297,7 +324,7 @@ class CraymPipeline(VanillaPipeline):
             poses = refine_cameras(
                 lambda rays: self.model(rays)["rgb"],
                 with_poses(self.datamanager.eval_cameras[first : first + len(views)], start),
-                [batch["image"] for _, batch in views],
+                [self._photo(camera, batch) for camera, batch in views],
                 [batch.get("mask") for _, batch in views],
                 self.config.test_pose_steps,
                 self.config.test_pose_rays,

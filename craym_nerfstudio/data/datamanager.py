@@ -157,22 +157,28 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         number = (step * self.world_size + self.local_rank) * 2654435761 % (1 << 32)
         return torch.Generator(device=self.device).manual_seed((self.config.seed << 32) + number)
 
+    def train_images(self) -> ImageStore:
+        """All training images, loaded when they are first asked for."""
+        if self.images is None:
+            self.images = load_image_store(self.train_dataparser_outputs).to(self.device)
+        return self.images
+
     def next_train(self, step: int) -> tuple[RayBundle, dict]:
         """Rays of one step: random ones, patches, then key rays with their auxiliaries; RGBA of all of them."""
         self.train_count += 1
-        if self.images is None:
-            self.images = load_image_store(self.train_dataparser_outputs).to(self.device)
+        images = self.train_images()
         # The host's exporters ask for step 0 again and again and want other rays each time.
         generator = self._generator(step if self.training else self.train_count)
         assert self.train_pixel_sampler is not None
         if not self.training:
-            image, xy = self.images.random_pixels(self.train_pixel_sampler.num_rays_per_batch, generator)
-            return self._rays(self.train_cameras, image, xy), self._batch(self.images, image, xy)
-        return self._training_batch(self.images, generator)
+            image, xy = images.random_pixels(self.train_pixel_sampler.num_rays_per_batch, generator)
+            return self._rays(self.train_cameras, image, xy), self._batch(images, image, xy)
+        return self._training_batch(images, step, generator)
 
-    def _training_batch(self, images: ImageStore, generator: torch.Generator) -> tuple[RayBundle, dict]:
+    def _training_batch(self, images: ImageStore, step: int, generator: torch.Generator) -> tuple[RayBundle, dict]:
         config, source = self.config, self.key_source
-        parts = [images.random_pixels(config.train_num_rays_per_batch, generator)]
+        count = config.train_num_rays_per_batch
+        parts = [images.next_pixels((step * self.world_size + self.local_rank) * count, count)]
         if config.num_patches:
             parts.append(images.random_patches(config.num_patches, config.patch_side_px, generator))
         plain, groups, matches = sum(len(part[0]) for part in parts), 0, {}

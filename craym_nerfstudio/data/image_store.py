@@ -1,7 +1,8 @@
 """All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
 
 from collections.abc import Iterable, Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from math import gcd
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -27,6 +28,8 @@ class ImageStore:
         self.offset = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
         self.pixels = torch.empty((int(counts.sum()), 4), dtype=torch.uint8)
         self.mask = None if masks is None else torch.empty(int(counts.sum()), dtype=torch.uint8)
+        self.gain: Float[Tensor, "images 3"] | None = None
+        """What each image's colours are divided by, to look as if all had been taken alike; None leaves them."""
         for image, part in zip(images, self.pixels.split(counts.tolist()), strict=True):
             part[:, 3] = 255
             part[:, : image.shape[-1]] = image.reshape(len(part), -1)
@@ -46,6 +49,8 @@ class ImageStore:
         """Move the buffers to a device."""
         self.pixels, self.offset, self.size_px = self.pixels.to(device), self.offset.to(device), self.size_px.to(device)
         self.mask = None if self.mask is None else self.mask.to(device)
+        self.gain = None if self.gain is None else self.gain.to(device)
+        self.__dict__.pop("_unmasked", None)
         return self
 
     def _flat(self, image: Tensor, column: Tensor, row: Tensor) -> Tensor:
@@ -67,6 +72,31 @@ class ImageStore:
             image[hidden] = torch.randint(len(self), (hidden.shape[0],), generator=generator, device=device)
             xy[hidden] = self._pixel_centres(image[hidden], generator)
         return image, xy
+
+    def next_pixels(self, first: int, count: int) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
+        """Images and (x, y) pixel centres of numbers `first` on of an endless walk over all pixels that are not masked.
+
+        Each is visited before any is visited again, and any part of the walk is spread evenly over images and rows:
+        drawn at random, as many rays as there are pixels would miss a third of them.
+        """
+        unmasked = self._unmasked
+        total = self.pixels.shape[0] if unmasked is None else unmasked.shape[0]
+        numbers = (first + torch.arange(count, device=self.pixels.device)) % total
+        # Multiples of the golden ratio divide an interval most evenly.
+        flat = (numbers * _stride(total)) % total
+        if unmasked is not None:
+            flat = unmasked[flat].long()
+        image = torch.searchsorted(self.offset, flat, right=True) - 1
+        within, width = flat - self.offset[image], self.size_px[image, 0]
+        xy = torch.stack([within % width, torch.div(within, width, rounding_mode="floor")], dim=-1)
+        return image, xy + 0.5
+
+    @cached_property
+    def _unmasked(self) -> Int[Tensor, " pixels"] | None:
+        """Flat numbers of the pixels that are not masked; None without masks, and where all are masked."""
+        if self.mask is None or not self.mask.any():
+            return None
+        return self.mask.nonzero()[:, 0].int()
 
     def _pixel_centres(self, image: Tensor, generator: torch.Generator) -> Float[Tensor, "n 2"]:
         unit = torch.rand((image.shape[0], 2), generator=generator, device=image.device)
@@ -96,7 +126,7 @@ class ImageStore:
         return (self.mask[self._flat(image, column, row)] > 0).long()
 
     def colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
-        """Bilinear RGBA in [0, 1] (straight alpha; exact at pixel centres) at (x, y) positions in pixels."""
+        """Bilinear RGBA (straight alpha; exact at pixel centres) at (x, y) positions in px, in [0, 1] before `gain`."""
         size = self.size_px[image]
         corner_xy = xy.clamp_min(0.5).minimum(size - 0.5) - 0.5
         low = corner_xy.floor()
@@ -112,7 +142,25 @@ class ImageStore:
         alpha = opaque.sum(-1, keepdim=True)
         # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
         rgb = (opaque[..., None] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
+        if self.gain is not None:
+            rgb = rgb / self.gain.index_select(0, image)
         return torch.cat([rgb, alpha], dim=-1)
+
+    def mean_colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"], radius_px: float) -> Float[Tensor, "n 3"]:
+        """Mean colours of the nine points of a square of this half side round each position."""
+        steps = torch.tensor([-radius_px, 0.0, radius_px], device=xy.device)
+        around = xy[:, None] + torch.cartesian_prod(steps, steps)
+        colors = self.colors(image.repeat_interleave(9), around.flatten(0, 1))
+        return colors[:, :3].unflatten(0, (-1, 9)).mean(1)
+
+
+@lru_cache(maxsize=4)
+def _stride(total: int) -> int:
+    """The number nearest to the golden section of `total` that has no divisor in common with it."""
+    stride = max(1, round(total * (5**0.5 - 1) / 2))
+    while gcd(stride, total) > 1:
+        stride += 1
+    return stride
 
 
 @lru_cache(maxsize=4)

@@ -18,28 +18,54 @@ _FROM_ABOVE = 0.7
 """Mean cosine between viewing directions and the ground's normal in captures from above."""
 _SPREAD = 0.3
 """Extent of the cameras in parts of their height above the ground from which on they survey it."""
+_REACH = 0.9
+"""Radius of a region that cameras stand round, at most, in parts of their distance from what they look at."""
+_PARALLEL = 1e3
+"""Condition number beyond which optical axes are parallel."""
+_BEFORE, _NEARLY_ALL = 0.9, 0.9
+"""Cosine between optical axis and direction of what is looked at, and share of the cameras that must reach it."""
 
 _GRID = 5
 """Rays of an image that are asked, along each side."""
 
 
 def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
-    """World from unit frame, by the triangulated points of an isolated object; None keeps the world's unit sphere.
+    """World from unit frame, by the triangulated points; None, for want of points, keeps the world's unit sphere.
 
-    Where a background is seen too, the points do not tell what is of interest, unless that sphere misses nearly all;
-    ground that is surveyed from above is of interest as a whole.
+    The sphere holds the points that three images or more see. Cameras that stand round what they look at may see far
+    beyond it: there it ends at the ring of the cameras, and what lies outside is background.
     """
     points = stage.points[stage.track_length >= 3]
     if len(points) < _MIN_POINTS:
         return None
-    if not has_alpha and is_survey(points, stage.c2w):
+    if has_alpha:
+        # Keypoints miss what has no texture: a wide margin.
+        return _ball(points, 1.3, 0.98)
+    if is_survey(points, stage.c2w):
         # At the edge of a survey two images see the ground.
         return _ball(stage.points, 1.1, 0.99)
-    inside = float((np.linalg.norm(points, axis=-1) < 1.0).mean())
-    if not has_alpha and inside > 0.3:
+    ball, focus = _ball(points, 1.2, 0.95), looked_at(stage.c2w)
+    if focus is not None:
+        reach = _REACH * float(np.median(np.linalg.norm(stage.c2w[:, :, 3] - focus, axis=-1)))
+        if float(ball.scale) > reach:
+            return Similarity.of(reach, translation=focus)
+    return ball
+
+
+def looked_at(c2w: Float[np.ndarray, "cams 3 4"]) -> Float[np.ndarray, "3"] | None:
+    """The place that cameras standing round it look at; None where there is no such place.
+
+    The point nearest to all optical axes; nearly all cameras must have it before them, and near their axes.
+    """
+    origins, axes = c2w[:, :, 3], -c2w[:, :, 2]
+    across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
+    if np.linalg.cond(across.sum(0)) > _PARALLEL:
         return None
-    # Keypoints miss what has no texture: a wide margin.
-    return _ball(points, 1.3, 0.98) if has_alpha else _ball(points, 1.0, 0.7)
+    focus = np.linalg.solve(across.sum(0), (across @ origins[:, :, None]).sum(0))[:, 0]
+    offset = focus - origins
+    distance = np.linalg.norm(offset, axis=-1)
+    cosine = (offset * axes).sum(-1) / np.maximum(distance, 1e-12)
+    return focus if float((cosine > _BEFORE).mean()) > _NEARLY_ALL else None
 
 
 def _ball(points: Float[np.ndarray, "points 3"], margin: float, share: float) -> Similarity:

@@ -3,6 +3,7 @@
 import weakref
 from collections.abc import Iterator
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -64,6 +65,32 @@ def test_random_pixels_are_centres_of_every_image_and_pixel() -> None:
         drawn = {tuple(position) for position in xy[image == number].tolist()}
         assert drawn == {(x + 0.5, y + 0.5) for x in range(width) for y in range(height)}
     assert 0.45 < (image == 0).float().mean() < 0.55
+
+
+def test_a_walk_visits_every_pixel_before_it_visits_one_again() -> None:
+    store = store_of([gradient_image(5, 3), gradient_image(2, 7)])
+    parts = [store.next_pixels(first, 10) for first in (40, 50, 60)]
+    image, xy = (torch.cat(part)[: 5 * 3 + 2 * 7] for part in zip(*parts, strict=True))
+    visited = {(number, *position) for number, position in zip(image.tolist(), xy.tolist(), strict=True)}
+    sizes = enumerate([(5, 3), (2, 7)])
+    assert visited == {(k, x + 0.5, y + 0.5) for k, size in sizes for x in range(size[0]) for y in range(size[1])}
+
+
+def test_a_part_of_a_walk_is_spread_over_images_and_pixels() -> None:
+    store = store_of([gradient_image(40, 30) for _ in range(8)])
+    image, xy = store.next_pixels(12345, 400)
+    assert image.bincount(minlength=8).sub(50).abs().max() <= 2
+    assert (xy[:, 1] < 15).float().mean() == pytest.approx(0.5, abs=0.05)
+    assert (xy[:, 0] < 20).float().mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_a_walk_goes_round_masked_pixels() -> None:
+    mask = torch.zeros((8, 8), dtype=torch.uint8)
+    mask[2:5, :4] = 255
+    store = store_of([gradient_image(8, 8)], [mask])
+    image, xy = store.next_pixels(0, 12)
+    assert store.visible(image, xy).all()
+    assert len(xy.unique(dim=0)) == 12
 
 
 def test_masked_pixels_are_never_drawn() -> None:

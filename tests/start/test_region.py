@@ -12,7 +12,8 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import StageZero
-from craym_nerfstudio.start.region import asked_region, figures_in_data, find_region, is_survey
+from craym_nerfstudio.start.region import asked_region, figures_in_data, find_region, is_survey, looked_at
+from samples.cameras import look_at
 from tests.data.tiny_data import write_nerfstudio
 from tests.sfm.synthetic import make_scene, ring
 
@@ -40,6 +41,53 @@ def seen(stage: StageZero, points: np.ndarray, c2w: np.ndarray) -> StageZero:
     return replace(stage, points=points, track_length=np.full(len(points), 3), c2w=c2w)
 
 
+def facing(position: list[float], target: list[float]) -> np.ndarray:
+    return look_at(np.array(position, dtype=float), np.array(target, dtype=float))
+
+
+def walk_past(count: int = 12) -> np.ndarray:
+    """Cameras in a row that all look along +y."""
+    return np.stack([facing([x, -6.0, 1.0], [x, 0.0, 1.0]) for x in np.linspace(-3, 3, count)])
+
+
+def test_an_object_and_what_it_stands_on_are_held(stage: StageZero) -> None:
+    region = find_region(stage, has_alpha=False)
+    assert region is not None
+    inside = np.linalg.norm(stage.points - region.translation.numpy(), axis=-1) < float(region.scale)
+    assert inside.mean() > 0.95
+
+
+def test_what_lies_beyond_the_ring_of_cameras_is_background(stage: StageZero) -> None:
+    """An object of radius 1 seen from a ring of radius 4, hills in the distance: half of the points are theirs."""
+    random = np.random.default_rng(0)
+    ring_c2w = np.stack([facing([4 * np.cos(a), 4 * np.sin(a), 1.0], [0, 0, 0]) for a in np.arange(0, 6.28, 0.4)])
+    hills = random.normal(size=(500, 3))
+    hills *= 40.0 / np.linalg.norm(hills, axis=-1, keepdims=True)
+    region = find_region(seen(stage, np.concatenate([random.normal(size=(500, 3)) / 3, hills]), ring_c2w), False)
+    assert region is not None
+    assert np.linalg.norm(region.translation.numpy()) < 0.3
+    assert 3.0 < float(region.scale) < 4.2
+
+
+def test_a_wall_that_cameras_walk_past_is_held_whole(stage: StageZero) -> None:
+    random = np.random.default_rng(0)
+    wall = random.uniform([-4, 2.0, 0], [4, 2.3, 4], (800, 3))
+    region = find_region(seen(stage, wall, walk_past()), has_alpha=False)
+    assert region is not None
+    assert (np.linalg.norm(wall - region.translation.numpy(), axis=-1) < float(region.scale)).all()
+    assert float(region.scale) < 6.5
+
+
+def test_cameras_look_at_the_middle_of_their_ring_and_at_nothing_in_a_row_or_outwards() -> None:
+    around = np.stack([facing([3 * np.cos(a), 3 * np.sin(a), 1.0], [0.5, 0, 0]) for a in np.arange(0, 6.28, 0.5)])
+    found = looked_at(around)
+    assert found is not None
+    np.testing.assert_allclose(found, [0.5, 0, 0], atol=1e-6)
+    assert looked_at(walk_past()) is None
+    outwards = np.stack([facing([np.cos(a), np.sin(a), 0], [9 * np.cos(a), 9 * np.sin(a), 0]) for a in (0, 1, 2, 3, 4)])
+    assert looked_at(outwards) is None
+
+
 @pytest.mark.parametrize("tilt_deg", [0.0, 25.0])
 def test_flat_ground_is_covered_whole(stage: StageZero, tilt_deg: float) -> None:
     """In the world a third of it would lie in the unit sphere; its corners are 64 from the middle."""
@@ -52,7 +100,6 @@ def test_flat_ground_is_covered_whole(stage: StageZero, tilt_deg: float) -> None
 
 def test_an_object_and_a_wall_are_no_ground(stage: StageZero) -> None:
     assert not is_survey(stage.points, stage.c2w)
-    assert find_region(stage, has_alpha=False) is None
     # One place before a wall: the camera turns and does not move along it.
     c2w = survey()
     c2w[:, :2, 3] *= 0.01
