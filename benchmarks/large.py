@@ -138,6 +138,7 @@ def main() -> None:
     parser.add_argument("--inside", action="store_true", help="measure here, as this script calls itself")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    told_command = command().replace(str(arguments.scratch), "FOLDER")
     for name in arguments.cases:
         folder = arguments.scratch / name.replace(" ", "_")
         if arguments.inside:
@@ -153,7 +154,7 @@ def main() -> None:
         case = CASES[name]
         told = {"images": case.rows * case.columns, "width_px": _WINDOW_PX[0] * case.enlarged, "files_mb": size_mb}
         results["cases"][name] = told | {"steps": json.loads((folder / "steps.json").read_text())}
-        write_json(RESULTS, results | {"command": command(), "machine": machine(torch.device("cpu"))})
+        write_json(RESULTS, results | {"command": told_command, "machine": machine(torch.device("cpu"))})
 
 
 if __name__ == "__main__":

@@ -57,9 +57,9 @@ def blame_lens(
         return Blame(blamed, lens)
     if of_group := _of_one_size(graph, rough, adjusted, verdict, used, held):
         return of_group
-    words = "a focal length of its own for each image"
+    words, good_px = "a focal length of its own for each image", _median_px(graph, adjusted, used)
     for start, corrections in ((graph, None), (shared, lens))[: 1 if lens is None else 2]:
-        factors = _wrong_ones(fit_focal_factors(start, rough, used))
+        factors = _wrong_ones(fit_focal_factors(start, rough, used, good_px))
         said = words if corrections is None else f"{corrections.in_words}, and {words}"
         if blamed := _blamed(graph, with_focal_factors(start, factors), *compared, said):
             return Blame(blamed, corrections, focal_factors=factors)
@@ -89,6 +89,10 @@ def _of_one_size(
     return None
 
 
+def _median_px(graph: RayGraph, poses: Poses, use: MatchMask) -> float:
+    return float(np.median(lens_distance_px(graph, poses)[use])) if use.any() else 0.0
+
+
 def _wrong_ones(factors: FocalFactors) -> FocalFactors:
     return np.where(np.abs(np.log(factors)) > _WRONG_FACTOR, factors, 1.0)
 
@@ -97,7 +101,7 @@ def _of_single_cameras(
     graph: RayGraph, rough: Poses, solution: Poses, verdict: Verdict, use: MatchMask
 ) -> Blame | None:
     """Suspicious cameras of a good input that another focal length excuses."""
-    factors = _wrong_ones(fit_focal_factors(graph, rough, use))
+    factors = _wrong_ones(fit_focal_factors(graph, rough, use, _median_px(graph, solution, use)))
     seen = lens_distance_px(with_focal_factors(graph, np.where(verdict.suspicious, factors, 1.0)), rough)
     after, excused = lens_distance_px(graph, solution), np.zeros_like(verdict.suspicious)
     use = use & (np.minimum(seen, after) < EXPLAINABLE_PX)

@@ -3,26 +3,33 @@
 A network, or a phone that focuses anew, gives every image a focal length of its own. Poses soak up wrong ones.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.sfm.lens_fit import pixel_distance
 from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph
 
+if TYPE_CHECKING:
+    from scipy.sparse import csr_matrix
+
 FocalFactors = Float[np.ndarray, " cams"]
 
-_MOST_MATCHES = 300
-"""A camera, on average."""
+_MATCHES = (40, 300)
+"""A camera, on average, in the first round and in the second."""
 _SIGMA = 0.3
 """What is known beforehand of a log factor; it weighs as much as one match that is a pixel off."""
 _SCALES_PX = (8.0, 1.0)
 """Of the robust loss: wide at first, for what a wrong start leaves."""
-_BOUND = 1.0
-_STEP, _EVALUATIONS = 1e-5, 30
+_EVALUATIONS = (12, 30)
+_HOPELESS = 2.0
+"""Times what would be good enough: after a first round that leaves more there is no second."""
+_BOUND, _STEP = 1.0, 1e-5
 
 
 def with_focal_factors(graph: RayGraph, factors: FocalFactors) -> RayGraph:
@@ -36,42 +43,69 @@ def _through(bearing: Float[np.ndarray, "*n 3"], factor: Float[np.ndarray, "*n"]
     return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
-def fit_focal_factors(graph: RayGraph, c2w: Poses, use: MatchMask, seed: int = 0) -> FocalFactors:
-    """The factors that bring the matches in `use` nearest to their epipolar lines under `c2w`; 1 without matches."""
-    from scipy.optimize import least_squares
-    from scipy.sparse import coo_matrix
+def fit_focal_factors(graph: RayGraph, c2w: Poses, use: MatchMask, good_px: float, seed: int = 0) -> FocalFactors:
+    """The factors that bring the matches in `use` nearest to their epipolar lines under `c2w`; 1 without matches.
 
-    count = graph.num_images
-    drawn = np.random.RandomState(seed).permutation(np.flatnonzero(use))[: _MOST_MATCHES * count]
-    images, bearings = graph.images_of_matches[drawn], graph.bearing[graph.ends[drawn]]
-    i, j = torch.from_numpy(images).unbind(-1)
-    motion, focal_px = relative_pose(c2w[i], c2w[j]), graph.focal_px[images]
+    They are searched with care only where the median distance comes near to `good_px`.
+    """
+    drawn = np.random.RandomState(seed).permutation(np.flatnonzero(use))
+    logs = np.zeros(graph.num_images)
+    for most, scale_px, evaluations in zip(_MATCHES, _SCALES_PX, _EVALUATIONS, strict=True):
+        problem = _Problem.of(graph, c2w, drawn[: most * graph.num_images])
+        logs = problem.solved(logs, scale_px, evaluations)
+        if np.median(problem.distance_px(logs[problem.images])) > _HOPELESS * good_px:
+            break
+    return np.exp(logs)
 
-    def distance_px(logs: Float[np.ndarray, "matches 2"]) -> Float[np.ndarray, " matches"]:
+
+@dataclass(frozen=True)
+class _Problem:
+    """Matches under fixed poses, to be seen through focal lengths; the unknowns are logs of factors."""
+
+    images: Int[np.ndarray, "matches 2"]
+    bearings: Float[np.ndarray, "matches 2 3"]
+    motion: Float[Tensor, "matches 3 4"]
+    focal_px: Float[np.ndarray, "matches 2"]
+
+    @classmethod
+    def of(cls, graph: RayGraph, c2w: Poses, chosen: Int[np.ndarray, " matches"]) -> "_Problem":
+        """Of some of the matches."""
+        images = graph.images_of_matches[chosen]
+        i, j = torch.from_numpy(images).unbind(-1)
+        return cls(images, graph.bearing[graph.ends[chosen]], relative_pose(c2w[i], c2w[j]), graph.focal_px[images])
+
+    def distance_px(self, logs: Float[np.ndarray, "matches 2"]) -> Float[np.ndarray, " matches"]:
+        """Sampson distance of every match for the logs of its two views."""
         factors = np.exp(logs)
-        rays, focal = _through(bearings, factors), (focal_px * factors).mean(-1)
-        return pixel_distance(motion, torch.from_numpy(rays), torch.from_numpy(focal)).numpy()
+        rays, focal_px = _through(self.bearings, factors), (self.focal_px * factors).mean(-1)
+        return pixel_distance(self.motion, torch.from_numpy(rays), torch.from_numpy(focal_px)).numpy()
 
-    def residuals(logs: Float[np.ndarray, " cams"]) -> Float[np.ndarray, " rows"]:
-        return np.concatenate([distance_px(logs[images]), logs / _SIGMA])
+    def residuals(self, logs: Float[np.ndarray, " cams"]) -> Float[np.ndarray, " rows"]:
+        """Of the matches, then of what is known beforehand."""
+        return np.concatenate([self.distance_px(logs[self.images]), logs / _SIGMA])
 
-    def derivative(logs: Float[np.ndarray, " cams"]) -> coo_matrix:
-        steps = [np.array([_STEP, 0.0]), np.array([0.0, _STEP])]
-        sides = [(distance_px(logs[images] + step) - distance_px(logs[images] - step)) / (2 * _STEP) for step in steps]
+    def derivative(self, logs: Float[np.ndarray, " cams"]) -> "csr_matrix":
+        """Two columns of every match's row differ from zero."""
+        from scipy.sparse import coo_matrix
+
+        matches, count, at = len(self.images), len(logs), logs[self.images]
+        steps = _STEP * np.eye(2)
+        sides = [(self.distance_px(at + step) - self.distance_px(at - step)) / (2 * _STEP) for step in steps]
         values = np.concatenate([np.stack(sides, axis=1).ravel(), np.full(count, 1 / _SIGMA)])
-        rows = np.concatenate([np.arange(len(images)).repeat(2), len(images) + np.arange(count)])
-        columns = np.concatenate([images.ravel(), np.arange(count)])
-        return coo_matrix((values, (rows, columns)), shape=(len(images) + count, count)).tocsr()
+        rows = np.concatenate([np.arange(matches).repeat(2), matches + np.arange(count)])
+        columns = np.concatenate([self.images.ravel(), np.arange(count)])
+        return coo_matrix((values, (rows, columns)), shape=(matches + count, count)).tocsr()
 
-    logs = np.zeros(count)
-    for scale_px in _SCALES_PX:
-        logs = least_squares(
-            residuals,
+    def solved(self, logs: Float[np.ndarray, " cams"], scale_px: float, evaluations: int) -> np.ndarray:
+        """The logs of least robust distance, from some start."""
+        from scipy.optimize import least_squares
+
+        return least_squares(
+            self.residuals,
             logs,
-            derivative,
+            self.derivative,
             bounds=(-_BOUND, _BOUND),
             loss="cauchy",
             f_scale=scale_px,
-            max_nfev=_EVALUATIONS,
+            max_nfev=evaluations,
         ).x
-    return np.exp(logs)
