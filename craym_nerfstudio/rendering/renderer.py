@@ -27,6 +27,11 @@ _COARSE_SAMPLES = 64
 """Look-ups of the cached distances per ray: one per cell of the cache."""
 _EIKONAL_POINTS = 256
 """Points of free space per step at which the eikonal loss also holds."""
+_LEAST_SEEN, _LEAST_TRAINED = 0.002, 0.01
+"""Share of a ray's light from which on its background is looked up: half of an 8-bit step, and more while training."""
+_LEAST_TEACHING = 0.2
+"""Share of a ray's light from which on it teaches the background: what leaks through a surface that is still soft would
+paint that surface's colours behind it, where views past its edge see them."""
 _INITIAL_VARIANCE = 0.3
 """NeuS's: a density that is 1/20 wide."""
 
@@ -129,7 +134,7 @@ class SceneRenderer(nn.Module):
         opacity, values = dense.split([1, 6], dim=-1)
         weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
-        behind = self._background(origins, directions, background_color, state)
+        behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
         return Rendered(
             rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
             accumulation=accumulation,
@@ -220,14 +225,26 @@ class SceneRenderer(nn.Module):
         on_rays = (value.split((count, len(points) - count))[0] for value in vars(surface).values())
         return SurfacePoint(*on_rays), surface
 
-    def _background(self, origins, directions, background_color, state: RenderState) -> Tensor:
+    def _behind(
+        self, origins: Tensor, directions: Tensor, color: Tensor, seen: Tensor, accumulation: Tensor, state: RenderState
+    ) -> Float[Tensor, "rays 3"]:
+        """Colour behind the region: one, or the background field's, asked for where it can be seen."""
         if self.background is None:
-            return background_color
+            return color
         _, leave, meets = sphere_bounds(origins, directions)
         # A ray that misses the sphere starts where it is closest to it.
         closest = -(origins * directions).sum(-1).clamp(max=-0.05)
-        start = torch.where(meets, leave, closest)
-        return self.background(origins, directions, start, state.jitter(origins))
+        start, jitter = torch.where(meets, leave, closest), state.jitter(origins)
+        passing = 1.0 - accumulation
+        if state.dense:
+            found = self.background(origins, directions, start, jitter)
+            return torch.where(passing[:, None] > _LEAST_TEACHING, found, found.detach())
+        rays = (passing > (_LEAST_SEEN if jitter is None else _LEAST_TRAINED)).nonzero()[:, 0]
+        values = (value.index_select(0, rays) for value in (origins, directions, start))
+        found = self.background(*values, None if jitter is None else jitter.index_select(0, rays))
+        teaches = passing.index_select(0, rays)[:, None] > _LEAST_TEACHING
+        # Elsewhere it may have any colour; that of the surface before it pulls no opacity up or down.
+        return seen.index_copy(0, rays, torch.where(teaches, found, found.detach()))
 
 
 def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:

@@ -223,3 +223,44 @@ def test_colour_gradients_reach_every_part() -> None:
         assert parameter.grad.abs().sum() > 0, name
     assert origins.grad is not None
     assert (origins.grad.abs().sum(-1) > 0).all()
+
+
+class Backdrop(nn.Module):
+    """A background of one colour that remembers for how many rays it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.color = nn.Parameter(torch.tensor([0.1, 0.5, 0.9]))
+        self.asked = 0
+
+    def forward(self, origins: Tensor, directions: Tensor, start: Tensor, jitter: Tensor | None) -> Tensor:
+        """The same colour everywhere."""
+        self.asked = len(origins)
+        return self.color.expand(len(origins), 3)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_the_background_is_seen_beside_the_surface_and_taught_there_alone(dense: bool) -> None:
+    renderer, backdrop = sphere_renderer(), Backdrop()
+    renderer.background = backdrop  # type: ignore[assignment]
+    origins, directions = rays_at((0.0, 0.0, 0.0), (0.0, 0.8, 0.0), (0.1, 0.0, 0.1), (0.0, -0.9, 0.1))
+    state = RenderState(STATE.level_weights, generator=generator(), dense=dense)
+    rendered = renderer(origins, directions, torch.zeros(4, 3), state)
+    assert rendered.accumulation.tolist() == pytest.approx([1.0, 0.0, 1.0, 0.0], abs=1e-3)
+    torch.testing.assert_close(rendered.rgb[[1, 3]], backdrop.color.expand(2, 3), atol=1e-3, rtol=0)
+    assert backdrop.asked == (4 if dense else 2)
+    # Light that leaks through the surface would teach the background that surface's colour.
+    gradients = [torch.autograd.grad(rendered.rgb[k].sum(), backdrop.color, retain_graph=True) for k in range(4)]
+    assert [float(gradient[0].sum()) > 1.0 for gradient in gradients] == [False, True, False, True]
+
+
+def test_a_soft_surface_is_pulled_by_the_background_it_does_not_teach() -> None:
+    renderer, backdrop = sphere_renderer(variance=0.3), Backdrop()
+    renderer.background = backdrop  # type: ignore[assignment]
+    origins, directions = rays_at((0.0, 0.38, 0.0))
+    rendered = renderer(origins, directions, torch.zeros(1, 3), RenderState(STATE.level_weights))
+    assert 0.01 < 1.0 - float(rendered.accumulation) < 0.2
+    by_color, by_variance = torch.autograd.grad(
+        rendered.rgb[0, 2], (backdrop.color, renderer.variance), allow_unused=True, materialize_grads=True
+    )
+    assert not by_color.any() and by_variance != 0
