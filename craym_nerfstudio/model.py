@@ -34,8 +34,8 @@ from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
 """Width of the texture net, as the paper's."""
-_WARM_VARIANCE = 0.5
-"""A density that is 1/150 wide, for a surface that is known before the first step."""
+_WARM_VARIANCE = 0.6
+"""A density that is 1/400 wide, for a surface that is known before the first step."""
 _PROBES = 384
 """Points per step at which landmarks put bounds on the distance, and as many round the carved surface."""
 
