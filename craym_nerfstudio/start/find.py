@@ -19,7 +19,7 @@ from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache
 
-_VERSION = 4
+_VERSION = 5
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
@@ -85,7 +85,7 @@ def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
-    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, fixed)
+    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w, fixed)
     path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)
