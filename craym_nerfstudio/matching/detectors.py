@@ -40,6 +40,11 @@ class Putative:
     """[n] bool: trustworthy enough to estimate geometry from; the others only join if they fit it."""
 
 
+MOST_TURNED_DEG = 110.0
+"""Between cameras that look at an object from opposite sides: what matches there are look-alikes. Of 64 pairs of a Lego
+model that ALIKED finds alike the right ones are turned by 85 degrees at most, by rough poses, the wrong ones by 140."""
+
+
 class Detector(Protocol):
     """What `find_matches` needs of a matcher."""
 
@@ -48,6 +53,8 @@ class Detector(Protocol):
     """Whether threads may run it side by side; otherwise it spreads over all cores by itself."""
     settings: str
     """Changes whenever its results could; part of the cache keys."""
+    knows_turned: bool
+    """Whether it matches images that are upside down, so that a large turn does not speak against a pair."""
     least_inliers: int
     least_share: float
     """Number and share of a pair's strict matches that have to agree before it is verified."""
@@ -69,7 +76,7 @@ class Sift:
     """RootSIFT (Arandjelovic and Zisserman 2012) of OpenCV with mutual nearest neighbours and Lowe's ratio test."""
 
     name = "sift"
-    parallel = True
+    parallel = knows_turned = True
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:

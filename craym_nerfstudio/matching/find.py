@@ -1,5 +1,6 @@
 """Verified matches of all image pairs, from the cache where it has them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,28 @@ from jaxtyping import Int32
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.matching.choose import GraphQuality, Matcher, first_choice, make_detector, second_choice
+from craym_nerfstudio.matching.choose import (
+    TEXTURED,
+    GraphQuality,
+    Matcher,
+    first_choice,
+    make_detector,
+    second_choice,
+)
+from craym_nerfstudio.matching.coarse_poses import coarse_poses
 from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
-from craym_nerfstudio.matching.detectors import Detector
+from craym_nerfstudio.matching.detectors import MOST_TURNED_DEG, Detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.pairs import candidate_pairs
+from craym_nerfstudio.matching.pairs import candidate_pairs, turned_at_most
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import alone, content_key, from_cache
 
-_VERSION = 1
+_VERSION, _MATCHES_VERSION = 1, 2
+_NEAR_DEG, _NEAR_NEIGHBOURS = 10.0, 12
+"""Largest rotation of a pair beyond what a coarse volume says, whose poses are right to one degree or two; and partners
+of an image: rough poses have to try more."""
 _PROBES = np.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.9, 0.9]])
 """Positions, in sizes of the image, whose bearings stand for the whole lens model in a cache key."""
 
@@ -27,8 +39,10 @@ def find_matches(
 ) -> Matches:
     """Verified matches between the images of `views`; a second call with the same content reads them from the cache.
 
-    `prior_angle_deg` bounds how far a pair may rotate from what the rough poses say; None ignores them. Finished
-    features and pairs are kept in `cache_dir` when the run is interrupted.
+    `prior_angle_deg` bounds how far a pair may rotate from what the rough poses say; None ignores them. `auto` turns to
+    other means where SIFT's graph is thin: a learned matcher and, where masks isolate an object without texture, a
+    coarse volume, whose poses the matches then carry. Finished features and pairs are kept in `cache_dir` when the run
+    is interrupted.
 
     Raises:
         InputError: fewer than two images, an unreadable one, no matches at all, or a cache that cannot be written.
@@ -43,17 +57,30 @@ def find_matches(
     detector = chosen_detector(matcher, len(views.names), len(pairs))
     matches, report = _matched(views, detector, pairs, pictures, cache_dir, prior_angle_deg)
     lack = GraphQuality.of(matches).lack() if matcher == "auto" and detector.name == "sift" else None
-    if lack is not None:
-        features = all_features(views, detector, pictures, cache_dir)
-        keypoints = float(np.mean([len(each.keypoints) for each in features]))
-        second, reason = second_choice(len(views.names), len(pairs), keypoints)
-        name = "sift" if second is None else second.name
-        console.print(f"Matching: auto takes {name}: sift's graph is thin ({lack}), and {reason}")
-        if second is not None:
-            matches, report = _matched(views, second, pairs, pictures, cache_dir, prior_angle_deg)
-    if report is not None:
-        _require_matches(report, views)
-    return matches
+    if lack is None:
+        return _required(matches, report, views)
+    features = all_features(views, detector, pictures, cache_dir)
+    keypoints = float(np.mean([len(each.keypoints) for each in features]))
+    near, also = views, ""
+    coarse = None if keypoints >= TEXTURED else coarse_poses(views, pictures, cache_dir)
+    if coarse is not None:
+        near, prior_angle_deg = replace(views, c2w=coarse.c2w), min(prior_angle_deg or 180.0, _NEAR_DEG)
+        also = ", verified by a coarse volume of the masked images"
+    tried = len(turned_at_most(pairs, near.c2w, MOST_TURNED_DEG))
+    second, reason = second_choice(len(views.names), tried, keypoints)
+    if coarse is not None and coarse.explain:
+        second, reason = detector, "the volume explains the images"
+    elif coarse is not None and second is None:
+        second = detector
+    name = "sift" if second is None else second.name
+    console.print(f"Matching: auto takes {name}{also}: sift's graph is thin ({lack}), and {reason}")
+    if second is not None:
+        if coarse is not None and second is not detector:
+            with one_torch_thread():
+                pairs = candidate_pairs(near, min(neighbours, _NEAR_NEIGHBOURS))
+        matches, report = _matched(near, second, pairs, pictures, cache_dir, prior_angle_deg)
+    matches = _required(matches, report, views)
+    return matches if coarse is None else replace(matches, guess_c2w=coarse.c2w)
 
 
 def _matched(
@@ -66,10 +93,13 @@ def _matched(
 ) -> tuple[Matches, VerifyReport | None]:
     """Verified matches of one detector, and what verification said unless they were cached."""
     rough = np.asarray(views.c2w, dtype=np.float64)
+    if prior_angle_deg is not None and not detector.knows_turned:
+        pairs = turned_at_most(pairs, rough, MOST_TURNED_DEG)
     lens = [views.bearings(index, _PROBES * views.size_px[index]) for index in range(len(views.names))]
     pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
     needed = (detector.least_inliers, detector.least_share)
-    path = cache_dir / f"matches-{content_key(pairs_key, views.names, rough, prior_angle_deg, *needed)}.npz"
+    key = content_key(pairs_key, _MATCHES_VERSION, views.names, rough, prior_angle_deg, *needed)
+    path = cache_dir / f"matches-{key}.npz"
     folder = cache_dir / f"pairs-{pairs_key}"
     with alone(folder):
         cached = from_cache(path, Matches.load)
@@ -127,9 +157,10 @@ def _say(report: VerifyReport) -> None:
     )
 
 
-def _require_matches(report: VerifyReport, views: Views) -> None:
-    if report.matches:
-        return
+def _required(matches: Matches, report: VerifyReport | None, views: Views) -> Matches:
+    """The matches; an error that says why there are none. Without a report they were cached."""
+    if report is None or report.matches:
+        return matches
     if report.verified and not report.after_prior:
         problem = f"All {report.verified} matched pairs contradict the given poses"
         remedy = "Check the camera axes and that images and poses belong together (craym preflight names the mistake)."

@@ -1,7 +1,7 @@
 """Verified keypoint matches of all image pairs, and the file that keeps them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,8 @@ from jaxtyping import Bool, Float, Float32, Int, Int32
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.storage import read_npz, write_npz
 
-_FORMAT = "craym-matches-2"
+_FORMAT = "craym-matches-3"
+_NO_GUESS = np.zeros((0, 3, 4))
 
 
 @dataclass
@@ -37,6 +38,8 @@ class Matches:
     confidence: Float32[np.ndarray, " matches"]
     """In (0, 1]: likeness of the descriptors, distance to the epipolar line, support of the pair."""
     detector: str
+    guess_c2w: Float[np.ndarray, "images_or_0 3 4"] = field(default_factory=_NO_GUESS.copy)
+    """Poses nearer to the truth than the rough ones, in their frame, where matching needed and found some; or none."""
 
     def __len__(self) -> int:
         return len(self.pair_of_match)
@@ -91,7 +94,9 @@ class Matches:
         number = np.zeros(len(self.names), dtype=np.int32)
         number[here] = np.arange(len(here))
         keypoints = kept.keypoints * ratio[number[kept.images]].astype(np.float32)
-        return replace(kept, names=list(names), size_px=size_px, pairs=number[kept.pairs], keypoints=keypoints)
+        guess = self.guess_c2w[here] if len(self.guess_c2w) else self.guess_c2w
+        renamed = replace(kept, names=list(names), size_px=size_px, guess_c2w=guess)
+        return replace(renamed, pairs=number[kept.pairs], keypoints=keypoints)
 
     def save(self, path: Path) -> None:
         """Write atomically as npz.
@@ -99,7 +104,7 @@ class Matches:
         Raises:
             InputError: the disk is full or the folder cannot be written; the old file stays as it was.
         """
-        arrays = {field.name: np.asarray(getattr(self, field.name)) for field in fields(self)}
+        arrays = {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
         arrays["names"] = np.array(self.names, dtype=np.str_)
         write_npz(path, {"format": np.array(_FORMAT), **arrays})
 
@@ -111,7 +116,7 @@ class Matches:
             InputError: the file is missing, damaged or of another format.
         """
         arrays = read_npz(path)
-        expected = {field.name for field in fields(cls)} | {"format"}
+        expected = {each.name for each in fields(cls)} | {"format"}
         if set(arrays) != expected or str(arrays.pop("format")) != _FORMAT:
             raise InputError("Not a matches file of this version", path, "Delete it and match the images again.")
         names = [str(name) for name in arrays.pop("names")]

@@ -7,6 +7,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from craym_nerfstudio.console import track
+from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.views import Views
 
@@ -27,6 +28,15 @@ def candidate_pairs(views: Views, neighbours: int = 20, exhaustive_up_to: int = 
     if count <= exhaustive_up_to:
         return np.stack(np.triu_indices(count, 1), axis=-1).astype(np.int32)
     return best_pairs(covisibility(views), neighbours)
+
+
+def turned_at_most(
+    pairs: Int32[np.ndarray, "pairs 2"], c2w: Float[np.ndarray, "cams 3 4"], most_deg: float
+) -> Int32[np.ndarray, "kept 2"]:
+    """The pairs whose cameras are turned against each other by less than `most_deg`, by the rough poses."""
+    rotation = torch.from_numpy(np.asarray(c2w, dtype=np.float64)[:, :, :3])
+    first, second = (rotation[pairs[:, side]] for side in (0, 1))
+    return pairs[(rotation_angle_deg(first.transpose(1, 2) @ second) < most_deg).numpy()]
 
 
 def best_pairs(

@@ -159,7 +159,8 @@ def _averaged(
     if prior_angle_deg is None:
         start = chained_rotations(start, pairs[kept], relative, support[kept])
         return average_rotations(start, pairs[kept], relative, prior_sigma_deg=90.0)
-    return average_rotations(start, pairs[kept], relative, max(1.0, report.prior_disagreement_deg))
+    sigma_deg = min(report.prior_disagreement_deg, 0.5 * prior_angle_deg)
+    return average_rotations(start, pairs[kept], relative, max(1.0, sigma_deg))
 
 
 def _reconsidered(

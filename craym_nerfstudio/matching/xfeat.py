@@ -38,6 +38,7 @@ class XFeatLighterGlue:
     """XFeat (Potje et al. 2024) with the small LightGlue that was trained for it, on the object enlarged."""
 
     name = "xfeat-lighterglue"
+    knows_turned = False
     # Opposite sides of a smooth solid give it a hundred matches too, of which 15 to 24 agree on some motion: with the
     # limits for SIFT 20 views end 4 to 20 degrees off, with these 2 to 4 (a hundred views do not mind).
     least_inliers, least_share = 25, 0.4

@@ -16,6 +16,7 @@ from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
 from craym_nerfstudio.sfm.assemble import assemble
 from craym_nerfstudio.sfm.blame import Blame, blame_lens
+from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import solve_globally
 from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
@@ -69,27 +70,30 @@ def adjust_rays(
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
-    believed = consistent_pairs(graph, rough)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
+    guess = _guess(matches, rough, exact)
+    believed = consistent_pairs(graph, guess)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
     blame, intrinsics = None, None
     try:
-        solution = _solve(graph, rough, used, exact, seed)
+        solution = _solve(graph, guess, used, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
         blame = None if solution is None else blame_lens(graph, rough, solution, verdict, used, held)
         if blame is None and refine_intrinsics and solution is not None:
-            graph, solution, intrinsics = _calibrated(graph, solution, rough, used, held, exact, seed)
+            graph, solution, intrinsics = _calibrated(graph, solution, guess, used, held, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
         elif blame is not None and blame.is_of_all and refine_intrinsics:
             assert blame.lens is not None
             graph, intrinsics, blame = with_intrinsics(graph, blame.lens), blame.lens, None
-            solution = _solve(graph, rough, used, exact, seed)
+            solution = _solve(graph, guess, used, exact, seed)
             verdict = _judge(graph, rough, solution, used, held)
         elif blame is not None:
             verdict = blame.verdict
     except ImportError as error:
         solution, verdict = None, _kept(f"{error}, so the input poses stay: install pycolmap", len(rough))
-    final, frozen = _finish(graph, rough, solution, verdict, believed, exact, seed)
-    stage = assemble(graph, rough, final, frozen, believed, verdict.decision).moved(centred.inverse())
+    if verdict.decision.chosen == "input":
+        guess = rough
+    final, frozen = _finish(graph, guess, solution, verdict, believed, exact, seed)
+    stage = assemble(graph, rough, guess, final, frozen, believed, verdict.decision).moved(centred.inverse())
     stage.intrinsics = intrinsics
     if blame is not None:
         stage.suspected, stage.suspected_of, stage.focal_factors = blame.lens, blame.lens_of, blame.focal_factors
@@ -109,6 +113,14 @@ def _notes_on(blame: Blame, names: list[str]) -> list[str]:
         more = ", ..." if len(wrong) > _EXAMPLES else ""
         notes.append(_WRONG_FOCALS.format(count=len(wrong), examples=examples + more))
     return notes
+
+
+def _guess(matches: Matches, rough: Poses, exact: CameraMask) -> Poses:
+    """What matching found to be nearer to the truth than the rough poses, in their frame; else these."""
+    if len(matches.guess_c2w) == 0:
+        return rough
+    found = torch.from_numpy(np.asarray(matches.guess_c2w, dtype=np.float64))
+    return torch.where(torch.from_numpy(exact)[:, None, None], rough, frame_of(found, rough, exact).poses(found))
 
 
 def are_in_one_place(c2w: Float[np.ndarray, "cams 3 4"]) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.sfm.absolute_pose import predict
 from craym_nerfstudio.sfm.gauge import settle
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
@@ -17,20 +18,30 @@ from craym_nerfstudio.sfm.uncertainty import uncertainty
 _BELIEVABLE_PX = 4.0
 _BELIEF_SCALE = 3.0
 """Standard deviations at which a match is worth one half."""
+_FAR_DEG, _FAR_MEDIANS = 5.0, 3.0
 _OUTSIDE_TRACKS = 0.3
 """Worth of a match that meets its epipolar line but no point: one of its ends agrees better with other views."""
 
 
 def assemble(
-    graph: RayGraph, rough: Poses, final: Refined, frozen: CameraMask, believed: MatchMask, decision: Decision
+    graph: RayGraph,
+    rough: Poses,
+    guess: Poses,
+    final: Refined,
+    frozen: CameraMask,
+    believed: MatchMask,
+    decision: Decision,
 ) -> StageZero:
-    """StageZero of final poses; components without frozen cameras return to the rough frame first."""
+    """StageZero of final poses; components without frozen cameras return to the rough frame first.
+
+    Cameras without enough rays keep their place beside the others in `guess`.
+    """
     structure, names = final.structure, list(graph.matches.names)
     camera_part, point_part = structure.components(graph)
     solved = final.solved | frozen
     camera_part = np.where(solved, camera_part, -1)
     c2w, points = settle(final.c2w, structure.points, rough, camera_part, point_part, frozen)
-    c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, predict(c2w, rough, solved))
+    c2w = torch.where(torch.from_numpy(frozen)[:, None, None], rough, predict(c2w, guess, solved))
     scale = (points - points.mean(0)).norm() / (structure.points - structure.points.mean(0)).norm().clamp_min(1e-300)
     sigmas = uncertainty(final.bundle, torch.from_numpy(frozen), camera_part)
     error = np.minimum(replace(structure, points=points).error_px(graph, c2w), 1e6)
@@ -61,12 +72,26 @@ def assemble(
         match_weight=_match_weight(graph, after, final, error),
         keypoint_sigma_px=final.sigma_px,
         decision=decision,
-        notes=_notes(names, state, camera_part),
+        notes=_notes(names, state, camera_part, far_off(c2w, rough)),
     )
 
 
-def _notes(names: list[str], state: list[CameraState], camera_part: Int[np.ndarray, " cams"]) -> list[str]:
+def far_off(c2w: Poses, rough: Poses) -> CameraMask:
+    """Cameras that turned much further from their rough pose than most, as a wrong pair or a mirrored solution does.
+
+    Noise of one size turns one camera in ten thousand by three times the median.
+    """
+    turned_deg = rotation_angle_deg(c2w[:, :, :3].transpose(1, 2) @ rough[:, :, :3])
+    return (turned_deg > max(_FAR_DEG, _FAR_MEDIANS * float(turned_deg.median()))).numpy()
+
+
+def _notes(
+    names: list[str], state: list[CameraState], camera_part: Int[np.ndarray, " cams"], far: CameraMask
+) -> list[str]:
     notes = []
+    moved = [name for name, s, f in zip(names, state, far, strict=True) if f and s == "adjusted"]
+    if moved:
+        notes.append(f"{len(moved)} cameras turned much further than the others, look at them: {', '.join(moved)}")
     predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
     if predicted:
         listed = ", ".join(predicted)

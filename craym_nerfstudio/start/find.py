@@ -85,7 +85,7 @@ def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
-    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, fixed)
+    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w, fixed)
     path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)

@@ -1,6 +1,6 @@
 """The container of matches and its file; tracks by hand."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +60,15 @@ def test_files_of_other_versions_are_refused(tmp_path: Path) -> None:
         Matches.load(path)
     with pytest.raises(InputError, match="Missing file"):
         Matches.load(tmp_path / "nothing.npz")
+
+
+def test_poses_found_by_matching_stay_with_their_images(tmp_path: Path) -> None:
+    guess = np.arange(48.0).reshape(4, 3, 4)
+    matches = replace(made([(0, 1, 1, 2, 0.5), (0, 3, 2, 3, 0.25)]), guess_c2w=guess)
+    matches.save(tmp_path / "matches.npz")
+    part = Matches.load(tmp_path / "matches.npz").between(["0.png", "2.png"], np.full((2, 2), 100))
+    np.testing.assert_array_equal(part.guess_c2w, guess[[0, 2]])
+    assert part.pairs.tolist() == [[0, 1]]
 
 
 def test_subset_renumbers_pairs() -> None:

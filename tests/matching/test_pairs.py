@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from craym_nerfstudio.matching.pairs import candidate_pairs, covisibility
+from craym_nerfstudio.matching.pairs import candidate_pairs, covisibility, turned_at_most
 from craym_nerfstudio.matching.views import Views
 from samples.analytic_scene import dome_cameras
 
@@ -33,6 +33,13 @@ def test_few_images_are_paired_completely() -> None:
     assert len(pairs) == 25 * 24 // 2
     assert pairs.dtype == np.int32 and (pairs[:, 0] < pairs[:, 1]).all()
     assert candidate_pairs(views_of(dome_cameras(1))).shape == (0, 2)
+
+
+def test_opposite_views_are_left_out_for_who_cannot_match_them() -> None:
+    c2w = facing(np.zeros((3, 3)), np.array([0.0, 90.0, 180.0]))
+    pairs = candidate_pairs(views_of(c2w))
+    assert turned_at_most(pairs, c2w, 110.0).tolist() == [[0, 1], [1, 2]]
+    assert turned_at_most(pairs, c2w, 45.0).shape == (0, 2)
 
 
 def test_pairs_grow_with_the_images_and_hang_together() -> None:

@@ -1,6 +1,7 @@
 """Stage 0 on synthetic matches: accuracy, planted faults, fixed cameras, few views, do no harm."""
 
 import builtins
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.geometry.alignment import pose_errors
-from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp
+from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
+from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp, so3_exp
 from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.assemble import far_off
 from craym_nerfstudio.sfm.ray_graph import ray_graph
 from craym_nerfstudio.sfm.refinement import trust_in_input, unconfirmed
 from craym_nerfstudio.sfm.result import StageZero
@@ -38,6 +40,31 @@ def test_exact_matches_give_exact_poses_in_the_users_frame() -> None:
     size = np.linalg.norm(result.c2w[:, :, 3] - result.c2w[:, :, 3].mean(0), axis=1).mean()
     true_size = float((TRUE[:, :, 3] - TRUE[:, :, 3].mean(0)).norm(dim=1).mean())
     assert size == pytest.approx(true_size, rel=0.15)
+
+
+def test_poses_that_matching_found_hold_where_matches_are_missing() -> None:
+    """A camera without matches keeps its place beside the others, in whatever frame those poses came."""
+    scene = make_scene(TRUE, ROUGH, noise_px=0.3)
+    seen = scene.matches.subset((scene.matches.images != 9).all(1))
+    guess = disturbed(TRUE, 0.5, 0.02)
+    alone = errors_deg(scene, adjust_rays(scene.views, seen))
+    for frame in (Similarity.of(1.0), Similarity.of(3.0, translation=np.array([1.0, 2.0, 3.0]))):
+        given = frame.poses(guess.numpy())
+        result = adjust_rays(scene.views, replace(seen, guess_c2w=given))
+        errors = errors_deg(scene, result)
+        assert result.state[9] == "predicted" and errors[:9].max() < 0.3
+        assert errors[9] < 1.5 < 3 < alone[9]
+
+
+def test_cameras_that_turn_much_further_than_others_are_named() -> None:
+    rough = TRUE.repeat(2, 1, 1)
+    axes = torch.zeros(20, 3, dtype=torch.float64)
+    axes[:, 0] = torch.deg2rad(torch.tensor([3.0] * 17 + [4.0, 8.0, 50.0]))
+    moved = torch.cat([rough[:, :, :3] @ so3_exp(axes), rough[:, :, 3:]], dim=-1)
+    assert np.flatnonzero(far_off(moved, rough)).tolist() == [19]
+    axes[:, 0] = torch.deg2rad(torch.tensor([0.01] * 18 + [0.5, 6.0]))
+    moved = torch.cat([rough[:, :, :3] @ so3_exp(axes), rough[:, :, 3:]], dim=-1)
+    assert np.flatnonzero(far_off(moved, rough)).tolist() == [19]
 
 
 def test_points_and_tracks_are_consistent() -> None:
