@@ -23,6 +23,8 @@ _COARSE = (Level(24, 2.0, 24, 20, 300, 1.0), Level(40, 1.0, 36, 25, 300, 0.5))
 _FINE = Level(56, 0.7, 44, 40, 200, 0.3)
 _EXPLAINED = 8e-4
 """Difference below which the volume explains the pictures: matte solids leave 5.7e-4, a gloss that moves 1.2e-3."""
+_PROBES = np.array([[0.1, 0.1], [0.5, 0.5], [0.9, 0.1]])
+"""Positions, in sizes of the image, whose bearings stand for the lens in the cache's key."""
 _BALL = 1.9
 """Radius of the volume in radii of the object."""
 
@@ -51,7 +53,7 @@ def coarse_poses(views: Views, pictures: list[str], cache_dir: Path) -> CoarsePo
     """
     if len(views.names) < _LEAST_IMAGES:
         return None
-    lens = [views.bearings(k, 0.5 * views.size_px[k][None]) for k in range(len(views.names))]
+    lens = [views.bearings(k, _PROBES * views.size_px[k]) for k in range(len(views.names))]
     key = content_key(_VERSION, pictures, np.asarray(views.c2w, dtype=np.float64), views.focal_px, np.stack(lens))
     path = cache_dir / f"coarse-{key}.npz"
     with alone(path):
