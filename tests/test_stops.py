@@ -22,6 +22,7 @@ BOTH = pytest.mark.parametrize(
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore Ctrl-C
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
