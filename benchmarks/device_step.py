@@ -102,7 +102,7 @@ def _take_step(model: CraymModel, manager: Any, images: ImageStore, number: int,
     """What the host does in a step, but for the optimizers."""
     model.update_to_step(number)
     watch.phase = "data"
-    rays, batch = CraymDataManager._training_batch(manager, images, torch.Generator())
+    rays, batch = CraymDataManager._training_batch(manager, images, number, torch.Generator())
     watch.phase = "forward"
     outputs = model(rays)
     watch.phase = "metrics"

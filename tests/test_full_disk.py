@@ -76,9 +76,10 @@ def test_a_model_that_pycolmap_cut_off_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_nobody_writes_past_the_storage() -> None:
-    """Files are written by `storage`; what writes temporary copies, whole folders or into storage's files is named."""
+    """Files are written by `storage`; who writes copies that go, folders, into its files or nowhere is named."""
     package = Path(craym_nerfstudio.__file__).parent
     allowed = {"storage.py", "sfm/reconstruction.py", "data/colmap_model.py", "photos/video.py", "export/pictures.py"}
+    allowed |= {"preflight/mend.py", "stops.py"}
     writers = set()
     for file in package.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):

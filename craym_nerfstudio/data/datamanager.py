@@ -178,7 +178,10 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def _training_batch(self, images: ImageStore, step: int, generator: torch.Generator) -> tuple[RayBundle, dict]:
         config, source = self.config, self.key_source
         count = config.train_num_rays_per_batch
-        parts = [images.next_pixels((step * self.world_size + self.local_rank) * count, count)]
+        if images.pixels.device.type == "cpu":
+            parts = [images.next_pixels((step * self.world_size + self.local_rank) * count, count)]
+        else:  # where each pixel is seen dozens of times, and operations are what a step waits for
+            parts = [images.random_pixels(count, generator)]
         if config.num_patches:
             parts.append(images.random_patches(config.num_patches, config.patch_side_px, generator))
         plain, groups, matches = sum(len(part[0]) for part in parts), 0, {}

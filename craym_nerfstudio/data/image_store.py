@@ -8,6 +8,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+_BLOCK = 509
+"""Pixels that are rolled together: about a row."""
+
 
 class ImageStore:
     """Images kept as 8-bit RGBA (4 bytes a pixel), looked up by image number and position.
@@ -83,7 +86,7 @@ class ImageStore:
         total = self.pixels.shape[0] if unmasked is None else unmasked.shape[0]
         numbers = (first + torch.arange(count, device=self.pixels.device)) % total
         # Multiples of the golden ratio divide an interval most evenly.
-        flat = (numbers * _stride(total)) % total
+        flat = _rolled((numbers * _stride(total)) % total, total)
         if unmasked is not None:
             flat = unmasked[flat].long()
         image = torch.searchsorted(self.offset, flat, right=True) - 1
@@ -152,6 +155,16 @@ class ImageStore:
         around = xy[:, None] + torch.cartesian_prod(steps, steps)
         colors = self.colors(image.repeat_interleave(9), around.flatten(0, 1))
         return colors[:, :3].unflatten(0, (-1, 9)).mean(1)
+
+
+def _rolled(place: Int[Tensor, " n"], total: int) -> Int[Tensor, " n"]:
+    """Places in [0, total), each block of them rolled by a number of its own.
+
+    Equal steps through images of equal width would meet the same few columns again and again.
+    """
+    block = torch.div(place, _BLOCK, rounding_mode="floor")
+    length, shift = (total - block * _BLOCK).clamp(max=_BLOCK), (block * 2654435761 % (1 << 32)) >> 8
+    return block * _BLOCK + (place - block * _BLOCK + shift) % length
 
 
 @lru_cache(maxsize=4)

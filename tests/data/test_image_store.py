@@ -84,6 +84,13 @@ def test_a_part_of_a_walk_is_spread_over_images_and_pixels() -> None:
     assert (xy[:, 0] < 20).float().mean() == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_part_of_a_walk_meets_every_column() -> None:
+    """Steps of 108 pixels through rows of 48 would meet four of them."""
+    store = store_of([gradient_image(48, 48) for _ in range(12)])
+    _, xy = store.next_pixels(0, 256)
+    assert len(xy[:, 0].unique()) > 40
+
+
 def test_a_walk_goes_round_masked_pixels() -> None:
     mask = torch.zeros((8, 8), dtype=torch.uint8)
     mask[2:5, :4] = 255
