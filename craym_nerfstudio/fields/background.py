@@ -7,9 +7,6 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding
 
-_CLEAR = 4.0
-"""What raw densities are lowered by: space that no ray has told of is clear, and the sky behind it shows."""
-
 
 def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     """Map all of space into the ball of radius 2; the unit ball stays as it is."""
@@ -47,7 +44,7 @@ class BackgroundField(nn.Module):
         features = self.encoding(contract(points).reshape(-1, 3) * 0.25 + 0.5)
         raw = self.density(features)
         # Densities are per unit of contracted length, in which the sections are equally long.
-        alpha = 1.0 - torch.exp(-torch.nn.functional.softplus(raw[:, 0] - _CLEAR).view(rays, -1) * (8.0 / self.samples))
+        alpha = 1.0 - torch.exp(-torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, -1) * (8.0 / self.samples))
         alpha = torch.cat([alpha[:, :-1], torch.ones_like(alpha[:, -1:])], dim=-1)
         ahead = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1.0 - alpha[:, :-1]], dim=-1), dim=-1)
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
