@@ -44,7 +44,7 @@ _CACHES = (
     key_rays._scales,
     image_store._offsets,
     sampling._nodes,
-    triton_backend._levels,
+    triton_backend._weights,
     triton_backend._places,
 )
 """What is kept per device between steps: a fake device must not find, or leave, anything there."""

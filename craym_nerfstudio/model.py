@@ -18,6 +18,7 @@ from craym_nerfstudio.cameras.optimizer import CraymCameraOptimizer, CraymCamera
 from craym_nerfstudio.evaluation.images import image_metrics, image_panels
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
+from craym_nerfstudio.fields.encoding import LevelWeights, ScheduledWeights
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import Probes, RayLayout
@@ -29,7 +30,7 @@ from craym_nerfstudio.rendering.config import RenderingConfig
 from craym_nerfstudio.rendering.key_outputs import key_outputs
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
-from craym_nerfstudio.schedules import ramp
+from craym_nerfstudio.schedules import StepGenerator, level_weights, ramp
 from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
@@ -90,6 +91,9 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
+        self.clock: Tensor | None = None
+        """The step, on the device, while a step is recorded there: what is scheduled then hangs on it."""
+        self._random = StepGenerator()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
         self.shown_levels = config.sdf_field.num_levels
@@ -105,8 +109,12 @@ class CraymModel(Model):
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:
-        """Weights of the hash grid's levels at the current step."""
-        return self._state(jitter=False).level_weights
+        """Weights of the hash grid's levels at the current step, outside of training of those that are shown."""
+        config = self.config
+        weights = level_weights(self.step, config.sdf_field.num_levels, config.start_levels, config.steps_per_level)
+        if not self.training:
+            weights[self.shown_levels :] = 0.0
+        return weights
 
     @property
     def field(self) -> SimpleNamespace:
@@ -178,21 +186,34 @@ class CraymModel(Model):
         parts = self.config.grid_refresh_steps
         self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
+    @property
+    def _now(self) -> int | Tensor:
+        return self.step if self.clock is None else self.clock
+
+    @property
+    def phase(self) -> tuple[int, bool, bool]:
+        """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
+        levels = int(self.level_weights.count_nonzero())
+        return levels, self.camera_optimizer.waiting, self.config.aligns(self.step)
+
+    def generator(self) -> torch.Generator:
+        """Source of this step's random numbers, at its start."""
+        return self._random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
+
     def _state(self, jitter: bool) -> RenderState:
-        config, generator = self.config, None
-        if jitter:
-            generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
-        state = config.state(self.step, config.sdf_field.num_levels, known_surface=self.landmarks is not None)
-        if not self.training:
-            state.level_weights[self.shown_levels :] = 0.0
+        weights: LevelWeights = self.level_weights
+        state = self.config.state(self._now, len(weights), known_surface=self.landmarks is not None)
+        if self.clock is not None:
+            weights = ScheduledWeights(state.level_weights, active=tuple(weights.ne(0).float().tolist()))
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
-        return replace(state, generator=generator, dense=jitter and self.device.type != "cpu")
+        dense, generator = jitter and self.device.type != "cpu", self.generator() if jitter else None
+        return replace(state, level_weights=weights, generator=generator, dense=dense)
 
     def _probed(self, state: RenderState) -> RenderState:
         """A training step's state, with points at which landmarks put bounds on the distance."""
         if self.landmarks is None or state.generator is None:
             return state
-        carved = 1.0 - ramp(self.step, 0, self.config.landmark_steps)
+        carved = 1.0 - ramp(self._now, 0, self.config.landmark_steps)
         self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
         return replace(state, probes=self.probes.points)
 
@@ -314,7 +335,8 @@ class CraymModel(Model):
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)
                 return {"photometric": config.photometric_loss_mult * photometric}
             step = TrainingStep(
-                number=self.step,
+                number=self._now,
+                aligning=config.aligns(self.step),
                 outputs=outputs,
                 target=target,
                 visible=visible,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +26,7 @@ from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_er
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
+from craym_nerfstudio.recording import StepRecorder, TakenStep
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.exposure import find_exposure
@@ -48,6 +50,8 @@ class CraymPipelineConfig(VanillaPipelineConfig):
     """Model."""
     exposure: Literal["auto", "as-is"] = "auto"
     """Whether photos that differ in exposure, by the colours of matched key rays, are trained as if taken alike."""
+    cuda_graph: bool = True
+    """Record training steps as CUDA graphs where a GPU and Triton are there, which is faster; off for a profiler."""
     test_pose_steps: int = 100
     """Steps of test-time pose refinement per test view; 0 leaves the aligned pose."""
     test_pose_rays: int = 512
@@ -237,13 +241,32 @@ class CraymPipeline(VanillaPipeline):
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
         """The host's training step, with pose errors in the log now and then, and the viewer told."""
-        outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
+        taken = self.compute(step) if self._recorder is None else self._recorder.take(step)
+        loss_dict, metrics_dict = taken.losses, self.model.get_metrics_dict(taken.outputs, taken.batch)
         if step % 100 == 0:
             figures = self.pose_metrics() | self.stage_zero_metrics()
             metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
         if step % 10 == 0:
             self.panel.follow(step, float(sum(loss.detach() for loss in loss_dict.values())))
-        return outputs, loss_dict, metrics_dict
+        return taken.outputs, loss_dict, metrics_dict
+
+    def compute(self, step: int) -> TakenStep:
+        """Draw the rays of a training step, render them, and compare."""
+        rays, batch = self.datamanager.next_train(step)
+        outputs = self._model(rays)  # by way of the wrapper of distributed training
+        return TakenStep(outputs, batch, self.model.get_loss_dict(outputs, batch))
+
+    def generators(self, step: int) -> list[torch.Generator]:
+        """All sources of random numbers of a training step, at its start."""
+        return [self.datamanager.generator(step), self.craym_model.generator()]
+
+    @cached_property
+    def _recorder(self) -> StepRecorder | None:
+        """Who replays steps; None where they are taken plainly."""
+        model = self.craym_model
+        backend, _ = choose_backend(model.device, model.config.sdf_field.encoding)
+        possible = self.config.cuda_graph and model.device.type == "cuda" and self.world_size == 1
+        return StepRecorder(model, self) if possible and backend == "triton" else None
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
         """Loss on random rays of test images, mapped into the model's frame."""

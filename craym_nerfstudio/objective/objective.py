@@ -49,13 +49,17 @@ class ObjectiveConfig:
     landmark_steps: int = 10000
     """Steps over which that weight falls to a tenth, and trust in the surface between the points to nothing."""
 
+    def aligns(self, step: int) -> bool:
+        """Whether the point alignment loss has begun at a step."""
+        return self.point_alignment_loss_mult * ramp(step, *self.point_alignment_steps) > 0
+
 
 @dataclass(frozen=True)
 class TrainingStep:
     """What a loss may see of one step of training."""
 
-    number: int
-    """Counted from the start of training."""
+    number: int | Tensor
+    """Counted from the start of training; a device may hold it."""
     outputs: dict[str, Tensor]
     """Of the model; points are in the unit frame, poses in the world."""
     target: Float[Tensor, "rays 3"]
@@ -71,6 +75,8 @@ class TrainingStep:
     """Points at which stage 0's points put bounds on the signed distance, `probed` among the outputs."""
     settled: bool
     """Whether stage 0 has adjusted all poses."""
+    aligning: bool
+    """Whether L_a has begun (`aligns`)."""
     unit_from_world: Similarity
     render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
@@ -141,8 +147,8 @@ def _match_losses(
         scale = losses.annealed_kernel_scale_px(step.number, steps, config.epipolar_scale_px, many)
         weights = torch.cat([trust, epipolar_pairs.confidence])
         result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(residuals, scale, weights)
-    alignment = config.point_alignment_loss_mult * ramp(step.number, *config.point_alignment_steps)
-    if alignment:
+    if step.aligning:
+        alignment = config.point_alignment_loss_mult * ramp(step.number, *config.point_alignment_steps)
         (point_i, point_j), opacity = outputs["key_points"].unbind(1), outputs["key_accumulation"].detach()
         result["point_alignment"] = alignment * losses.point_alignment_loss(
             point_i, point_j, trust, opacity[:, 0], opacity[:, 1]

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from torch import Tensor
+
 from craym_nerfstudio.rendering.renderer import RenderState
-from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+from craym_nerfstudio.schedules import at_most, exponential_decay, level_weights, ramp
 
 _KNOWN_INTERVAL = 0.12
 """Distance from the cached surface within which rays are sampled, at most, where training begins with a known one."""
@@ -37,16 +39,18 @@ class RenderingConfig:
     seed: int = 0
     """Seed of the sampling jitter."""
 
-    def state(self, step: int, levels: int, *, known_surface: bool) -> RenderState:
+    def state(self, step: int | Tensor, levels: int, *, known_surface: bool) -> RenderState:
         """What follows from the step, without jitter.
 
         Args:
             known_surface: whether training began with a surface that is about right.
         """
         interval = exponential_decay(step, *self.surface_interval, self.surface_interval_steps)
+        if known_surface:
+            interval = at_most(interval, _KNOWN_INTERVAL)
         return RenderState(
             level_weights(step, levels, self.start_levels, self.steps_per_level),
             ramp(step, 0, self.cosine_anneal_steps),
-            interval=min(interval, _KNOWN_INTERVAL) if known_surface else interval,
+            interval=interval,
             enrich=self.enrichment,
         )
