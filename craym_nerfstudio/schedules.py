@@ -5,7 +5,6 @@ device makes tensors there: what is recorded once then follows its step when it 
 """
 
 import math
-from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -13,7 +12,6 @@ from torch import Tensor
 
 Scalar = float | Float[Tensor, ""]
 """A number that is scheduled, known here or on a device."""
-_Step = TypeVar("_Step", float, Tensor)
 
 
 class StepGenerator:
@@ -31,25 +29,23 @@ class StepGenerator:
         return self._generator
 
 
-def ramp(step: _Step, start: int, stop: int) -> _Step:
+def ramp(step: Scalar, start: int, stop: int) -> Scalar:
     """0 before `start`, 1 from `stop` on, linear between."""
     share = (step - start) / (stop - start) if stop > start else step - start + 1.0
     return at_most(share.clamp_min(0.0) if isinstance(share, Tensor) else max(share, 0.0), 1.0)
 
 
-def at_most(value: _Step, limit: float) -> _Step:
+def at_most(value: Scalar, limit: float) -> Scalar:
     """The smaller of both."""
     return value.clamp(max=limit) if isinstance(value, Tensor) else min(value, limit)
 
 
-def exponential_decay(step: _Step, start: float, stop: float, steps: int) -> _Step:
+def exponential_decay(step: Scalar, start: float, stop: float, steps: int) -> Scalar:
     """Falls exponentially from `start` to `stop` over `steps` and stays there (UNISURF, Oechsle et al. 2021)."""
     return start * (stop / start) ** ramp(step, 0, steps)
 
 
-def level_weights(
-    step: float | Tensor, levels: int, start_levels: int, steps_per_level: int
-) -> Float[Tensor, " levels"]:
+def level_weights(step: Scalar, levels: int, start_levels: int, steps_per_level: int) -> Float[Tensor, " levels"]:
     """Coarse-to-fine mask M of Eq. 1: `start_levels` at first, then one more per `steps_per_level` steps.
 
     A level fades in by half a cosine (as in BARF) over the steps before it is fully on: a hard switch would make the

@@ -100,9 +100,7 @@ def trained(data: TinyData, output: Path, monkeypatch: pytest.MonkeyPatch, repla
     return found | {name: value.detach() for name, value in model.named_parameters()}, stand_in
 
 
-def test_replayed_steps_are_plain_steps(
-    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_replayed_steps_are_plain_steps(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     with monkeypatch.context() as patches:
         plain, _ = trained(tiny_data, tmp_path / "plain", patches, replayed=False)
