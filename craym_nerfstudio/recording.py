@@ -77,6 +77,11 @@ class StepRecorder:
         self._recording: _Recording | None = None
         self._works = True
 
+    @property
+    def replays(self) -> bool:
+        """Whether the next step of this phase will be replayed."""
+        return self._recording is not None
+
     def take(self, step: int) -> TakenStep:
         """A step of training, losses with their gradients."""
         if self.model.phase != self._phase:
