@@ -5,6 +5,7 @@ import shutil
 import statistics
 import sysconfig
 import time
+import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -224,17 +225,20 @@ def step(session: Session) -> dict:
             )
             print("step", kind, at, rows[at], "ms", flush=True)
         if session.cuda:
-            result[kind] = {"is recorded": _is_recorded(run), **_profile(run)}
+            result[kind] = _recording(run) | _profile(run)
         session.found["step"] = result
         session.save()
     first, second = (torch.cat([value.flatten() for value in ends[kind]]) for kind in ("plain", "recorded"))
     return {**result, "parameters differ by": float((first - second).norm() / first.norm())}
 
 
-def _is_recorded(run: Run) -> bool:
+def _recording(run: Run) -> dict:
+    """Whether steps are replayed, and why not."""
     assert isinstance(run.pipeline, CraymPipeline)
     recorder = run.pipeline._recorder
-    return recorder is not None and recorder.replays
+    failure = None if recorder is None else recorder.failure
+    lines = [] if failure is None else traceback.format_exception(failure)
+    return {"replayed": recorder is not None and recorder.replays, "failure": "".join(lines)[-3000:]}
 
 
 def _profile(run: Run) -> dict:

@@ -75,7 +75,8 @@ class StepRecorder:
         self._phase: Any = None
         self._plain = 0
         self._recording: _Recording | None = None
-        self._works = True
+        self.failure: RuntimeError | None = None
+        """Why nothing can be recorded on this device; None while it can."""
 
     @property
     def replays(self) -> bool:
@@ -86,7 +87,7 @@ class StepRecorder:
         """A step of training, losses with their gradients."""
         if self.model.phase != self._phase:
             self._phase, self._plain, self._recording = self.model.phase, 0, None
-        if self._recording is None and self._works and self._plain == _PLAIN_STEPS:
+        if self._recording is None and self.failure is None and self._plain == _PLAIN_STEPS:
             self._recording = self._recorded(step)
         if self._recording is None:
             self._plain = min(self._plain + 1, _PLAIN_STEPS)
@@ -107,7 +108,7 @@ class StepRecorder:
         try:
             replay, (taken, losses, gradients) = capture(lambda: self._work(step), self.steps.generators(step))
         except RuntimeError as error:
-            self._works = False
+            self.failure = error
             warn(f"Steps are not recorded as a CUDA graph and take longer: {str(error).splitlines()[0]}")
             return None
         finally:
