@@ -47,7 +47,7 @@ def match_residuals_px(
 
 
 def annealed_kernel_scale_px(
-    step: int | Tensor, steps: int, final_px: float, residuals_px: Float[Tensor, "*matches"] | None = None
+    step: Scalar, steps: int, final_px: float, residuals_px: Float[Tensor, "*matches"] | None = None
 ) -> Scalar:
     """Scale of the robust kernel: falls geometrically from 20 px to `final_px` over `steps` (0: has fallen).
 
