@@ -141,7 +141,7 @@ def correct(session: Session) -> dict:
 def _sampling_error(device: torch.device) -> float:
     """Share of sections that the kernel places elsewhere than the tensor operations do, by a thousandth or more."""
     grid, rays = sampling.DistanceGrid(64).to(device), 4096
-    grid.values.copy_((grid.points(slice(None)).norm(dim=-1) - 0.5).view(grid.values.shape))
+    grid.values.copy_((grid.points.norm(dim=-1) - 0.5).view(grid.values.shape))
     origins = torch.nn.functional.normalize(torch.randn(rays, 3, device=device), dim=-1) * 2.0
     towards = torch.nn.functional.normalize(0.5 * torch.randn(rays, 3, device=device) - origins, dim=-1)
     sharp, jitter = torch.tensor(200.0, device=device), torch.rand(rays, 1, device=device)

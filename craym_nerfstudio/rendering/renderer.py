@@ -114,9 +114,9 @@ class SceneRenderer(nn.Module):
         """Sharpness of the logistic density, ``exp(10 v)``."""
         return torch.exp(10.0 * self.variance).clamp(1.0, 1e5)
 
-    def refresh_grid(self, level_weights: LevelWeights, part: int = 0, parts: int = 1) -> None:
+    def refresh_grid(self, level_weights: LevelWeights, step: Scalar = 0, parts: int = 1) -> None:
         """Read the SDF anew into the cached grid, or into one of its slabs."""
-        self.grid.refresh(lambda points: self.field.sdf(points, level_weights), part, parts)
+        self.grid.refresh(lambda points: self.field.sdf(points, level_weights), step, parts)
 
     def forward(
         self,
