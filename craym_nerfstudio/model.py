@@ -77,9 +77,10 @@ class CraymModel(Model):
         self.has_alpha = bool(metadata["has_alpha"])
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
+        field = SDFField(config.sdf_field)
         self.scene = SceneRenderer(
-            SDFField(config.sdf_field),
-            ColorField(config.sdf_field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
+            field,
+            ColorField(field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
             BackgroundField(config.sdf_field.encoding) if use_field else None,
             grid_resolution=config.grid_resolution,
             fine_samples=config.fine_samples,
@@ -244,7 +245,7 @@ class CraymModel(Model):
             self.scene.refresh_grid(state.level_weights, self._now, self.config.grid_refresh_steps)
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
-        return rendered, background, origins + directions * rendered.depth[:, None]
+        return rendered, background, torch.addcmul(origins, directions, rendered.depth[:, None])
 
     def _background(self, plain: int, key_rays: int, state: RenderState) -> Float[Tensor, "rays 3"]:
         """One colour per ray: random for plain training rays of images with alpha, the chosen colour elsewhere."""

@@ -27,7 +27,7 @@ FIRST_WAITS = {
     ("copy between devices", "fields/color_field.py"): 1,
     ("copy between devices", "objective/objective.py"): 1,
     ("copy between devices", "rendering/renderer.py"): 3,
-    ("copy between devices", "rendering/sampling.py"): 1,
+    ("copy between devices", "rendering/sampling.py"): 2,
     ("copy between devices", "rendering/key_rays.py"): 1,
 }
 WAITS: dict[tuple[str, str], int] = {}

@@ -138,7 +138,7 @@ class SceneRenderer(nn.Module):
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
         return Rendered(
-            rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
+            rgb=torch.addcmul(out[:, :3], 1.0 - accumulation[:, None], behind),
             accumulation=accumulation,
             depth=expected_depth(weights, samples.middles, accumulation),
             normal=out[:, 3:],
@@ -203,7 +203,7 @@ class SceneRenderer(nn.Module):
         """Geometry at the points; and with those appended that training asks for: free points, then the probes."""
         count = points.shape[0]
         if state.generator is not None:
-            free = torch.rand((_EIKONAL_POINTS, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
+            free = points.new_empty(_EIKONAL_POINTS, 3).uniform_(-1.0, 1.0, generator=state.generator)
             points = torch.cat([points, free] if state.probes is None else [points, free, state.probes])
         features, pullback = self.field.encode(points, state.level_weights)
         chain = pullback

@@ -63,7 +63,7 @@ class DistanceGrid(nn.Module):
         """Evaluate with ``sdf(points) -> [points]`` that one of `parts` slabs of the grid whose turn a step is."""
         total, flat = self.resolution**3, self.values.view(-1)
         size = -(-total // parts)
-        numbers = ((step % parts * size + torch.arange(size, device=flat.device)) % total).long()
+        numbers = ((step % parts * size + _numbers(size, flat.device)) % total).long()
         for nodes in numbers.split(1 << 16):
             flat.index_copy_(0, nodes, sdf(self.points.index_select(0, nodes)).to(flat.dtype))
 
@@ -73,6 +73,11 @@ class DistanceGrid(nn.Module):
         grids = self.values.expand(points.shape[0], -1, -1, -1, -1)
         found = F.grid_sample(grids, points[:, :, None, None], "bilinear", "border", align_corners=True)
         return found[:, 0, :, 0, 0]
+
+
+@lru_cache(maxsize=2)
+def _numbers(count: int, device: torch.device) -> Int[Tensor, " count"]:
+    return torch.arange(count).to(device)
 
 
 @lru_cache(maxsize=2)
