@@ -17,7 +17,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
-from craym_nerfstudio.storage import alone, content_key, from_cache
+from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
 _VERSION = 5
 _MIN_CONFIDENCE = 0.02
@@ -85,8 +85,9 @@ def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
-    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w, fixed)
-    path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
+    matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
+    key = content_key(_VERSION, steady(views.c2w), views.focal_px, *matched, fixed, refine_intrinsics)
+    path = cache_dir / f"stage0-{key}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)
         if cached is not None:
