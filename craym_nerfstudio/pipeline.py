@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
+from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
@@ -126,7 +127,17 @@ class CraymPipeline(VanillaPipeline):
         model.camera_optimizer.set_poses(given, center=model.center, **known)
         if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
             self._learn_landmarks(start.stage_zero)
+        if start is not None and start.matches is None and model.has_alpha:
+            self._compare_outlines()
         model.fill_grid()
+
+    def _compare_outlines(self) -> None:
+        """Find the cameras' places by the silhouettes of what they see; where all poses stay there is no need to."""
+        manager, config = self.datamanager, self.craym_model.config
+        if config.silhouette_loss_mult and config.camera_optimizer.mode != "off":
+            manager.outlines = Outlines(manager.train_images())
+            self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
+            console.print("Silhouettes: no matches, so the cameras are first shifted until outlines agree")
 
     def _expose(self, matches: Matches) -> None:
         """Train photos that differ in exposure as if they had been taken alike."""

@@ -62,6 +62,9 @@ class CraymCameraOptimizer(CameraOptimizer):
     """Size of the optimiser's steps relative to its rate: 1 for cameras that are not settled, 0 for fixed ones."""
     waiting: bool = False
     """Whether the cameras wait for the field; their rays need no gradient then, which is cheaper."""
+    centering_steps: int = 0
+    """Training steps in which cameras are shifted and not turned: until what they see is where it should be, how it is
+    turned cannot be told."""
     all_settled: bool = False
     any_settled: bool = False
 
@@ -126,6 +129,7 @@ class CraymCameraOptimizer(CameraOptimizer):
     def update_to_step(self, step: int) -> None:
         """Hold poses that stage 0 has found until the field can tell something about them."""
         self.waiting = step < self.config.settled_delay_steps and self.any_settled
+        self.motion.turns = step >= self.centering_steps
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable."""
