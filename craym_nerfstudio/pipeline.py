@@ -33,6 +33,7 @@ from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
+from craym_nerfstudio.start.silhouettes import SIGMA_DEG, Silhouettes
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -124,20 +125,28 @@ class CraymPipeline(VanillaPipeline):
             if start.stage_zero is not None:
                 known["settled"] = torch.from_numpy(start.stage_zero.registered)
                 known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
+            if start.matches is None and model.has_alpha:
+                known |= self._compare_silhouettes()
         model.camera_optimizer.set_poses(given, center=model.center, **known)
         if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
             self._learn_landmarks(start.stage_zero)
-        if start is not None and start.matches is None and model.has_alpha:
-            self._compare_outlines()
         model.fill_grid()
 
-    def _compare_outlines(self) -> None:
-        """Find the cameras' places by the silhouettes of what they see; where all poses stay there is no need to."""
+    def _compare_silhouettes(self) -> dict[str, Tensor]:
+        """Without matches: let silhouettes find the cameras' places; what is known of poses with which they agree."""
         manager, config = self.datamanager, self.craym_model.config
-        if config.silhouette_loss_mult and config.camera_optimizer.mode != "off":
-            manager.outlines = Outlines(manager.train_images())
-            self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
-            console.print("Silhouettes: no matches, so the cameras are first shifted until outlines agree")
+        if not config.silhouette_loss_mult or config.camera_optimizer.mode == "off":
+            return {}
+        found = Silhouettes.of(Outlines(manager.train_images()), manager.views())
+        if found is None:
+            return {}
+        console.print(f"Silhouettes: {found.in_words}")
+        if found.agree:
+            sigma = torch.full((len(manager.train_dataset),), SIGMA_DEG)
+            return {"settled": torch.ones_like(sigma, dtype=torch.bool), "sigma_deg": sigma}
+        manager.outlines = found.outlines
+        self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
+        return {}
 
     def _expose(self, matches: Matches) -> None:
         """Train photos that differ in exposure as if they had been taken alike."""

@@ -40,8 +40,8 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     rot_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
     """The host's, both without use here."""
     settled_delay_steps: int = 3000
-    """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
-    pull them off, most of all those that no matches hold."""
+    """Training steps for which all poses wait once stage 0 has adjusted some, or where silhouettes agree with them: a
+    field that is still a blur would only pull them off, most of all those that no matches hold."""
 
 
 class CraymCameraOptimizer(CameraOptimizer):
@@ -57,7 +57,7 @@ class CraymCameraOptimizer(CameraOptimizer):
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a motion turns its camera about."""
     settled: Bool[Tensor, "cams"]
-    """Cameras whose start poses were adjusted to matched rays already."""
+    """Cameras whose start poses are about right: adjusted to matched rays already, or confirmed by silhouettes."""
     step_size: Float[Tensor, "cams"]
     """Size of the optimiser's steps relative to its rate: 1 for cameras that are not settled, 0 for fixed ones."""
     waiting: bool = False

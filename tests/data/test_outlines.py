@@ -1,5 +1,6 @@
 """Outlines: signed distances by hand, at any size and shape of images."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,3 +39,11 @@ def test_positions_on_the_border_are_in_the_image() -> None:
     outlines = Outlines(ImageStore([square(20, 20, slice(0, 10), slice(0, 20))], [(20, 20)]))
     corners = outlines.at(torch.zeros(2, dtype=torch.long), torch.tensor([[0.0, 0.0], [20.0, 20.0]]))
     assert float(corners[0]) == pytest.approx(-0.5, abs=0.01) and float(corners[1]) == pytest.approx(0.5, abs=0.01)
+
+
+def test_middle_and_size_of_what_is_opaque() -> None:
+    """A rectangle 32 x 64 px on the right of an image 128 x 64, and nothing in another."""
+    empty = square(16, 16, slice(0, 0), slice(0, 0))
+    outlines = Outlines(ImageStore([square(128, 64, slice(64, 96), slice(0, 64)), empty], [(128, 64), (16, 16)]))
+    np.testing.assert_allclose(outlines.middle_px, [[80.0, 32.0], [8.0, 8.0]])
+    np.testing.assert_allclose(outlines.radius_px, [np.sqrt(32 * 64 / np.pi), 0.0])
