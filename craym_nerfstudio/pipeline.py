@@ -33,7 +33,7 @@ from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
-from craym_nerfstudio.start.silhouettes import SIGMA_DEG, Silhouettes
+from craym_nerfstudio.start.silhouettes import Silhouettes
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -141,12 +141,10 @@ class CraymPipeline(VanillaPipeline):
         if found is None:
             return {}
         console.print(f"Silhouettes: {found.in_words}")
-        if found.agree:
-            sigma = torch.full((len(manager.train_dataset),), SIGMA_DEG)
-            return {"settled": torch.ones_like(sigma, dtype=torch.bool), "sigma_deg": sigma}
-        manager.outlines = found.outlines
-        self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
-        return {}
+        if not found.agree:
+            manager.outlines = found.outlines
+            self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
+        return found.known_poses(len(manager.train_dataset))
 
     def _expose(self, matches: Matches) -> None:
         """Train photos that differ in exposure as if they had been taken alike."""

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
 
 from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.geometry.rays import focus_point
@@ -11,7 +13,7 @@ from craym_nerfstudio.matching.views import Views
 
 _CLOSE = 0.14
 """Of true poses and such with `real` noise 0.05 to 0.11 (lego, chair, spot), with `barf` 0.17 to 0.30, `l2g` 0.7."""
-SIGMA_DEG = 0.3
+_SIGMA_DEG = 0.3
 """Uncertainty of poses with which outlines agree."""
 
 
@@ -42,6 +44,12 @@ class Silhouettes:
     def agree(self) -> bool:
         """Whether the cameras stand about where they should, as far as can be told."""
         return self.miss < _CLOSE
+
+    def known_poses(self, count: int) -> dict[str, Bool[Tensor, " cams"] | Float[Tensor, " cams"]]:
+        """What the camera optimizer is told of so many poses: that they are about right, and how well, or nothing."""
+        if not self.agree:
+            return {}
+        return {"settled": torch.ones(count, dtype=torch.bool), "sigma_deg": torch.full((count,), _SIGMA_DEG)}
 
     @property
     def in_words(self) -> str:
