@@ -90,7 +90,7 @@ def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> W
         model.landmarks = landmarks
         source, pinhole, images = data
         config = craym.config.pipeline.datamanager
-        manager: Any = SimpleNamespace(config=config, key_source=source, pinhole_rays=pinhole)
+        manager: Any = SimpleNamespace(config=config, key_source=source, outlines=None, pinhole_rays=pinhole)
         manager._batch = CraymDataManager._batch
         with watch:
             _take_step(model, manager, images, number - 1, watch)

@@ -124,6 +124,7 @@ _lite = CraymPipelineConfig(
         epipolar_anneal_steps=1000,
         cosine_anneal_steps=500,
         surface_interval_steps=1500,
+        silhouette_steps=(360, 1200),
         landmark_steps=1500,
         grid_refresh_steps=32,
         fine_samples=16,

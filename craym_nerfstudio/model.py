@@ -182,9 +182,10 @@ class CraymModel(Model):
         return self.step if self.clock is None else self.clock
 
     @property
-    def phase(self) -> tuple[int, bool, bool]:
+    def phase(self) -> tuple[int, bool, bool, bool]:
         """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
-        return int(self.level_weights.count_nonzero()), self.camera_optimizer.waiting, self.config.aligns(self.step)
+        cameras, levels = self.camera_optimizer, int(self.level_weights.count_nonzero())
+        return levels, cameras.waiting, cameras.motion.turns, self.config.aligns(self.step)
 
     def generator(self) -> torch.Generator:
         """Source of this step's random numbers, at its start."""
@@ -305,19 +306,17 @@ class CraymModel(Model):
     def _target(self, batch: dict, outputs: dict[str, Tensor]) -> Float[Tensor, "rays 3"]:
         """Colours of the images on the background that was rendered."""
         rgba = batch["image"].to(self.device)
-        background = outputs.get("background", self.background_rgb)
-        return torch.lerp(background, rgba[:, :3], rgba[:, 3:])
+        return torch.lerp(outputs.get("background", self.background_rgb), rgba[:, :3], rgba[:, 3:])
 
     def get_loss_dict(
         self, outputs: dict[str, Tensor], batch: dict, metrics_dict: dict | None = None
     ) -> dict[str, Tensor]:
         """All losses of the method (Eq. 5 to 7), weighted; a part that is switched off is absent."""
-        config = self.config
         with self.full_precision():
             target, visible = self._target(batch, outputs), batch["visible"].to(self.device).float()
             if not self.training:
                 photometric = losses.photometric_loss(outputs["rgb"], target, visible)
-                return {"photometric": config.photometric_loss_mult * photometric}
+                return {"photometric": self.config.photometric_loss_mult * photometric}
             step = TrainingStep(
                 number=self.step,
                 clock=self.clock,
@@ -328,11 +327,12 @@ class CraymModel(Model):
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 probes=self.probes,
+                outline=batch.get("outline"),
                 settled=self.camera_optimizer.all_settled,
                 unit_from_world=self._frames[1],
                 render=self.render_rays,
             )
-            result = training_losses(config, step)
+            result = training_losses(self.config, step)
             self.camera_optimizer.get_loss_dict(result)
         return result
 

@@ -18,6 +18,7 @@ from torch import Tensor, distributed
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
+from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
@@ -32,6 +33,7 @@ from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
+from craym_nerfstudio.start.silhouettes import Silhouettes
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -123,10 +125,26 @@ class CraymPipeline(VanillaPipeline):
             if start.stage_zero is not None:
                 known["settled"] = torch.from_numpy(start.stage_zero.registered)
                 known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
+            if start.matches is None and model.has_alpha:
+                known |= self._compare_silhouettes()
         model.camera_optimizer.set_poses(given, center=model.center, **known)
         if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
             self._learn_landmarks(start.stage_zero)
         model.fill_grid()
+
+    def _compare_silhouettes(self) -> dict[str, Tensor]:
+        """Without matches: let silhouettes find the cameras' places; what is known of poses with which they agree."""
+        manager, config = self.datamanager, self.craym_model.config
+        if not config.silhouette_loss_mult or config.camera_optimizer.mode == "off":
+            return {}
+        found = Silhouettes.of(Outlines(manager.train_images()), manager.views())
+        if found is None:
+            return {}
+        console.print(f"Silhouettes: {found.in_words}")
+        if not found.agree:
+            manager.outlines = found.outlines
+            self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
+        return found.known_poses(len(manager.train_dataset))
 
     def _expose(self, matches: Matches) -> None:
         """Train photos that differ in exposure as if they had been taken alike."""

@@ -30,6 +30,7 @@ SCHEDULED = (
     "surface_interval_steps",
     "epipolar_anneal_steps",
     "point_alignment_steps",
+    "silhouette_steps",
     "landmark_steps",
 )
 """Settings of the model that are counted in steps of training, for a training of the method's own length."""

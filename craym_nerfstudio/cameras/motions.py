@@ -26,6 +26,9 @@ RigidMotion = Callable[[Float[Tensor, "cams size"]], Float[Tensor, "cams 3 4"]]
 class Motion(nn.Module):
     """No motion at all, and what every other one may override."""
 
+    turns: bool = True
+    """Whether cameras turn about their pivots beside being shifted."""
+
     def poses(
         self,
         start_c2w: Float[Tensor, "cams 3 4"],
@@ -58,7 +61,10 @@ class Residual(Motion):
     def poses(self, start_c2w: Tensor, reach: Tensor, step_size: Tensor, waiting: bool) -> Tensor:
         """See `Motion.poses`."""
         residual = self.residual.detach() if waiting else self.residual
-        motion = self.rigid(residual * step_size[:, None])
+        residual = residual * step_size[:, None]
+        if not self.turns:
+            residual = torch.cat([residual[:, :3], torch.zeros_like(residual[:, 3:])], dim=-1)
+        motion = self.rigid(residual)
         # About the pivot p = -reach e_z: reach t + p - R p.
         translation = reach[:, None, None] * (
             motion[..., 3:] + motion[..., 2:3] - _forward(motion.dtype, motion.device)

@@ -40,8 +40,8 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     rot_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
     """The host's, both without use here."""
     settled_delay_steps: int = 6000
-    """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
-    pull them off, most of all those that no matches hold."""
+    """Training steps for which all poses wait once stage 0 has adjusted some, or where silhouettes agree with them: a
+    field that is still a blur would only pull them off, most of all those that no matches hold."""
 
 
 class CraymCameraOptimizer(CameraOptimizer):
@@ -57,11 +57,14 @@ class CraymCameraOptimizer(CameraOptimizer):
     pivot_distance: Float[Tensor, "cams"]
     """How far ahead the point lies that a motion turns its camera about."""
     settled: Bool[Tensor, "cams"]
-    """Cameras whose start poses were adjusted to matched rays already."""
+    """Cameras whose start poses are about right: adjusted to matched rays already, or confirmed by silhouettes."""
     step_size: Float[Tensor, "cams"]
     """Size of the optimiser's steps relative to its rate: 1 for cameras that are not settled, 0 for fixed ones."""
     waiting: bool = False
     """Whether the cameras wait for the field; their rays need no gradient then, which is cheaper."""
+    centering_steps: int = 0
+    """Training steps in which cameras are shifted and not turned: until what they see is where it should be, how it is
+    turned cannot be told."""
     all_settled: bool = False
     any_settled: bool = False
 
@@ -126,6 +129,7 @@ class CraymCameraOptimizer(CameraOptimizer):
     def update_to_step(self, step: int) -> None:
         """Hold poses that stage 0 has found until the field can tell something about them."""
         self.waiting = step < self.config.settled_delay_steps and self.any_settled
+        self.motion.turns = step >= self.centering_steps
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable."""

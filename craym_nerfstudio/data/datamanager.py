@@ -19,6 +19,7 @@ from craym_nerfstudio.data.dataparser import CraymDataParser, CraymDataParserCon
 from craym_nerfstudio.data.dataset import CraymDataset, load_image_store
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
+from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError
@@ -73,6 +74,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     images: ImageStore | None = None
     key_source: KeyRaySource | None = None
     """Where key rays come from; None while there are no matches."""
+    outlines: Outlines | None = None
+    """What silhouettes are compared with; None where they are not."""
 
     def create_train_dataset(self) -> CraymDataset:
         """The training images; what is known of their true poses is taken out before anything else sees it."""
@@ -193,19 +196,22 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
             parts = [images.random_pixels(count, generator)]
         if config.num_patches:
             parts.append(images.random_patches(config.num_patches, config.patch_side_px, generator))
-        plain, groups, matches = sum(len(part[0]) for part in parts), 0, {}
+        plain, groups = sum(len(part[0]) for part in parts), 0
+        known: dict[str, Any] = {}
         if source is not None:
             key_image, key_xy, pairs = source.key_pixels(config.num_key_pairs, config.num_aux_rays, generator)
             parts.append((key_image, key_xy))
             groups = 2 * config.num_key_pairs
-            matches = {"pairs": pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
+            known = {"pairs": pairs, "epipolar_pairs": source.pairs(config.num_epipolar_pairs, generator)}
         image, xy = (torch.cat(part) for part in zip(*parts, strict=True))
+        if self.outlines is not None:
+            known["outline"] = self.outlines.at(image, xy)
         pinhole = self.pinhole_rays
         rays = self._rays(self.train_cameras, image, xy) if pinhole is None else pinhole(image, xy)
         layout = RayLayout(plain, config.num_patches, config.patch_side_px, groups, config.num_aux_rays)
         # The model is handed rays alone by the host.
         rays.metadata["layout"] = layout  # type: ignore[assignment]
-        return rays, {**self._batch(images, image, xy), **matches, "layout": layout}
+        return rays, {**self._batch(images, image, xy), **known, "layout": layout}
 
     def next_eval(self, step: int) -> tuple[RayBundle, dict]:
         """Random rays of the test images."""

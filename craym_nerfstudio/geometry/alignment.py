@@ -1,17 +1,19 @@
-"""Similarity alignment of camera sets, and pose errors after it.
+"""Rotations and rigid motions between sets of points, similarity alignment of camera sets, pose errors after it.
 
-Not meant for gradients. All solving happens in float64.
+`procrustes` and `nearest_rotation` are differentiable, the rest is not meant for gradients. All solving happens in
+float64.
 """
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
+from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg, skew
 
 Values = TypeVar("Values", Tensor, np.ndarray)
 
@@ -19,6 +21,11 @@ _COLLINEAR_BELOW = 1e-3
 """Ratio of the second to the first spread of camera centres under which they count as lying on a line."""
 
 _ROBUST_DRAWS = 500
+
+_SQUARINGS = 18
+"""Of the matrix whose foremost eigenvector is a rotation's quaternion: it wins by factors to the power of 2^18."""
+_AMBIGUOUS = 1e-9
+"""Share of the spread within which a rotation is taken to be undetermined, and its gradient is damped."""
 
 
 @dataclass(frozen=True)
@@ -111,23 +118,89 @@ class PoseErrors:
 
 def mean_rotation(rotations: Float[Tensor, "*b n 3 3"]) -> Float[Tensor, "*b 3 3"]:
     """Chordal mean: the rotation nearest to all in the Frobenius norm."""
-    return _nearest_rotation(rotations.mean(-3))[0]
+    return nearest_rotation(rotations.mean(-3))
 
 
-def _nearest_rotation(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotation R that maximises ``trace(R^T matrix)``, and that trace."""
-    u, spread, vh = torch.linalg.svd(matrix)
-    sign = torch.ones_like(spread)
-    sign[..., 2] = torch.det(u @ vh).sign()
-    return u @ (sign[..., None] * vh), (spread * sign).sum(-1)
+def nearest_rotation(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation R that maximises ``trace(R^T matrix)``; its gradient is finite everywhere, and exact where R is unique.
+
+    No singular value decomposition: a device would wait for its convergence, and its gradient is infinite where
+    singular values meet, though that of the rotation is not.
+    """
+    return _NearestRotation.apply(matrix)
+
+
+class _NearestRotation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor) -> Tensor:
+        rotation = _rotation_of_quaternion(_foremost_quaternion(matrix.double()))
+        ctx.save_for_backward(matrix, rotation)
+        return rotation.to(matrix)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """``dR = R skew(w)``, and ``R^T M`` stays symmetric: ``(trace(P) - P) w`` is the axis of ``R^T dM``."""
+        matrix, rotation = ctx.saved_tensors
+        stretch = rotation.mT @ matrix.double()
+        trace = stretch.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        identity = torch.eye(3, dtype=stretch.dtype, device=stretch.device)
+        damping = _AMBIGUOUS * stretch.square().sum((-2, -1), keepdim=True).sqrt() + 1e-30
+        resistance = (trace + damping) * identity - 0.5 * (stretch + stretch.mT)
+        axis, _ = torch.linalg.solve_ex(resistance, _axis(rotation.mT @ gradient.double())[..., None])
+        return (rotation @ skew(axis[..., 0])).to(matrix)
+
+
+def _axis(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 3"]:
+    """Vector v of the part of a matrix without symmetry: ``matrix - matrix^T == skew(v)``."""
+    twice = matrix - matrix.mT
+    return torch.stack([twice[..., 2, 1], twice[..., 0, 2], twice[..., 1, 0]], dim=-1)
+
+
+def _foremost_quaternion(matrix: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b 4"]:
+    """Unit quaternion q of the nearest rotation: the foremost eigenvector of Horn's 4x4 matrix (1987)."""
+    trace, axis = matrix.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None], _axis(matrix)[..., None]
+    identity = torch.eye(4, dtype=matrix.dtype, device=matrix.device)
+    lower = matrix + matrix.mT - trace * identity[:3, :3]
+    horn = torch.cat([torch.cat([trace, axis.mT], dim=-1), torch.cat([axis, lower], dim=-1)], dim=-2)
+    # Powers of it, shifted to have no negative eigenvalue, tend to the foremost eigenvector's projector.
+    size = horn.square().sum((-2, -1), keepdim=True).sqrt()
+    power = horn + (size + torch.finfo(horn.dtype).tiny) * identity
+    for _ in range(_SQUARINGS):
+        power = power / power.diagonal(dim1=-2, dim2=-1).sum(-1)[..., None, None]
+        power = power @ power
+    best = power.diagonal(dim1=-2, dim2=-1).argmax(-1)[..., None, None]
+    row = torch.take_along_dim(power, best.expand(*best.shape[:-1], 4), dim=-2).squeeze(-2)
+    return row / row.norm(dim=-1, keepdim=True)
+
+
+def _rotation_of_quaternion(quaternion: Float[Tensor, "*b 4"]) -> Float[Tensor, "*b 3 3"]:
+    """Rotation matrix of a unit quaternion (w, x, y, z)."""
+    turn = skew(quaternion[..., 1:])
+    identity = torch.eye(3, dtype=quaternion.dtype, device=quaternion.device)
+    return identity + 2 * (quaternion[..., :1, None] * turn + turn @ turn)
+
+
+def procrustes(
+    source: Float[Tensor, "*b n 3"], target: Float[Tensor, "*b n 3"], weights: Float[Tensor, "*b n"] | None = None
+) -> Float[Tensor, "*b 3 4"]:
+    """Rigid motion that takes source to target points in the (weighted) least squares sense; differentiable, batched.
+
+    Closed form (Kabsch 1976, Umeyama 1991); see `nearest_rotation` for its gradient.
+    """
+    share = torch.ones_like(source[..., 0]) if weights is None else weights
+    share = (share / share.sum(-1, keepdim=True))[..., None]
+    source_mean, target_mean = (share * source).sum(-2, keepdim=True), (share * target).sum(-2, keepdim=True)
+    rotation = nearest_rotation((share * (target - target_mean)).mT @ (source - source_mean))
+    return torch.cat([rotation, target_mean.mT - rotation @ source_mean.mT], dim=-1)
 
 
 def _umeyama(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Least squares scale [*b], rotation [*b,3,3], translation [*b,3] between points [*b,n,3] (Umeyama 1991)."""
     source_mean, target_mean = source.mean(-2, keepdim=True), target.mean(-2, keepdim=True)
     covariance = (target - target_mean).transpose(-1, -2) @ (source - source_mean)
-    rotation, trace = _nearest_rotation(covariance)
-    scale = trace / (source - source_mean).square().sum((-1, -2)).clamp_min(1e-300)
+    rotation = nearest_rotation(covariance)
+    scale = (rotation * covariance).sum((-2, -1)) / (source - source_mean).square().sum((-1, -2)).clamp_min(1e-300)
     translation = target_mean - scale[..., None, None] * source_mean @ rotation.transpose(-1, -2)
     return scale, rotation, translation.squeeze(-2)
 

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.geometry.lie import so3_exp
+from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.coarse_volume import Ball, Level, fitted
 from craym_nerfstudio.matching.glances import Glance, centroid_bearings, glances
 from craym_nerfstudio.matching.views import Views
@@ -98,7 +99,7 @@ def aim(
     center = c2w[:, :, 3].mean(0)
     for _ in range(rounds):
         direction = (c2w[:, :, :3] @ bearing[..., None])[..., 0]
-        center = _nearest_point(c2w[:, :, 3], direction)
+        center = focus_point(torch.from_numpy(c2w[:, :, 3]), torch.from_numpy(direction)).numpy()
         wanted = center - c2w[:, :, 3]
         wanted /= np.linalg.norm(wanted, axis=-1, keepdims=True)
         axis = np.cross(direction, wanted)
@@ -107,17 +108,3 @@ def aim(
         turn = so3_exp(torch.from_numpy(axis / sine.clip(1e-12) * angle)).numpy()
         c2w[:, :, :3] = turn @ c2w[:, :, :3]
     return c2w, center
-
-
-def _nearest_point(
-    origin: Float[np.ndarray, "rays 3"], direction: Float[np.ndarray, "rays 3"], rounds: int = 20
-) -> Float[np.ndarray, "3"]:
-    """Point with the smallest distances to all rays, far ones counting little."""
-    projector = np.eye(3) - direction[:, :, None] * direction[:, None, :]
-    weight, point = np.ones(len(origin)), origin.mean(0)
-    for _ in range(rounds):
-        weighted = weight[:, None, None] * projector
-        point = np.linalg.solve(weighted.sum(0), (weighted @ origin[..., None]).sum(0)[:, 0])
-        distance = np.linalg.norm((projector @ (point - origin)[..., None])[..., 0], axis=-1)
-        weight = 1 / (1 + (distance / max(np.median(distance), 1e-12)) ** 2)
-    return point

@@ -111,6 +111,17 @@ def bounds_loss(
     return _trusted_mean(torch.relu(least - values) + torch.relu(values - most), weights)
 
 
+def silhouette_loss(
+    opacity: Float[Tensor, " rays"], outline: Float[Tensor, " rays"], weights: Float[Tensor, " rays"] | None = None
+) -> Float[Tensor, ""]:
+    """Mean opacity outside and transparency inside of an outline, times the distance from it; weighted as above.
+
+    `outline` is the signed distance of each ray's pixel, positive outside, of any unit. What is rendered is pulled from
+    as far as it is off, and the harder the farther: colours of a few pixels' reach know nothing of that.
+    """
+    return _weighted_mean(torch.relu(outline) * opacity + torch.relu(-outline) * (1.0 - opacity), weights)
+
+
 def photometric_loss(
     predicted: Float[Tensor, "*rays channels"],
     target: Float[Tensor, "*rays channels"],

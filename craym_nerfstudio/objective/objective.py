@@ -43,6 +43,11 @@ class ObjectiveConfig:
     """L_a is ramped up between these steps: before, rendered depth cannot be trusted."""
     eikonal_loss_mult: float = 0.1
     """Weight of the eikonal loss."""
+    silhouette_loss_mult: float = 30.0
+    """Weight, at first, of the distance of rendered silhouettes from the images' own, in image widths; for images with
+    alpha that no matches tie."""
+    silhouette_steps: tuple[int, int] = (2400, 8000)
+    """Up to the first silhouettes alone shape the field and shift the cameras; the weight falls to 0 at the second."""
     landmark_loss_mult: float = 10.0
     """Weight, at first, of the distance of the SDF from what stage 0's points and their rays allow; 0 also leaves out
     the warm start."""
@@ -73,6 +78,8 @@ class TrainingStep:
     """Further matches, which are not."""
     probes: Probes | None
     """Points at which stage 0's points put bounds on the signed distance, `probed` among the outputs."""
+    outline: Float[Tensor, " rays"] | None
+    """Signed distance from the outline in the image, positive outside; None where silhouettes are not compared."""
     settled: bool
     """Whether stage 0 has adjusted all poses."""
     unit_from_world: Similarity
@@ -89,11 +96,15 @@ class TrainingStep:
 
 def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
     """All losses of a step, weighted; a part that is switched off is absent."""
-    result = {
-        "photometric": config.photometric_loss_mult * _photometric(config, step),
-        "eikonal": config.eikonal_loss_mult
-        * losses.eikonal_loss(step.outputs["gradients"], step.outputs.get("gradient_weights")),
-    }
+    gradients, counts = step.outputs["gradients"], step.outputs.get("gradient_weights")
+    result = {"eikonal": config.eikonal_loss_mult * losses.eikonal_loss(gradients, counts)}
+    if step.outline is not None:
+        weight = config.silhouette_loss_mult * (1.0 - ramp(step.now, *config.silhouette_steps))
+        silhouettes = losses.silhouette_loss(step.outputs["accumulation"][:, 0], step.outline, step.visible)
+        result["silhouette"] = weight * silhouettes
+        if step.number < config.silhouette_steps[0]:
+            return result
+    result["photometric"] = config.photometric_loss_mult * _photometric(config, step)
     if config.ssim_loss_mult and step.layout.patches:
         result["ssim"] = config.ssim_loss_mult * _ssim(step)
     if step.probes is not None and config.landmark_loss_mult:

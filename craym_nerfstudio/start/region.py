@@ -4,10 +4,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from craym_nerfstudio.data.config import AskedRegion
 from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.geometry.rays import meeting_point
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.result import StageZero
 
@@ -61,7 +63,8 @@ def looked_at(c2w: Float[np.ndarray, "cams 3 4"]) -> Float[np.ndarray, "3"] | No
     across = np.eye(3) - axes[:, :, None] * axes[:, None, :]
     if np.linalg.cond(across.sum(0)) > _PARALLEL:
         return None
-    focus = np.linalg.solve(across.sum(0), (across @ origins[:, :, None]).sum(0))[:, 0]
+    lines = torch.from_numpy(origins), torch.from_numpy(axes)
+    focus = meeting_point(*lines, torch.ones(len(axes), dtype=torch.float64)).numpy()
     offset = focus - origins
     distance = np.linalg.norm(offset, axis=-1)
     cosine = (offset * axes).sum(-1) / np.maximum(distance, 1e-12)

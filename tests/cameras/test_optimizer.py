@@ -304,3 +304,16 @@ def test_the_less_certain_stage_zero_is_of_a_pose_the_larger_its_steps() -> None
         optimizer.motion.residual[:, 3:] = 0.01
     angle = rotation_angle_deg(optimizer.optimised_c2w()[..., :3])
     assert torch.allclose(angle / angle[-1], optimizer.step_size, rtol=1e-2)
+
+
+@pytest.mark.parametrize("mode", MODES[1:])
+def test_cameras_are_shifted_first_and_turned_later(mode) -> None:
+    optimizer = make_optimizer(mode)
+    optimizer.centering_steps = 5
+    optimizer.update_to_step(4)
+    shifted = optimizer.optimised_c2w()
+    torch.testing.assert_close(shifted[..., :3], optimizer.start_c2w[..., :3])
+    assert float((shifted - optimizer.start_c2w)[..., 3].norm(dim=-1).min()) > 0.01
+    optimizer.update_to_step(5)
+    turned = rotation_angle_deg(optimizer.optimised_c2w()[..., :3].mT @ optimizer.start_c2w[..., :3])
+    assert float(turned.min()) > 1

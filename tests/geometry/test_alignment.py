@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, nearest_rotation, pose_errors, procrustes
 from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp, so3_exp
 from tests.dome import make_dome
 
@@ -128,3 +128,52 @@ def test_similarities_compose_and_invert() -> None:
     torch.testing.assert_close(both.inverse().poses(both.poses(poses)), poses)
     torch.testing.assert_close((grow.inverse() @ grow).poses(poses), poses)
     assert both.points(torch.zeros(2, 3)).dtype == torch.float32
+
+
+def test_nearest_rotation_is_that_of_the_singular_value_decomposition() -> None:
+    matrix = torch.randn(200, 3, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, _, vh = torch.linalg.svd(matrix)
+    signs = torch.ones(200, 3, dtype=torch.float64)
+    signs[:, 2] = torch.det(u @ vh).sign()
+    torch.testing.assert_close(nearest_rotation(matrix), u @ (signs[..., None] * vh), rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "spread", [(2.0, 2.0, 2.0), (3.0, 1.0, 1.0), (2.0, 2.0, 0.5), (2.0, 1.0, 0.0), (3.0, 2.0, -1.0)]
+)
+def test_gradient_of_the_nearest_rotation_where_singular_values_meet(spread: tuple[float, ...]) -> None:
+    turn = so3_exp(torch.tensor([[0.3, -1.1, 0.4], [2.0, 0.5, -0.6]], dtype=torch.float64))
+    matrix = turn[0] @ torch.diag(torch.tensor(spread, dtype=torch.float64)) @ turn[1]
+    assert torch.autograd.gradcheck(nearest_rotation, matrix.requires_grad_())
+
+
+@pytest.mark.parametrize("spread", [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (1.0, 1.0, -1.0)])
+def test_undetermined_rotations_are_rotations_with_finite_gradients(spread: tuple[float, ...]) -> None:
+    matrix = torch.diag(torch.tensor(spread)).requires_grad_()
+    rotation = nearest_rotation(matrix)
+    rotation.sum().backward()
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(3))
+    assert float(torch.det(rotation)) == pytest.approx(1, abs=1e-5)
+    assert matrix.grad is not None and bool(torch.isfinite(matrix.grad).all())
+
+
+def test_procrustes_finds_planted_motions_by_the_points_that_count() -> None:
+    generator = torch.Generator().manual_seed(3)
+    motion = se3_exp(torch.randn(2, 4, 6, generator=generator, dtype=torch.float64))
+    source = torch.randn(2, 4, 9, 3, generator=generator, dtype=torch.float64)
+    target = source @ motion[..., :3].mT + motion[..., None, :, 3]
+    torch.testing.assert_close(procrustes(source, target), motion, rtol=0, atol=1e-10)
+    weights = torch.rand(2, 4, 9, generator=generator, dtype=torch.float64)
+    target[..., 2, :], weights[..., 2] = 7.0, 0.0
+    torch.testing.assert_close(procrustes(source, target, weights), motion, rtol=0, atol=1e-10)
+
+
+def test_procrustes_of_a_plane_is_a_rotation_and_its_gradients_are_right() -> None:
+    """A square, whose two singular values are equal and whose third is zero, moved and bent a little."""
+    square = torch.tensor([[1.0, 1, 0], [1, -1, 0], [-1, -1, 0], [-1, 1, 0]], dtype=torch.float64)
+    motion = se3_exp(torch.tensor([0.1, 0.2, 0.3, 0.4, -0.5, 0.6], dtype=torch.float64))
+    target = square @ motion[:, :3].T + motion[:, 3]
+    torch.testing.assert_close(procrustes(square, target), motion, rtol=0, atol=1e-10)
+    weights = torch.tensor([1.0, 2.0, 1.0, 0.5], dtype=torch.float64).requires_grad_()
+    inputs = (square.requires_grad_(), target.requires_grad_(), weights)
+    assert torch.autograd.gradcheck(procrustes, inputs)

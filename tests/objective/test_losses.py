@@ -15,6 +15,7 @@ from craym_nerfstudio.objective.losses import (
     photometric_loss,
     point_alignment_loss,
     robust_cost,
+    silhouette_loss,
     ssim_loss,
 )
 from tests.dome import FOCAL_PX, Dome, make_dome
@@ -183,3 +184,26 @@ def test_empty_batches_cost_nothing() -> None:
     losses = [epipolar_loss(nothing, 2.0, nothing), point_alignment_loss(points, points), eikonal_loss(points)]
     losses += [photometric_loss(points, points), ssim_loss(torch.zeros(0, 8, 8, 3), torch.zeros(0, 8, 8, 3))]
     assert [float(loss) for loss in losses] == [0.0] * 5
+
+
+def test_silhouettes_pull_from_afar_where_colours_do_not() -> None:
+    """A bar 20 px wide, shown 60 px off: its edges are 1 px soft, and nothing of it is where it should be."""
+    place = torch.arange(200, dtype=torch.float64)
+    outline = (place - 100).abs() - 10
+    slopes = {}
+    for shift in (60.0, 30.0, 0.0):
+        at = torch.tensor(shift, dtype=torch.float64, requires_grad=True)
+        opacity = torch.sigmoid(10 - (place - 100 - at).abs())
+        (slopes[shift],) = torch.autograd.grad(silhouette_loss(opacity, outline / 200), at, retain_graph=True)
+        (colours,) = torch.autograd.grad(photometric_loss(opacity[:, None], (outline < 0).float()[:, None]), at)
+        assert shift == 0 or slopes[shift] > 20 * colours.abs()
+    # Twice the opacity of the bar, times the distance by which its far edge is farther off than its near one.
+    assert float(slopes[60.0]) == pytest.approx(20 / 200 / 200, rel=0.02)
+    assert float(slopes[0.0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_silhouette_by_hand() -> None:
+    """Half opaque 0.3 outside, a tenth transparent 0.2 inside; the third ray is masked."""
+    opacity, outline = torch.tensor([0.5, 0.9, 1.0]), torch.tensor([0.3, -0.2, 0.4])
+    loss = silhouette_loss(opacity, outline, torch.tensor([1.0, 1.0, 0.0]))
+    assert float(loss) == pytest.approx((0.15 + 0.02) / 2)

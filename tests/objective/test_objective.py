@@ -42,6 +42,7 @@ def made_step(number: int = 0) -> TrainingStep:
         pairs=pairs,
         epipolar_pairs=pairs,
         probes=None,
+        outline=None,
         settled=False,
         unit_from_world=Similarity.of(),
         render=lambda *_: {},
@@ -114,3 +115,19 @@ def test_landmarks_weigh_less_the_longer_training_lasts() -> None:
         step.outputs["probed"] = torch.tensor([0.2])
         assert float(training_losses(config, step)["landmarks"]) == pytest.approx(expected)
     assert "landmarks" not in training_losses(replace(config, landmark_loss_mult=0.0), step)
+
+
+def test_silhouettes_come_first_alone_then_with_colours_and_fade_out() -> None:
+    """Half of the opacity on rays 0.2 outside of the outline."""
+    config = ObjectiveConfig(silhouette_loss_mult=10.0, silhouette_steps=(100, 200))
+
+    def at(number: int) -> dict[str, torch.Tensor]:
+        step = made_step(number)
+        step.outputs["accumulation"] = torch.full((RAYS, 1), 0.5)
+        return training_losses(config, replace(step, outline=torch.full((RAYS,), 0.2)))
+
+    assert set(at(99)) == {"eikonal", "silhouette"}
+    assert float(at(99)["silhouette"]) == pytest.approx(1.0)
+    assert "photometric" in at(100) and float(at(150)["silhouette"]) == pytest.approx(0.5)
+    assert float(at(200)["silhouette"]) == 0
+    assert "silhouette" not in training_losses(config, made_step(150))

@@ -1,0 +1,58 @@
+"""What silhouettes say of the given poses where no matches do: whether the cameras stand about where they should."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from craym_nerfstudio.data.outlines import Outlines
+from craym_nerfstudio.geometry.rays import focus_point
+from craym_nerfstudio.matching.views import Views
+
+_CLOSE = 0.14
+"""Of true poses and such with `real` noise 0.05 to 0.11 (lego, chair, spot), with `barf` 0.17 to 0.30, `l2g` 0.7."""
+_SIGMA_DEG = 0.3
+"""Uncertainty of poses with which outlines agree."""
+
+
+@dataclass(frozen=True)
+class Silhouettes:
+    """Outlines of all images, and how well they agree."""
+
+    outlines: Outlines
+    miss: float
+    """Median distance of rays through their middles from where these meet, in radii of what they show."""
+
+    @classmethod
+    def of(cls, outlines: Outlines, views: Views) -> "Silhouettes | None":
+        """Compare the outlines of views at their given poses; None where fewer than three images have one."""
+        shown = [index for index, radius in enumerate(outlines.radius_px) if radius > 0]
+        if len(shown) < 3:
+            return None
+        origins = views.c2w[shown, :, 3]
+        bearings = np.stack([views.bearings(index, outlines.middle_px[index][None])[0] for index in shown])
+        directions = (views.c2w[shown, :, :3] @ bearings[..., None])[..., 0]
+        middle = focus_point(torch.from_numpy(origins), torch.from_numpy(directions)).numpy()
+        offset = middle - origins
+        radius = np.linalg.norm(offset, axis=-1) * outlines.radius_px[shown] / views.focal_px[shown]
+        misses = np.linalg.norm(np.cross(offset, directions), axis=-1)
+        return cls(outlines, float(np.median(misses / radius)))
+
+    @property
+    def agree(self) -> bool:
+        """Whether the cameras stand about where they should, as far as can be told."""
+        return self.miss < _CLOSE
+
+    def known_poses(self, count: int) -> dict[str, Bool[Tensor, " cams"] | Float[Tensor, " cams"]]:
+        """What the camera optimizer is told of so many poses: that they are about right, and how well, or nothing."""
+        if not self.agree:
+            return {}
+        return {"settled": torch.ones(count, dtype=torch.bool), "sigma_deg": torch.full((count,), _SIGMA_DEG)}
+
+    @property
+    def in_words(self) -> str:
+        """For the terminal."""
+        begin = f"at the given poses their middles miss each other by {self.miss:.0%} of what they show"
+        return f"{begin}: " + ("the poses wait for the field" if self.agree else "the cameras are shifted first")
