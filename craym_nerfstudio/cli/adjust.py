@@ -14,7 +14,7 @@ from craym_nerfstudio.start.config import StartConfig
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
 
     from craym_nerfstudio.data.scene import Scene
     from craym_nerfstudio.sfm.result import StageZero
@@ -71,7 +71,8 @@ class AdjustCommand:
 
 
 def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams']") -> dict[str, object]:
-    """What stage 0 decided and found, and pose errors where the truth is known."""
+    """What stage 0 decided and found, and errors where the truth is known."""
+    import numpy as np
     import torch
 
     from craym_nerfstudio.geometry.alignment import pose_errors
@@ -91,7 +92,19 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
             errors = pose_errors(torch.from_numpy(c2w), truth)
             figures[f"pose_rotation_deg{suffix}"] = errors.rotation_deg_mean
             figures[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
+        if (true_px := scene.reference.train_focal_px) is not None:
+            given_px = scene.views.focal_px
+            for suffix, focal_px in (("_before", given_px), ("", given_px * _focal_factors(stage, len(given_px)))):
+                figures[f"focal_error_percent{suffix}"] = float(100 * np.abs(focal_px / true_px - 1).mean())
     return figures
+
+
+def _focal_factors(stage: "StageZero", cameras: int) -> "Float[np.ndarray, ' cams']":
+    """By what stage 0 multiplied each focal length."""
+    import numpy as np
+
+    lens = stage.intrinsics
+    return np.ones(cameras) if lens is None else lens.focal_factor * np.array(lens.own_focal or [1.0] * cameras)
 
 
 def _table(summary: dict) -> Table:
@@ -104,8 +117,10 @@ def _table(summary: dict) -> Table:
         for name, label, unit in (
             ("pose_rotation_deg", "rotation error", "deg"),
             ("pose_translation_x100", "translation error x100", ""),
+            ("focal_error_percent", "focal length error", "%"),
         ):
-            table.add_row(label, f"{summary[f'{name}_before']:.3f} -> {summary[name]:.3f} {unit}".rstrip())
+            if name in summary:
+                table.add_row(label, f"{summary[f'{name}_before']:.3f} -> {summary[name]:.3f} {unit}".rstrip())
     return table
 
 

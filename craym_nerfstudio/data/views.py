@@ -50,4 +50,5 @@ def views_of(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Views:
         focal_px=frames.intrinsics_px[:, :2].mean(-1),
         size_px=frames.size_px,
         bearings=bearings,
+        is_perspective="FISHEYE" not in frames.camera_types,
     )

@@ -23,3 +23,5 @@ class Views:
     """Width, height."""
     bearings: Callable[[int, np.ndarray], np.ndarray]
     """(image, [n, 2] keypoints (x, y) px) -> [n, 3] unit directions in the camera frame, lens distortion removed."""
+    is_perspective: bool = True
+    """Whether no lens is a fisheye, so that corrections in the image plane say something."""

@@ -19,7 +19,7 @@ from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache
 
-_VERSION = 5
+_VERSION = 6
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
@@ -55,7 +55,7 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
     report_stage_zero(stage)
     if stage.intrinsics is not None:
-        bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics)
+        bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics, matches.images)
         matches = replace(matches, bearings=bearings.numpy())
     trusted = replace(matches, confidence=(matches.confidence * stage.match_weight).astype(np.float32))
     trusted = trusted.subset(trusted.confidence > _MIN_CONFIDENCE)
