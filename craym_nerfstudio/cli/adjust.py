@@ -48,13 +48,13 @@ class AdjustCommand:
         from craym_nerfstudio.export.cameras import describe, write_cameras
         from craym_nerfstudio.export.refined import cameras_of_stage_zero
         from craym_nerfstudio.report.plots import draw_cameras
-        from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero
+        from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero, with_prior_sigma
         from craym_nerfstudio.storage import write_json
 
         if self.start.pose_init == "input" or (self.start.matcher == "none" and self.start.matches is None):
             raise InputError("Without matches nothing is adjusted", remedy="Drop --pose-init input and --matcher none.")
         scene = read_scene(self.scene)
-        views = scene.views
+        views = with_prior_sigma(scene.views, self.start.prior_sigma)
         fixed = select_cameras(self.start.fixed_cameras, views.names)
         matches = found_matches(views, self.start)
         stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)

@@ -1,6 +1,6 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import torch
@@ -127,7 +127,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def views(self) -> Views:
         """The training images as matching sees them, in the world."""
         scene = self.scene
-        return replace(scene.views, c2w=scene.world_from_data.poses(scene.rough_c2w))
+        return scene.views.moved(scene.world_from_data)
 
     def draw_matches(self, matches: Matches) -> None:
         """From now on training batches carry key rays of these matches."""

@@ -88,6 +88,8 @@ def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tup
         size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_distortion(table) for table in tables]),
         camera_types=[_camera_type(table) for table in tables],
+        pose_sigma_deg=_sigmas(tables, "pose_sigma_deg"),
+        pose_sigma=_sigmas(tables, "pose_sigma"),
     )
     return frames.scaled_to(np.array(sizes, dtype=np.int64)), content
 
@@ -99,6 +101,12 @@ def _clean_name(table: FrameTable) -> str:
 def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
     matrices = [table.matrix("transform_matrix") for table in tables]
     return checked_poses(matrices, [table.where for table in tables], tables[0].path)
+
+
+def _sigmas(tables: list[FrameTable], key: str) -> Float[np.ndarray, " cams"] | None:
+    """How far poses are off, NaN where it is not said; None where it is said of no image."""
+    values = [table.number(key, positive=True) for table in tables]
+    return None if all(value is None for value in values) else np.array(values, dtype=np.float64)
 
 
 def _declared_size(table: FrameTable) -> tuple[int, int] | None:

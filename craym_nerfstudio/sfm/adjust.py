@@ -5,6 +5,8 @@ brought into the frame of the rough poses (`absolute_pose`, `gauge`), refined wi
 the input as prior (`refinement`), and kept only if held-out matches prefer it (`held_out`).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -51,7 +53,8 @@ def adjust_rays(
 ) -> StageZero:
     """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
 
-    `fixed` cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
+    What ``views.priors`` say of the given poses' errors goes in as it is; of other cameras it is estimated. `fixed`
+    cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
     from their neighbours and flagged. The input stays where held-out matches do not prefer the solution; so do the
     given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Where every view has a focal
     length of its own they are adjusted in any case (`calibration.agreed`). Raises InputError when views and matches are
@@ -69,6 +72,7 @@ def adjust_rays(
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
+    graph = replace(graph, priors=views.moved(centred).priors)
     guess = _guess(matches, rough, exact)
     believed = consistent_pairs(graph, guess)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)

@@ -75,7 +75,7 @@ def own_factors(
         moves = solved & ~torch.from_numpy(fixed)
         problem = _Problem(
             observations=structure.observations(graph, sigma_px),
-            prior=trust_in_input(c2w, rough, moves.numpy()),
+            prior=trust_in_input(c2w, rough, moves.numpy(), graph.priors),
             free=torch.cat([moves[:, None].expand(-1, 6), solved[:, None]], dim=1),
             sigma=sigma,
         )

@@ -83,7 +83,7 @@ def estimate_intrinsics(
         structure = build_structure(moved, c2w, use, gate * sigma_px)
         problem = _Problem(
             observations=structure.observations(graph, sigma_px),
-            prior=trust_in_input(c2w, rough, start.solved & ~fixed),
+            prior=trust_in_input(c2w, rough, start.solved & ~fixed, graph.priors),
             free=torch.from_numpy(start.solved & ~fixed),
         )
         unknowns = (c2w, structure.points, state)

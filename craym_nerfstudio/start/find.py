@@ -1,5 +1,6 @@
 """Where training starts from: matches, and the poses that matched-ray bundle adjustment (stage 0) makes of them."""
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from jaxtyping import Bool, Float
 
 from craym_nerfstudio.cameras.selection import select_cameras
 from craym_nerfstudio.console import console
+from craym_nerfstudio.data.world import find_target
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.views import PosePriors, Views
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
@@ -52,6 +54,7 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     matches = found_matches(views, config)
     if config.pose_init == "input":
         return Start(views.c2w, fixed, matches)
+    views = with_prior_sigma(views, config.prior_sigma)
     stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
     report_stage_zero(stage)
     if stage.intrinsics is not None:
@@ -81,11 +84,33 @@ def found_matches(views: Views, config: StartConfig) -> Matches:
         raise InputError(f"The matches are of other images: {reason}", config.matches, remedy) from reason
 
 
+def with_prior_sigma(views: Views, sigma: tuple[float, float] | None) -> Views:
+    """Views of whose poses these errors are said, where the data says nothing of them.
+
+    Raises:
+        InputError: an error that is not above zero.
+    """
+    if sigma is None:
+        return views
+    if not all(math.isfinite(value) and value > 0 for value in sigma):
+        remedy = "Give degrees and per cent, such as 1.5 2; exact poses are for --pipeline.start.fixed-cameras."
+        raise InputError(f"prior-sigma is {sigma[0]:g} {sigma[1]:g}", None, remedy)
+    length = 0.01 * sigma[1] * find_target(views.c2w).distance
+    said = views.priors or PosePriors(*np.full((2, len(views.names)), np.nan))
+    rotation, translation = (
+        np.where(np.isnan(each), value, each)
+        for each, value in ((said.rotation_sigma_deg, sigma[0]), (said.translation_sigma, length))
+    )
+    return replace(views, priors=PosePriors(rotation, translation, said.centers))
+
+
 def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
+    said = () if views.priors is None else tuple(each for each in vars(views.priors).values() if each is not None)
     inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w, fixed)
+    inputs = (*inputs, *said)
     path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)
