@@ -25,6 +25,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.images import alpha_use
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.photos.files import POSITIONS_NAME
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
@@ -100,7 +101,7 @@ def _read(data: Path, missing: MissingImages) -> Frames:
     if (data / LLFF_POSES).is_file():
         return read_llff(data)
     for pattern, (capture, remedy) in _CAPTURES.items():
-        if data.is_dir() and any(data.glob(pattern)):
+        if data.is_dir() and any(path.name != POSITIONS_NAME for path in data.glob(pattern)):
             raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.")
     if is_photos(data):
         return read_unposed(data)
