@@ -120,7 +120,7 @@ def _of_exif(path: Path) -> tuple[float, float, float, float]:
     # Zero degrees, zero degrees is what a receiver without a fix writes.
     if not np.isfinite(values).all() or angles == [0.0, 0.0] or abs(angles[0]) > 90 or abs(angles[1]) > 180:
         return _NOWHERE
-    return (*values, accuracy if np.isfinite(accuracy) and accuracy > 0 else np.nan)
+    return (angles[0], angles[1], altitude, accuracy if np.isfinite(accuracy) and accuracy > 0 else np.nan)
 
 
 def _degrees(parts: Sequence[float], side: object) -> float:
