@@ -76,8 +76,11 @@ def _data() -> tuple[KeyRaySource, PinholeRays, ImageStore]:
     return source, pinhole, ImageStore(images, [(SIDE_PX, SIDE_PX)] * CAMERAS)
 
 
-def full_size_step(number: int, alpha: bool = True) -> Watch:
-    """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches."""
+def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> Watch:
+    """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches.
+
+    A step that is `recorded` is scheduled by a clock on the device.
+    """
     device, model = torch.device("lazy", 0), full_size_model(alpha)
     watch, data, landmarks = Watch(device), _data(), _landmarks()
     with pretended(watch):
@@ -92,6 +95,8 @@ def full_size_step(number: int, alpha: bool = True) -> Watch:
         with watch:
             _take_step(model, manager, images, number - 1, watch)
             watch.forget()
+            if recorded:
+                model.clock = torch.empty((), device=device)
             model.zero_grad()
             _take_step(model, manager, images, number, watch)
     watch.launches += _optimizer_launches(model)

@@ -44,7 +44,7 @@ _CACHES = (
     key_rays._scales,
     image_store._offsets,
     sampling._nodes,
-    triton_backend._levels,
+    triton_backend._weights,
     triton_backend._places,
 )
 """What is kept per device between steps: a fake device must not find, or leave, anything there."""
@@ -59,6 +59,8 @@ class Watch(TorchDispatchMode):
         super().__init__()
         self.device, self.phase = device, "step"
         self.waits: Counter[Place] = Counter()
+        self.copies: Counter[str] = Counter()
+        """By phase, from the host or to it, waited for or not: a recording can hold none."""
         self.launches: Counter[tuple[str, str, str]] = Counter()
         """By phase, operation and file."""
 
@@ -92,13 +94,16 @@ class Watch(TorchDispatchMode):
             return args[0] if name == "index_put_" else args[0].new_empty(args[0].shape)
         if kwargs.get("device") is not None:
             ends = ends | {torch.device(kwargs["device"]).type}
-        if name in ("_to_copy", "copy_") and len(ends) > 1 and not _returns_at_once(func, args, kwargs):
-            self._wait("copy between devices")
+        if name in ("_to_copy", "copy_") and len(ends) > 1:
+            self.copies[self.phase] += 1
+            if not _returns_at_once(func, args, kwargs):
+                self._wait("copy between devices")
         return func(*args, **kwargs)
 
     def forget(self) -> None:
         """Start to count anew."""
         self.waits.clear()
+        self.copies.clear()
         self.launches.clear()
 
     def count(self, name: str) -> None:

@@ -26,10 +26,10 @@ from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, 
 from craym_nerfstudio.objective.warm_start import learn_distances
 from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.config import RenderingConfig
-from craym_nerfstudio.rendering.key_outputs import key_outputs
+from craym_nerfstudio.rendering.outputs import key_outputs, ray_outputs
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
-from craym_nerfstudio.schedules import ramp
+from craym_nerfstudio.schedules import StepGenerator, ramp
 from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
@@ -90,6 +90,8 @@ class CraymModel(Model):
         background = torch.tensor(metadata["background_rgb"], dtype=torch.float32)
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
+        self.clock: Tensor | None = None  # the step, on the device, while what hangs on it is recorded there
+        self._random = StepGenerator()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
         self.shown_levels = config.sdf_field.num_levels
@@ -105,8 +107,11 @@ class CraymModel(Model):
 
     @property
     def level_weights(self) -> Float[Tensor, " levels"]:
-        """Weights of the hash grid's levels at the current step."""
-        return self._state(jitter=False).level_weights
+        """Weights of the hash grid's levels at the current step, outside of training of those that are shown."""
+        weights = self.config.level_weights(self.step, self.config.sdf_field.num_levels)
+        if not self.training:
+            weights[self.shown_levels :] = 0.0
+        return weights
 
     @property
     def field(self) -> SimpleNamespace:
@@ -178,21 +183,28 @@ class CraymModel(Model):
         parts = self.config.grid_refresh_steps
         self.scene.refresh_grid(self.level_weights, step % parts, parts)
 
+    @property
+    def phase(self) -> tuple[int, bool, bool]:
+        """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
+        return int(self.level_weights.count_nonzero()), self.camera_optimizer.waiting, self.config.aligns(self.step)
+
+    def generator(self) -> torch.Generator:
+        """Source of this step's random numbers, at its start."""
+        return self._random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
+
     def _state(self, jitter: bool) -> RenderState:
-        config, generator = self.config, None
-        if jitter:
-            generator = torch.Generator(device=self.device).manual_seed((config.seed << 32) + 2 * self.step + 1)
-        state = config.state(self.step, config.sdf_field.num_levels, known_surface=self.landmarks is not None)
+        config, known = self.config, self.landmarks is not None
+        state = config.state(self.step, config.sdf_field.num_levels, known_surface=known, clock=self.clock)
         if not self.training:
-            state.level_weights[self.shown_levels :] = 0.0
+            return replace(state, level_weights=self.level_weights)
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
-        return replace(state, generator=generator, dense=jitter and self.device.type != "cpu")
+        return replace(state, generator=self.generator(), dense=self.device.type != "cpu") if jitter else state
 
     def _probed(self, state: RenderState) -> RenderState:
         """A training step's state, with points at which landmarks put bounds on the distance."""
         if self.landmarks is None or state.generator is None:
             return state
-        carved = 1.0 - ramp(self.step, 0, self.config.landmark_steps)
+        carved = 1.0 - ramp(self.step if self.clock is None else self.clock, 0, self.config.landmark_steps)
         self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
         return replace(state, probes=self.probes.points)
 
@@ -245,13 +257,7 @@ class CraymModel(Model):
 
     def host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
-        accumulation = rendered.accumulation[:, None]
-        depth = self._frames[0].lengths(rendered.depth[:, None])
-        if not self.training:
-            # The mean depth of a ray that hits nothing is meaningless; exporters must not take it for a surface.
-            depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
-        unit = torch.nn.functional.normalize(rendered.normal, dim=-1) * (accumulation >= 0.5)
-        return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
+        return ray_outputs(rendered, self._frames[0].lengths(rendered.depth), masked=not self.training)
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:
@@ -271,8 +277,7 @@ class CraymModel(Model):
 
     def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""
-        nothing = torch.zeros_like(origins[:, :1])
-        rays = RayBundle(origins=origins, directions=directions, pixel_area=nothing)
+        rays = RayBundle(origins=origins, directions=directions, pixel_area=torch.zeros_like(origins[:, :1]))
         return self.host_outputs(self._rendered(rays, RayLayout(len(origins)))[0])
 
     def ray_features(
@@ -315,6 +320,7 @@ class CraymModel(Model):
                 return {"photometric": config.photometric_loss_mult * photometric}
             step = TrainingStep(
                 number=self.step,
+                clock=self.clock,
                 outputs=outputs,
                 target=target,
                 visible=visible,

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,25 +14,24 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor, distributed
-from torchvision.utils import save_image
 
-from craym_nerfstudio.cameras.photometric import frozen, refine_cameras, with_poses
+from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
 from craym_nerfstudio.errors import show_input_errors
-from craym_nerfstudio.evaluation.exposure import as_rendered, fitted_gain
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
+from craym_nerfstudio.judging import TestViews, write_picture
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
+from craym_nerfstudio.recording import StepRecorder, TakenStep
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
 from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
-from craym_nerfstudio.storage import write_atomically
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -48,6 +48,8 @@ class CraymPipelineConfig(VanillaPipelineConfig):
     """Model."""
     exposure: Literal["auto", "as-is"] = "auto"
     """Whether photos that differ in exposure, by the colours of matched key rays, are trained as if taken alike."""
+    cuda_graph: bool = True
+    """Record training steps as CUDA graphs where a GPU and Triton are there, which is faster; off for a profiler."""
     test_pose_steps: int = 100
     """Steps of test-time pose refinement per test view; 0 leaves the aligned pose."""
     test_pose_rays: int = 512
@@ -239,13 +241,32 @@ class CraymPipeline(VanillaPipeline):
 
     def get_train_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
         """The host's training step, with pose errors in the log now and then, and the viewer told."""
-        outputs, loss_dict, metrics_dict = super().get_train_loss_dict(step)
+        taken = self.compute(step) if self._recorder is None else self._recorder.take(step)
+        loss_dict, metrics_dict = taken.losses, self.model.get_metrics_dict(taken.outputs, taken.batch)
         if step % 100 == 0:
             figures = self.pose_metrics() | self.stage_zero_metrics()
             metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
         if step % 10 == 0:
             self.panel.follow(step, float(sum(loss.detach() for loss in loss_dict.values())))
-        return outputs, loss_dict, metrics_dict
+        return taken.outputs, loss_dict, metrics_dict
+
+    def compute(self, step: int) -> TakenStep:
+        """Draw the rays of a training step, render them, and compare."""
+        rays, batch = self.datamanager.next_train(step)
+        outputs = self._model(rays)  # by way of the wrapper of distributed training
+        return TakenStep(outputs, batch, self.model.get_loss_dict(outputs, batch))
+
+    def generators(self, step: int) -> list[torch.Generator]:
+        """All sources of random numbers of a training step, at its start."""
+        return [self.datamanager.generator(step), self.craym_model.generator()]
+
+    @cached_property
+    def _recorder(self) -> StepRecorder | None:
+        """Who replays steps; None where they are taken plainly."""
+        model = self.craym_model
+        backend, _ = choose_backend(model.device, model.config.sdf_field.encoding)
+        possible = self.config.cuda_graph and model.device.type == "cuda" and self.world_size == 1
+        return StepRecorder(model, self) if possible and backend == "triton" else None
 
     def get_eval_loss_dict(self, step: int) -> tuple[Any, dict, dict]:
         """Loss on random rays of test images, mapped into the model's frame."""
@@ -265,7 +286,7 @@ class CraymPipeline(VanillaPipeline):
         self.eval()
         camera, batch = self.datamanager.next_eval_image(step)
         camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
-        metrics, images = self._judged(camera, batch)
+        metrics, images = self._views.judged(camera, batch)
         self.train()
         return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
 
@@ -278,7 +299,7 @@ class CraymPipeline(VanillaPipeline):
             output_path.mkdir(parents=True, exist_ok=True)
         rows: list[dict[str, float]] = []
         for index, view in enumerate(self._test_views()):
-            metrics, images = self._judged(*view)
+            metrics, images = self._views.judged(*view)
             rows.append(metrics)
             if output_path is not None:
                 for name, image in images.items():
@@ -289,6 +310,10 @@ class CraymPipeline(VanillaPipeline):
         self.train()
         return {**results, **self.pose_metrics()}
 
+    @property
+    def _views(self) -> TestViews:
+        return TestViews(self.craym_model, self.log_gain, self.config.test_pose_steps, self.config.test_pose_rays)
+
     def _test_views(self) -> Iterator[tuple[Cameras, dict]]:
         """All test views with their images, their poses aligned and refined, as many together as a chunk has rays."""
         similarity, views = self.reference_to_model(), []
@@ -297,53 +322,11 @@ class CraymPipeline(VanillaPipeline):
         for index, (camera, batch) in enumerate(track(loader, description="Test views")):
             views.append((self.test_camera(camera, index, similarity).to(self.device), batch))
             if len(views) == together or index + 1 == len(loader):
-                yield from self._refined(views, index + 1 - len(views))
+                yield from self._views.refined(views, self.datamanager.eval_cameras[index + 1 - len(views) : index + 1])
                 views = []
-
-    def _judged(self, camera: Cameras, batch: dict) -> tuple[dict[str, float], dict[str, Tensor]]:
-        """Metrics and pictures of a test view, at the exposure of its photo where exposures differ."""
-        outputs = self.craym_model.volume_picture(camera)
-        if self.log_gain.any():
-            gain = fitted_gain(outputs["rgb"], batch["image"].to(self.device), batch.get("mask"))
-            outputs["rgb"] = outputs["rgb"] * gain
-        return self.model.get_image_metrics_and_images(outputs, batch)
-
-    def _photo(self, camera: Cameras, batch: dict) -> Float[Tensor, "h w 3"]:
-        """The photo of a test view at the exposure that the model was trained at."""
-        image = batch["image"].to(self.device)
-        if not self.log_gain.any():
-            return image
-        return as_rendered(
-            lambda small: self.craym_model.volume_picture(small)["rgb"], camera, image, batch.get("mask")
-        )
-
-    def _refined(self, views: list[tuple[Cameras, dict]], first: int) -> list[tuple[Cameras, dict]]:
-        """Test views from number `first` on at their refined poses."""
-        if not self.config.test_pose_steps:
-            return views
-        start = torch.cat([camera.camera_to_worlds for camera, _ in views])
-        with torch.enable_grad(), frozen(self.craym_model):
-            poses = refine_cameras(
-                lambda rays: self.model(rays)["rgb"],
-                with_poses(self.datamanager.eval_cameras[first : first + len(views)], start),
-                [self._photo(camera, batch) for camera, batch in views],
-                [batch.get("mask") for _, batch in views],
-                self.config.test_pose_steps,
-                self.config.test_pose_rays,
-            )
-        return [(with_poses(camera, pose[None]), batch) for (camera, batch), pose in zip(views, poses, strict=True)]
 
     def refined_test_c2w(self) -> Float[Tensor, "test 3 4"]:
         """Poses of the test images in the world, aligned and then refined against the field, on the CPU."""
         self.eval()
         poses = [camera.camera_to_worlds.reshape(3, 4).cpu() for camera, _ in self._test_views()]
         return torch.stack(poses) if poses else torch.zeros(0, 3, 4)
-
-
-def write_picture(path: Path, image: Float[Tensor, "h w c"]) -> None:
-    """Write a picture with values in [0, 1] as PNG, atomically.
-
-    Raises:
-        InputError: the disk is full.
-    """
-    write_atomically(path, lambda file: save_image(image.permute(2, 0, 1).cpu(), file, format="png"))

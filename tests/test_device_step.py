@@ -74,6 +74,15 @@ def test_a_full_size_step_launches_little(number: int) -> None:
     assert watch.total("optimizers") <= 6  # one per group, and their counters
 
 
+@pytest.mark.parametrize("number", [2005, 12505])
+@pytest.mark.parametrize("alpha", [True, False])
+def test_a_step_can_be_recorded(number: int, alpha: bool) -> None:
+    """Nothing comes from the host or goes there between the drawing of rays and the gradients."""
+    watch = full_size_step(number, alpha, recorded=True)
+    assert not watch.waits
+    assert set(watch.copies) <= {"grid"}  # which is refreshed between steps
+
+
 def refinement_waits(steps: int) -> int:
     """Waits of refining two test poses together."""
     c2w = make_dome(4, 16).c2w.float()

@@ -17,8 +17,8 @@ import craym_nerfstudio
 from craym_nerfstudio.errors import InputError, disk_full
 from craym_nerfstudio.export.cameras import write_points
 from craym_nerfstudio.export.mesh import SurfaceMesh, write_mesh
+from craym_nerfstudio.judging import write_picture
 from craym_nerfstudio.matching.pictures import save_picture
-from craym_nerfstudio.pipeline import write_picture
 from craym_nerfstudio.report.html import Page
 from craym_nerfstudio.report.plots import draw_cameras
 from craym_nerfstudio.report.record import RunRecord

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.storage import alone, content_key, file_key, from_cache, read_npz, write_npz
+from craym_nerfstudio.storage import alone, content_key, file_key, from_cache, read_npz, steady, write_npz
 
 
 def test_round_trip(tmp_path: Path) -> None:
@@ -94,6 +94,8 @@ def test_keys_follow_the_content(tmp_path: Path) -> None:
         content_key(1, "a", np.arange(4)),
     ]
     assert len({base, *others}) == 6
+    poses = np.array([0.3, -1e-17])
+    assert content_key(steady(poses)) == content_key(steady(poses + 1e-16)) != content_key(steady(poses + 1e-8))
     (tmp_path / "x").write_bytes(b"1")
     (tmp_path / "y").write_bytes(b"2")
     assert file_key(tmp_path / "x") != file_key(tmp_path / "y")

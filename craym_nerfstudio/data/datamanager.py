@@ -1,6 +1,7 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Annotated, Any
 
 import torch
@@ -24,6 +25,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.schedules import StepGenerator
 from craym_nerfstudio.sfm.result import Intrinsics
 
 
@@ -156,11 +158,18 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.fixed_indices_eval_dataloader = FixedIndicesEvalDataloader(input_dataset=self.eval_dataset, **options)
         self.eval_dataloader = RandIndicesEvalDataloader(input_dataset=self.eval_dataset, **options)
 
-    def _generator(self, step: int) -> torch.Generator:
-        # A function of the step alone: a resumed run draws what an uninterrupted one would have drawn. Processes of a
-        # distributed run differ, or each would draw the others' rays again.
+    @cached_property
+    def _random(self) -> StepGenerator:
+        return StepGenerator()
+
+    def generator(self, step: int) -> torch.Generator:
+        """Source of a step's random numbers, at its start.
+
+        A function of the step alone: a resumed run draws what an uninterrupted one would have drawn. Processes of a
+        distributed run differ, or each would draw the others' rays again.
+        """
         number = (step * self.world_size + self.local_rank) * 2654435761 % (1 << 32)
-        return torch.Generator(device=self.device).manual_seed((self.config.seed << 32) + number)
+        return self._random.at((self.config.seed << 32) + number, torch.device(self.device))
 
     def train_images(self) -> ImageStore:
         """All training images, loaded when they are first asked for."""
@@ -173,7 +182,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.train_count += 1
         images = self.train_images()
         # The host's exporters ask for step 0 again and again and want other rays each time.
-        generator = self._generator(step if self.training else self.train_count)
+        generator = self.generator(step if self.training else self.train_count)
         assert self.train_pixel_sampler is not None
         if not self.training:
             image, xy = images.random_pixels(self.train_pixel_sampler.num_rays_per_batch, generator)
@@ -208,7 +217,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.eval_count += 1
         if self.eval_images is None:
             self.eval_images = load_image_store(self.eval_dataset._dataparser_outputs).to(self.device)
-        image, xy = self.eval_images.random_pixels(self.config.eval_num_rays_per_batch, self._generator(step))
+        image, xy = self.eval_images.random_pixels(self.config.eval_num_rays_per_batch, self.generator(step))
         return self._rays(self.eval_cameras, image, xy), self._batch(self.eval_images, image, xy)
 
     @staticmethod

@@ -60,21 +60,10 @@ class ImageStore:
         return self.offset[image] + row * self.size_px[image, 0] + column
 
     def random_pixels(
-        self, count: int, generator: torch.Generator, rounds: int = 8
+        self, count: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
-        """Uniformly drawn images and (x, y) pixel centres; masked pixels are drawn again, up to `rounds` times."""
-        device = self.pixels.device
-        image = torch.randint(len(self), (count,), generator=generator, device=device)
-        xy = self._pixel_centres(image, generator)
-        if self.mask is None:
-            return image, xy
-        for _ in range(rounds):
-            hidden = (self.visible(image, xy) == 0).nonzero()[:, 0]
-            if hidden.numel() == 0:
-                break
-            image[hidden] = torch.randint(len(self), (hidden.shape[0],), generator=generator, device=device)
-            xy[hidden] = self._pixel_centres(image[hidden], generator)
-        return image, xy
+        """Images and (x, y) pixel centres, drawn uniformly among all pixels that are not masked."""
+        return self._places(torch.randint(self._walked, (count,), generator=generator, device=self.pixels.device))
 
     def next_pixels(self, first: int, count: int) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
         """Images and (x, y) pixel centres of numbers `first` on of an endless walk over all pixels that are not masked.
@@ -82,13 +71,19 @@ class ImageStore:
         Each is visited before any is visited again, and any part of the walk is spread evenly over images and rows:
         drawn at random, as many rays as there are pixels would miss a third of them.
         """
-        unmasked = self._unmasked
-        total = self.pixels.shape[0] if unmasked is None else unmasked.shape[0]
+        total = self._walked
         numbers = (first + torch.arange(count, device=self.pixels.device)) % total
         # Multiples of the golden ratio divide an interval most evenly.
-        flat = _rolled((numbers * _stride(total)) % total, total)
-        if unmasked is not None:
-            flat = unmasked[flat].long()
+        return self._places(_rolled((numbers * _stride(total)) % total, total))
+
+    @property
+    def _walked(self) -> int:
+        """How many pixels are not masked."""
+        return len(self.pixels if self._unmasked is None else self._unmasked)
+
+    def _places(self, number: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"]]:
+        """Images and centres of pixels by their numbers among those that are not masked."""
+        flat = number if self._unmasked is None else self._unmasked[number].long()
         image = torch.searchsorted(self.offset, flat, right=True) - 1
         within, width = flat - self.offset[image], self.size_px[image, 0]
         xy = torch.stack([within % width, torch.div(within, width, rounding_mode="floor")], dim=-1)
@@ -100,11 +95,6 @@ class ImageStore:
         if self.mask is None or not self.mask.any():
             return None
         return self.mask.nonzero()[:, 0].int()
-
-    def _pixel_centres(self, image: Tensor, generator: torch.Generator) -> Float[Tensor, "n 2"]:
-        unit = torch.rand((image.shape[0], 2), generator=generator, device=image.device)
-        size = self.size_px[image]
-        return (unit * size).floor().minimum(size - 1.0) + 0.5
 
     def random_patches(
         self, patches: int, side: int, generator: torch.Generator

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding, Pullback
+from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding, LevelWeights, Pullback
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
 SPHERE_RADIUS = 0.5
@@ -63,7 +63,7 @@ class SDFField(nn.Module):
         self.geometry.initialise_sphere(SPHERE_RADIUS)
 
     def encode(
-        self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]
+        self, points: Float[Tensor, "n 3"], level_weights: LevelWeights
     ) -> tuple[Float[Tensor, "n feat"], Pullback]:
         """Masked grid features f = M(V(p)) (Eq. 1), and the map of a gradient by them to the gradient by the points."""
         features, pullback = self.encoding.encode_with_pullback(points * 0.5 + 0.5, level_weights)
@@ -84,13 +84,11 @@ class SDFField(nn.Module):
         by_point, by_feature = slope.split([3, features.shape[1]], dim=-1)
         return SurfacePoint(distance[:, 0], by_point + pullback(by_feature), feature)
 
-    def outputs(
-        self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]
-    ) -> Float[Tensor, "n 1+feat"]:
+    def outputs(self, points: Float[Tensor, "n 3"], level_weights: LevelWeights) -> Float[Tensor, "n 1+feat"]:
         """``[SDF | f'']`` without enrichment and gradient."""
         features = self.encoding(points * 0.5 + 0.5, level_weights)
         return self.geometry(torch.cat([points, features], dim=-1))
 
-    def sdf(self, points: Float[Tensor, "n 3"], level_weights: Float[Tensor, " levels"]) -> Float[Tensor, " n"]:
+    def sdf(self, points: Float[Tensor, "n 3"], level_weights: LevelWeights) -> Float[Tensor, " n"]:
         """Signed distance alone, for caches and meshing."""
         return self.outputs(points, level_weights)[:, 0]

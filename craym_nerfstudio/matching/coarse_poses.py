@@ -13,7 +13,7 @@ from craym_nerfstudio.geometry.lie import so3_exp
 from craym_nerfstudio.matching.coarse_volume import Ball, Level, fitted
 from craym_nerfstudio.matching.glances import Glance, centroid_bearings, glances
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.storage import alone, content_key, from_cache, read_npz, write_npz
+from craym_nerfstudio.storage import alone, content_key, from_cache, read_npz, steady, write_npz
 
 _VERSION = 1
 _LEAST_IMAGES = 8
@@ -54,7 +54,7 @@ def coarse_poses(views: Views, pictures: list[str], cache_dir: Path) -> CoarsePo
     if len(views.names) < _LEAST_IMAGES:
         return None
     lens = [views.bearings(k, _PROBES * views.size_px[k]) for k in range(len(views.names))]
-    key = content_key(_VERSION, pictures, np.asarray(views.c2w, dtype=np.float64), views.focal_px, np.stack(lens))
+    key = content_key(_VERSION, pictures, steady(views.c2w), views.focal_px, steady(np.stack(lens)))
     path = cache_dir / f"coarse-{key}.npz"
     with alone(path):
         found = from_cache(path, lambda path: CoarsePoses(**read_npz(path)))

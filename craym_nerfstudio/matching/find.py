@@ -24,7 +24,7 @@ from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs, turned_at_most
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.storage import alone, content_key, from_cache
+from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
 _VERSION, _MATCHES_VERSION = 1, 2
 _NEAR_DEG, _NEAR_NEIGHBOURS = 10.0, 12
@@ -96,9 +96,9 @@ def _matched(
     if prior_angle_deg is not None and not detector.knows_turned:
         pairs = turned_at_most(pairs, rough, MOST_TURNED_DEG)
     lens = [views.bearings(index, _PROBES * views.size_px[index]) for index in range(len(views.names))]
-    pairs_key = content_key(_VERSION, detector.settings, pictures, np.stack(lens), views.focal_px, pairs)
+    pairs_key = content_key(_VERSION, detector.settings, pictures, steady(np.stack(lens)), views.focal_px, pairs)
     needed = (detector.least_inliers, detector.least_share)
-    key = content_key(pairs_key, _MATCHES_VERSION, views.names, rough, prior_angle_deg, *needed)
+    key = content_key(pairs_key, _MATCHES_VERSION, views.names, steady(rough), prior_angle_deg, *needed)
     path = cache_dir / f"matches-{key}.npz"
     folder = cache_dir / f"pairs-{pairs_key}"
     with alone(folder):

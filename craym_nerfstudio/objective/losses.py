@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
+from craym_nerfstudio.schedules import Scalar, exponential_decay
 
 _INITIAL_SCALE_PX = 20.0
 """Of the robust kernel: poses that are far off are still pulled by most of their matches."""
@@ -46,21 +47,20 @@ def match_residuals_px(
 
 
 def annealed_kernel_scale_px(
-    step: int, steps: int, final_px: float, residuals_px: Float[Tensor, "*matches"] | None = None
-) -> Float[Tensor, ""] | float:
+    step: Scalar, steps: int, final_px: float, residuals_px: Float[Tensor, "*matches"] | None = None
+) -> Scalar:
     """Scale of the robust kernel: falls geometrically from 20 px to `final_px` over `steps` (0: has fallen).
 
     With `residuals_px` it is at least 1.5 x their median, without gradient: poses that are 80 px off are then still
     pulled by most of their matches. The schedule stays a floor, or cameras that lag behind would count as outliers.
     """
-    progress = min(max(step / steps, 0.0), 1.0) if steps > 0 else 1.0
-    scheduled = _INITIAL_SCALE_PX * (final_px / _INITIAL_SCALE_PX) ** progress
+    scheduled = exponential_decay(step, _INITIAL_SCALE_PX, final_px, steps)
     if residuals_px is None or residuals_px.numel() == 0:
         return scheduled
     return (1.5 * residuals_px.detach().median()).clamp_min(scheduled)
 
 
-def robust_cost(residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float) -> Float[Tensor, "*b"]:
+def robust_cost(residuals: Float[Tensor, "*b"], scale: Scalar) -> Float[Tensor, "*b"]:
     """Geman-McClure, ``s r^2 / (r^2 + s^2)``: in the unit of the residuals, its slope of order 1 at any scale.
 
     It lets go of outliers: its slope returns to 0.
@@ -71,7 +71,7 @@ def robust_cost(residuals: Float[Tensor, "*b"], scale: Float[Tensor, ""] | float
 
 def epipolar_loss(
     residuals_px: Float[Tensor, "*matches"],
-    scale_px: Float[Tensor, ""] | float,
+    scale_px: Scalar,
     weights: Float[Tensor, "*matches"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean robust epipolar distance in pixels (Eq. 5, 6), each match times its trust in [0, 1].

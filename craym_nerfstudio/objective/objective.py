@@ -11,7 +11,7 @@ from torch import Tensor
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import MatchedPairs, Probes, RayLayout
 from craym_nerfstudio.objective import losses
-from craym_nerfstudio.schedules import exponential_decay, ramp
+from craym_nerfstudio.schedules import Scalar, exponential_decay, ramp
 
 _FUSED_SHARE = 0.5
 """Share of the fused colours in the photometric loss of key rays; their own colours have the rest. Were they to come on
@@ -49,6 +49,10 @@ class ObjectiveConfig:
     landmark_steps: int = 10000
     """Steps over which that weight falls to a tenth, and trust in the surface between the points to nothing."""
 
+    def aligns(self, step: int) -> bool:
+        """Whether the point alignment loss has begun at a step."""
+        return bool(self.point_alignment_loss_mult * ramp(step, *self.point_alignment_steps) > 0)
+
 
 @dataclass(frozen=True)
 class TrainingStep:
@@ -74,6 +78,13 @@ class TrainingStep:
     unit_from_world: Similarity
     render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
+    clock: Float[Tensor, ""] | None = None
+    """The number on the device, where what is recorded at this step is replayed at others."""
+
+    @property
+    def now(self) -> Scalar:
+        """What weights are scheduled by."""
+        return self.number if self.clock is None else self.clock
 
 
 def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
@@ -87,7 +98,7 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
         result["ssim"] = config.ssim_loss_mult * _ssim(step)
     if step.probes is not None and config.landmark_loss_mult:
         first = config.landmark_loss_mult
-        weight = exponential_decay(step.number, first, _LANDMARK_END * first, config.landmark_steps)
+        weight = exponential_decay(step.now, first, _LANDMARK_END * first, config.landmark_steps)
         probes = step.probes
         bounds = losses.bounds_loss(step.outputs["probed"], probes.least, probes.most, probes.weights)
         result["landmarks"] = weight * bounds
@@ -138,11 +149,11 @@ def _match_losses(
         residuals = losses.match_residuals_px(outputs["train_c2w"], drawn.cameras, drawn.bearings, drawn.focal_px)
         # Poses that fit their matches already need no wide kernel.
         steps, many = 0 if step.settled else config.epipolar_anneal_steps, residuals[len(trust) :]
-        scale = losses.annealed_kernel_scale_px(step.number, steps, config.epipolar_scale_px, many)
+        scale = losses.annealed_kernel_scale_px(step.now, steps, config.epipolar_scale_px, many)
         weights = torch.cat([trust, epipolar_pairs.confidence])
         result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(residuals, scale, weights)
-    alignment = config.point_alignment_loss_mult * ramp(step.number, *config.point_alignment_steps)
-    if alignment:
+    if config.aligns(step.number):
+        alignment = config.point_alignment_loss_mult * ramp(step.now, *config.point_alignment_steps)
         (point_i, point_j), opacity = outputs["key_points"].unbind(1), outputs["key_accumulation"].detach()
         result["point_alignment"] = alignment * losses.point_alignment_loss(
             point_i, point_j, trust, opacity[:, 0], opacity[:, 1]

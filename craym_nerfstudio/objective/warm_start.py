@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from craym_nerfstudio.fields.encoding import LevelWeights
 from craym_nerfstudio.fields.sdf_field import SDFField
 from craym_nerfstudio.objective.losses import eikonal_loss
 
@@ -16,7 +17,7 @@ _EIKONAL_WEIGHT = 0.02
 
 def learn_distances(
     field: SDFField,
-    level_weights: Float[Tensor, " levels"],
+    level_weights: LevelWeights,
     draw: Callable[[int], tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]],
 ) -> None:
     """Train the field on points whose signed distances are known; `draw` gives so many of them."""

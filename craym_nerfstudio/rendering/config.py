@@ -3,8 +3,12 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from jaxtyping import Float
+from torch import Tensor
+
+from craym_nerfstudio.fields.encoding import LevelWeights, ScheduledWeights
 from craym_nerfstudio.rendering.renderer import RenderState
-from craym_nerfstudio.schedules import exponential_decay, level_weights, ramp
+from craym_nerfstudio.schedules import Scalar, at_most, exponential_decay, level_weights, ramp
 
 _KNOWN_INTERVAL = 0.12
 """Distance from the cached surface within which rays are sampled, at most, where training begins with a known one."""
@@ -37,16 +41,26 @@ class RenderingConfig:
     seed: int = 0
     """Seed of the sampling jitter."""
 
-    def state(self, step: int, levels: int, *, known_surface: bool) -> RenderState:
+    def level_weights(self, step: Scalar, levels: int) -> Float[Tensor, " levels"]:
+        """Factors of the hash grid's levels."""
+        return level_weights(step, levels, self.start_levels, self.steps_per_level)
+
+    def state(self, step: int, levels: int, *, known_surface: bool, clock: Tensor | None = None) -> RenderState:
         """What follows from the step, without jitter.
 
         Args:
             known_surface: whether training began with a surface that is about right.
+            clock: the step on the device, where what is recorded at this step is replayed at others.
         """
-        interval = exponential_decay(step, *self.surface_interval, self.surface_interval_steps)
+        now: Scalar = step if clock is None else clock
+        known = self.level_weights(step, levels)
+        weights: LevelWeights = known
+        if clock is not None:
+            weights = ScheduledWeights(self.level_weights(clock, levels), tuple(known.ne(0).float().tolist()))
+        interval = exponential_decay(now, *self.surface_interval, self.surface_interval_steps)
         return RenderState(
-            level_weights(step, levels, self.start_levels, self.steps_per_level),
-            ramp(step, 0, self.cosine_anneal_steps),
-            interval=min(interval, _KNOWN_INTERVAL) if known_surface else interval,
+            weights,
+            ramp(now, 0, self.cosine_anneal_steps),
+            interval=at_most(interval, _KNOWN_INTERVAL) if known_surface else interval,
             enrich=self.enrichment,
         )

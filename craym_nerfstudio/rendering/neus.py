@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from craym_nerfstudio.schedules import Scalar
+
 
 def neus_alpha(
     sdf: Float[Tensor, "*b"], slope: Float[Tensor, "*b"], step: Float[Tensor, "*b"], inv_s: Float[Tensor, ""]
@@ -22,14 +24,14 @@ def neus_alpha(
     return (1.0 - leave / (enter + 1e-5)).clamp(0.0, 1.0)
 
 
-def iter_cos(cosine: Float[Tensor, "*b"], anneal: float) -> Float[Tensor, "*b"]:
+def iter_cos(cosine: Float[Tensor, "*b"], anneal: Scalar) -> Float[Tensor, "*b"]:
     """Slope of the SDF along the ray that only ever lets light in, never out.
 
     With ``anneal = 0`` even rays that leave the surface get a gradient, which lets an early, wrong shape move;
     with ``anneal = 1`` it is the exact -ReLU(-cosine) of NeuS.
     """
     exact = -torch.relu(-cosine)
-    if anneal >= 1.0:
+    if isinstance(anneal, float) and anneal >= 1.0:
         return exact
     soft = -torch.relu(0.5 - 0.5 * cosine)
     return soft * (1.0 - anneal) + exact * anneal

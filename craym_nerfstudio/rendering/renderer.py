@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
+from craym_nerfstudio.fields.encoding import LevelWeights
 from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
@@ -22,6 +23,7 @@ from craym_nerfstudio.rendering.sampling import (
     scatter_active,
     sphere_bounds,
 )
+from craym_nerfstudio.schedules import Scalar
 
 _COARSE_SAMPLES = 64
 """Look-ups of the cached distances per ray: one per cell of the cache."""
@@ -40,11 +42,11 @@ _INITIAL_VARIANCE = 0.3
 class RenderState:
     """What depends on the training step alone."""
 
-    level_weights: Float[Tensor, " levels"]
-    cosine_anneal: float = 1.0
+    level_weights: LevelWeights
+    cosine_anneal: Scalar = 1.0
     generator: torch.Generator | None = None
     """Source of the sampling jitter; None renders without jitter."""
-    interval: float = 0.1
+    interval: Scalar = 0.1
     """Distance from the cached surface within which rays are sampled, in units of the field."""
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
@@ -112,7 +114,7 @@ class SceneRenderer(nn.Module):
         """Sharpness of the logistic density, ``exp(10 v)``."""
         return torch.exp(10.0 * self.variance).clamp(1.0, 1e5)
 
-    def refresh_grid(self, level_weights: Float[Tensor, " levels"], part: int = 0, parts: int = 1) -> None:
+    def refresh_grid(self, level_weights: LevelWeights, part: int = 0, parts: int = 1) -> None:
         """Read the SDF anew into the cached grid, or into one of its slabs."""
         self.grid.refresh(lambda points: self.field.sdf(points, level_weights), part, parts)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.kernels.loader import importable, load_kernels, on_device, triton_runs
 from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
+from craym_nerfstudio.schedules import Scalar
 
 _RAYS_PER_TASK = 64
 
@@ -113,7 +114,7 @@ class Placing:
     """Sections per ray."""
     inv_s: Float[Tensor, ""]
     """Sharpness of the density that is rendered."""
-    interval: float
+    interval: Scalar
     """Distance from the cached surface within which sections are placed while the density is sharper than that."""
     keep_below: float
     """Sections whose expected contribution falls below this are left out of `RaySamples.active`."""
@@ -125,7 +126,7 @@ class Placing:
         return self.inv_s.clamp(max=6.0 / self.interval)
 
     @property
-    def doubt(self) -> float:
+    def doubt(self) -> Scalar:
         """How far the cached distances may be off."""
         return self.interval / 3.0
 
@@ -170,7 +171,7 @@ def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     samples = RaySamples(torch.empty(shape), torch.empty(shape), torch.empty(shape, dtype=torch.bool))
     inputs = (grid.values[0, 0], origins, directions, near, far, meets, shift)
     given = [tensor.contiguous().numpy() for tensor in inputs]
-    limits = [np.float32(number) for number in (float(placing.sharpness), placing.doubt, placing.keep_below)]
+    limits = [np.float32(float(number)) for number in (placing.sharpness, placing.doubt, placing.keep_below)]
     out = [tensor.numpy() for tensor in (samples.middles, samples.steps, samples.active)]
     parts = max(1, min(4 * thread_count(), rays // _RAYS_PER_TASK))
     ranges = equal_ranges(rays, parts)
@@ -187,14 +188,14 @@ def _place_by_triton(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     middles, steps = torch.empty(2, rays, fine, device=device).unbind(0)
     active = torch.empty(rays, fine, dtype=torch.bool, device=device)
     scratch = torch.empty(coarse + fine + 1, rays, device=device)
-    inputs = (grid.values, origins.contiguous(), directions.contiguous(), jitter, placing.sharpness)
+    sharpness = placing.sharpness
+    doubt = placing.doubt if isinstance(placing.doubt, Tensor) else torch.full_like(sharpness, placing.doubt)
+    inputs = (grid.values, origins.contiguous(), directions.contiguous(), jitter, sharpness, doubt)
     out = (scratch, middles, steps, active.view(torch.int8))
     sizes = {"SIDE": grid.resolution, "COARSE": coarse, "FINE": fine, "BLOCK": native.BLOCK}
     if rays > 0:
         with on_device(device):
-            native.place[(-(-rays // native.BLOCK),)](
-                *inputs, *out, rays, placing.doubt, placing.keep_below, **sizes, num_warps=1
-            )
+            native.place[(-(-rays // native.BLOCK),)](*inputs, *out, rays, placing.keep_below, **sizes, num_warps=1)
     return RaySamples(middles, steps, active)
 
 
@@ -205,7 +206,9 @@ def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Flo
     return torch.cat([alpha[:, :1], alpha[:, 1:] * transmittance[:, :-1]], dim=-1)
 
 
-def _largest_weight(grid, origins, directions, edges, sharpness: Tensor, doubt: float) -> Float[Tensor, "rays samples"]:
+def _largest_weight(
+    grid, origins, directions, edges, sharpness: Tensor, doubt: Scalar
+) -> Float[Tensor, "rays samples"]:
     """Upper bound of each section's weight, given that the cache is coarse, a few steps old, and off by `doubt`."""
     sdf = grid.lookup(origins[:, None] + directions[:, None] * edges[..., None])
     half = 0.5 * (edges[:, 1:] - edges[:, :-1])

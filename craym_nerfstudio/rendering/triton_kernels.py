@@ -65,7 +65,7 @@ def _invert(
 
 @triton.jit(do_not_specialize=["rays"])
 def place(
-    grid, origins, directions, jitter, sharpness, scratch, middles, steps, active, rays, doubt, keep_below,
+    grid, origins, directions, jitter, sharpness, allowance, scratch, middles, steps, active, rays, keep_below,
     SIDE: tl.constexpr, COARSE: tl.constexpr, FINE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Sections of rays, into ``middles``, ``steps`` and ``active`` [rays, fine]."""
@@ -77,7 +77,7 @@ def place(
     dx = tl.load(directions + 3 * points, mask=inside, other=1.0)
     dy = tl.load(directions + 3 * points + 1, mask=inside, other=0.0)
     dz = tl.load(directions + 3 * points + 2, mask=inside, other=0.0)
-    sharp = tl.load(sharpness)
+    sharp, doubt = tl.load(sharpness), tl.load(allowance)
     # As `sampling.sphere_bounds`.
     middle = -(ox * dx + oy * dy + oz * dz)
     closest = ox * ox + oy * oy + oz * oz - middle * middle

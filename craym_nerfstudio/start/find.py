@@ -19,7 +19,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.region import find_region
-from craym_nerfstudio.storage import alone, content_key, from_cache
+from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
 _VERSION = 6
 _MIN_CONFIDENCE = 0.02
@@ -108,10 +108,10 @@ def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
-    said = () if views.priors is None else tuple(each for each in vars(views.priors).values() if each is not None)
-    inputs = (views.c2w, views.focal_px, matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w, fixed)
-    inputs = (*inputs, *said)
-    path = cache_dir / f"stage0-{content_key(_VERSION, *inputs, refine_intrinsics)}.npz"
+    said = () if views.priors is None else tuple(steady(v) for v in vars(views.priors).values() if v is not None)
+    matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
+    key = content_key(_VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics)
+    path = cache_dir / f"stage0-{key}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)
         if cached is not None:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import Probes
+from craym_nerfstudio.schedules import Scalar
 from craym_nerfstudio.sfm.result import StageZero
 from craym_nerfstudio.start.carving import CarvedSurface
 
@@ -95,7 +96,7 @@ class Landmarks:
     def __len__(self) -> int:
         return self.count
 
-    def draw(self, count: int, generator: torch.Generator, carved: float) -> Probes:
+    def draw(self, count: int, generator: torch.Generator, carved: Scalar) -> Probes:
         """`count` probes on landmarks and their rays, and as many round the carved surface with the trust `carved`."""
         own = self._on_rays(count, generator)
         # What hangs on no draw is in the rows already: a GPU is asked for a dozen operations, not for fifty.
@@ -106,7 +107,7 @@ class Landmarks:
             torch.cat([own.points, points]),
             torch.cat([own.least, least]),
             torch.cat([own.most, most]),
-            torch.cat([own.weights, torch.full_like(least, carved)]),
+            torch.cat([own.weights, torch.ones_like(least) * carved]),
         )
 
     def _on_rays(self, count: int, generator: torch.Generator) -> Probes:

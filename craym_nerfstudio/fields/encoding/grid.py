@@ -99,6 +99,8 @@ class Grid:
     spec: GridSpec
     table: Float[Tensor, "entries f"]
     weights: tuple[float, ...]
+    scheduled: Float[Tensor, " levels"] | None = None
+    """Where a device computes the factors itself: these; `weights` then only tells which are 0."""
 
 
 @lru_cache(maxsize=256)
@@ -110,15 +112,26 @@ def active_levels(spec: GridSpec, weights: tuple[float, ...]) -> tuple[np.ndarra
     return scales, np.array(rows, np.int64).reshape(-1, 4), np.array([weights[k] for k in active], np.float32)
 
 
-LevelWeights = Sequence[float] | Tensor | None
+@dataclass(frozen=True)
+class ScheduledWeights:
+    """Factors of the levels that a device computes from the step, so that what is recorded there once follows it."""
+
+    values: Float[Tensor, " levels"]
+    active: tuple[float, ...]
+    """0 for levels that are not traversed, whatever the device says, 1 for the others."""
 
 
-def resolve_level_weights(spec: GridSpec, level_weights: LevelWeights) -> tuple[float, ...]:
-    """The coarse-to-fine mask as Python floats (a tensor on a GPU is synchronised: keep the mask on the CPU)."""
-    if level_weights is None:
-        return (1.0,) * spec.levels
-    values = level_weights.tolist() if isinstance(level_weights, Tensor) else level_weights
-    weights = tuple(float(w) for w in values)
+LevelWeights = Sequence[float] | Tensor | ScheduledWeights | None
+
+
+def weighted_grid(spec: GridSpec, table: Float[Tensor, "entries f"], level_weights: LevelWeights) -> Grid:
+    """The grid under a coarse-to-fine mask (a plain tensor on a GPU is waited for: keep the mask on the CPU)."""
+    if isinstance(level_weights, ScheduledWeights) and level_weights.values.device.type != "cpu":
+        weights, scheduled = level_weights.active, level_weights.values
+    else:
+        given = level_weights.values if isinstance(level_weights, ScheduledWeights) else level_weights
+        values = (1.0,) * spec.levels if given is None else given.tolist() if isinstance(given, Tensor) else given
+        weights, scheduled = tuple(float(w) for w in values), None
     if len(weights) != spec.levels:
         raise ValueError(f"level_weights must have one value per level: {len(weights)} given, {spec.levels} levels")
-    return weights
+    return Grid(spec, table, weights, scheduled)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from craym_nerfstudio.console import console, warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding.fused import FusedBackend
-from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, LevelWeights, Pullback, resolve_level_weights
+from craym_nerfstudio.fields.encoding.grid import Grid, GridSpec, LevelWeights, Pullback, weighted_grid
 from craym_nerfstudio.kernels.loader import importable, triton_interpreted, triton_lacks
 
 BackendName = Literal["torch", "cpu", "triton", "tcnn"]
@@ -118,8 +118,7 @@ class HashEncoding(nn.Module):
         return _load("torch" if self.table.dtype == torch.float64 else name)
 
     def _inputs(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights) -> tuple[Float[Tensor, "n 3"], Grid]:
-        grid = Grid(self.spec, self.table, resolve_level_weights(self.spec, level_weights))
-        return x.reshape(-1, 3).to(self.table.dtype), grid
+        return x.reshape(-1, 3).to(self.table.dtype), weighted_grid(self.spec, self.table, level_weights)
 
     def forward(self, x: Float[Tensor, "*b 3"], level_weights: LevelWeights = None) -> Float[Tensor, "*b feat"]:
         """Features of points."""

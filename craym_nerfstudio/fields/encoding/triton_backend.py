@@ -25,10 +25,15 @@ def _places(spec: GridSpec, mask: tuple[float, ...], device: torch.device) -> tu
 
 
 @lru_cache(maxsize=4)
-def _levels(spec: GridSpec, weights: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """`active_levels` on the device; the weights, which change at every step, are copied without waiting."""
-    values = torch.from_numpy(active_levels(spec, weights)[2])
-    return *_places(spec, tuple(float(w != 0) for w in weights), device), values.to(device, non_blocking=True)
+def _weights(weights: tuple[float, ...], device: torch.device) -> Float[Tensor, " levels"]:
+    """Factors that change at every step, copied without waiting."""
+    return torch.tensor(weights, dtype=torch.float32).to(device, non_blocking=True)
+
+
+def _levels(grid: Grid, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Scales and rows of the levels that are not masked, and the factors of all."""
+    places = _places(grid.spec, tuple(float(w != 0) for w in grid.weights), device)
+    return *places, _weights(grid.weights, device) if grid.scheduled is None else grid.scheduled
 
 
 def _float32(tensor: Tensor) -> Tensor:
@@ -46,7 +51,7 @@ class TritonKernels:
         self, x: Float[Tensor, "n 3"], grid: Grid, jacobian: bool
     ) -> tuple[Float[Tensor, "n feat"], Float[Tensor, "levels n 3 f"] | None]:
         """See ``fused.Kernels``."""
-        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
+        spec, levels = grid.spec, _levels(grid, x.device)
         allocate = torch.empty if len(levels[0]) == spec.levels else torch.zeros
         features = allocate(len(x), spec.n_features, device=x.device)
         shape = (spec.levels, len(x), 3, spec.features_per_level)
@@ -65,7 +70,7 @@ class TritonKernels:
         self, x: Float[Tensor, "n 3"], grid: Grid, upstream: Upstream, wants_x: bool, wants_table: bool
     ) -> tuple[Tensor | None, Tensor | None]:
         """See ``fused.Kernels``."""
-        spec, levels = grid.spec, _levels(grid.spec, grid.weights, x.device)
+        spec, levels = grid.spec, _levels(grid, x.device)
         points = _float32(x)
         grad_x = torch.zeros_like(points) if wants_x else None
         grad_table = torch.zeros(grid.table.shape, device=x.device) if wants_table else None

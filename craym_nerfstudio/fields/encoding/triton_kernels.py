@@ -2,8 +2,8 @@
 
 One program handles ``BLOCK`` points on one active level; programs of one level run together, so that only one level's
 table competes for the cache. Jacobians are stored level by level, [levels, n, 3, F], which is how programs write
-them. The grid is described by ``scales`` and ``weights`` [active] and ``integers`` [active, 4]: level, offset, size,
-and resolution (0 if hashed).
+them. The grid is described by ``weights`` [levels], ``scales`` [active] and ``integers`` [active, 4]: level, offset,
+size, and resolution (0 if hashed).
 """
 
 import triton
@@ -33,7 +33,7 @@ def _level(scales, integers, weights, k):
     """Scale and weight of an active level, and its row of ``integers``."""
     level, offset = tl.load(integers + 4 * k), tl.load(integers + 4 * k + 1)
     size, resolution = tl.load(integers + 4 * k + 2), tl.load(integers + 4 * k + 3)
-    return tl.load(scales + k), tl.load(weights + k), level, offset, size, resolution
+    return tl.load(scales + k), tl.load(weights + level), level, offset, size, resolution
 
 
 @triton.jit

@@ -1,4 +1,4 @@
-"""What losses see of matched key rays that were rendered."""
+"""Outputs of the model by their names: of all rays for the host, of matched key rays for the losses."""
 
 import torch
 from jaxtyping import Float
@@ -7,6 +7,21 @@ from torch import Tensor
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered
+
+
+def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], masked: bool) -> dict[str, Tensor]:
+    """Colour, opacity, depth and normals in [0, 1], as the host's viewer and exporters expect them.
+
+    Args:
+        depth: in the units of the world.
+        masked: whether rays that hit nothing end far away; their mean depth means nothing, and exporters must not take
+            it for a surface.
+    """
+    accumulation, depth = rendered.accumulation[:, None], depth[:, None]
+    if masked:
+        depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
+    unit = torch.nn.functional.normalize(rendered.normal, dim=-1) * (accumulation >= 0.5)
+    return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 
 
 def key_outputs(rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout) -> dict[str, Tensor]:

@@ -1,0 +1,163 @@
+"""Steps that are replayed compute what plain steps compute.
+
+A GPU is stood in for: what was recorded is done again with everything that Python knows of a step as it was then, its
+number, its seeds, so that only clock, generators and parameters tell one replay from another, as on a GPU.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from craym_nerfstudio import recording
+from craym_nerfstudio.data.datamanager import CraymDataManager
+from craym_nerfstudio.data.image_store import ImageStore
+from craym_nerfstudio.pipeline import CraymPipeline
+from craym_nerfstudio.recording import StepRecorder
+from craym_nerfstudio.rendering import renderer
+from craym_nerfstudio.schedules import StepGenerator
+from tests.host.tiny_run import TinyData, tiny_config
+
+STEPS = 44
+"""Two levels fade in until 20, poses wait until 16, the ramp of L_a begins at 22."""
+
+
+class Replayed:
+    """In place of CUDA's graphs."""
+
+    def __init__(self, pipeline: CraymPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.pipeline, self.model, self.replays, self.recordings = pipeline, pipeline.craym_model, 0, 0
+        self.recording, seeded = False, StepGenerator.at
+
+        def at(source: StepGenerator, seed: int, device: torch.device) -> torch.Generator:
+            if self.recording:
+                return source._generator
+            return seeded(source, seed, device)
+
+        monkeypatch.setattr(StepGenerator, "at", at)
+        monkeypatch.setattr(recording, "capture", self.capture)
+
+    def capture(self, work: Callable[[], Any], generators: list[torch.Generator]) -> tuple[Callable[[], None], Any]:
+        clock, number = self.model.clock, self.model.step
+        assert len(generators) == 2
+        assert clock is not None
+
+        def again() -> Any:
+            step, self.model.clock, self.model.step, self.recording = self.model.step, clock, number, True
+            try:
+                with torch.enable_grad():
+                    return work()
+            finally:
+                self.model.clock, self.model.step, self.recording = None, step, False
+
+        def replay() -> None:
+            self.replays += 1
+            for kept, value in zip(leaves(result), leaves(again()), strict=True):
+                kept.copy_(value.detach())
+
+        self.recordings += 1
+        result = again()
+        for kept in leaves(result):  # a recording computes nothing
+            kept.fill_(torch.nan)
+        return replay, result
+
+
+def leaves(result: tuple) -> list[Tensor]:
+    """All tensors of what a step left behind."""
+    taken, losses, gradients = result
+    return [*taken.outputs.values(), *taken.losses.values(), losses, *(g for g in gradients if g is not None)]
+
+
+def trained(data: TinyData, output: Path, device: str, recorder: Callable[[CraymPipeline], Any]) -> dict[str, Tensor]:
+    """Losses by step, and the parameters at the end."""
+    config = tiny_config(data.folder, output, STEPS)
+    config.fit_schedules()
+    # Stage 0 has found nothing here: poses wait as if it had.
+    config.pipeline.model.camera_optimizer.settled_delay_steps = 16
+    config.pipeline.model.point_alignment_steps = (22, 40)
+    config.pipeline.model.start_levels, config.pipeline.model.steps_per_level = 2, 10
+    torch.manual_seed(0)
+    pipeline = config.pipeline.setup(device=device, test_mode="val")
+    model = pipeline.craym_model
+    model.camera_optimizer.any_settled = True
+    pipeline.__dict__["_recorder"] = recorder(pipeline)
+    optimizer, found = torch.optim.SGD(model.parameters(), lr=1e-3), {}
+    for step in range(STEPS):
+        model.update_to_step(step)
+        optimizer.zero_grad()
+        _, losses, _ = pipeline.get_train_loss_dict(step)
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+        model._refresh_grid(step)
+        found |= {f"{name} {step}": value.detach().clone() for name, value in losses.items()}
+    return found | {name: value.detach() for name, value in model.named_parameters()}
+
+
+def plainly(_: CraymPipeline) -> None:
+    """No recorder."""
+
+
+@pytest.fixture
+def like_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CPU evaluates active sections alone and walks over its pixels; here it does as a GPU."""
+    monkeypatch.setattr(renderer, "_active_sections", renderer._all_sections)
+    training_batch = CraymDataManager._training_batch
+
+    def drawn(self: CraymDataManager, images: ImageStore, step: int, generator: torch.Generator) -> Any:
+        monkeypatch.setattr(images, "next_pixels", lambda first, count: images.random_pixels(count, generator))
+        return training_batch(self, images, step, generator)
+
+    monkeypatch.setattr(CraymDataManager, "_training_batch", drawn)
+
+
+@pytest.mark.usefixtures("like_a_gpu")
+def test_replayed_steps_are_plain_steps(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_ins = []
+
+    def replaying(pipeline: CraymPipeline) -> StepRecorder:
+        stand_ins.append(Replayed(pipeline, monkeypatch))
+        return StepRecorder(pipeline.craym_model, pipeline)
+
+    plain = trained(tiny_data, tmp_path / "plain", "cpu", plainly)
+    replayed = trained(tiny_data, tmp_path / "replayed", "cpu", replaying)
+    assert stand_ins[0].recordings == 4
+    assert stand_ins[0].replays > STEPS // 2
+    assert plain.keys() == replayed.keys()
+    for name, value in plain.items():
+        torch.testing.assert_close(replayed[name], value, rtol=2e-3, atol=2e-5, msg=lambda text, n=name: f"{n}: {text}")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_card_replays_what_it_computes_plainly(tiny_data: TinyData, tmp_path: Path) -> None:
+    """Sums by atomic additions differ from run to run, and a field of a few steps carries that on."""
+    recorders = []
+
+    def replaying(pipeline: CraymPipeline) -> StepRecorder:
+        recorders.append(StepRecorder(pipeline.craym_model, pipeline))
+        return recorders[0]
+
+    plain = trained(tiny_data, tmp_path / "plain", "cuda", plainly)
+    replayed = trained(tiny_data, tmp_path / "replayed", "cuda", replaying)
+    assert recorders[0].replays
+    for name, value in plain.items():
+        torch.testing.assert_close(replayed[name], value, rtol=2e-2, atol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
+
+
+def test_steps_that_cannot_be_recorded_are_taken_plainly(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pipeline = tiny_config(tiny_data.folder, tmp_path, STEPS).pipeline.setup(device="cpu", test_mode="val")
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(recording, "capture", refused)
+    recorder = StepRecorder(pipeline.craym_model, pipeline)
+    for step in range(4):
+        pipeline.craym_model.update_to_step(step)
+        assert all(loss.requires_grad for loss in recorder.take(step).losses.values())
+    assert pipeline.craym_model.clock is None
+    assert capsys.readouterr().err.count("not permitted") + capsys.readouterr().out.count("not permitted") <= 1
