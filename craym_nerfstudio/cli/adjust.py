@@ -58,7 +58,7 @@ class AdjustCommand:
         fixed = select_cameras(self.start.fixed_cameras, views.names)
         matches = found_matches(views, self.start)
         stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)
-        report_stage_zero(stage)
+        report_stage_zero(stage, views.left_out)
         cameras = cameras_of_stage_zero(scene, stage, fixed)
         written = write_cameras(cameras, self.output, self.paths, include_test=True)
         draw_cameras(cameras.given_c2w, cameras.frames.c2w, scene.reference, self.output / "cameras.png")
@@ -76,6 +76,7 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
     import torch
 
     from craym_nerfstudio.geometry.alignment import pose_errors
+    from craym_nerfstudio.start.not_adjusted import not_adjusted
 
     before, after = stage.median_epipolar_px
     states = Counter("fixed" if held else state for state, held in zip(stage.state, fixed, strict=True))
@@ -85,6 +86,7 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
         "epipolar_px": after,
         "decision": stage.decision.reason,
         "notes": stage.notes,
+        "not_adjusted": [row._asdict() for row in not_adjusted(stage, scene.views.left_out)],
     }
     if scene.reference is not None:
         truth = torch.from_numpy(scene.reference.train_c2w)

@@ -1,6 +1,6 @@
 """What every input layout is read into: one record of all images with their rough poses and intrinsics."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,6 +41,8 @@ class Frames:
     """The same of the positions, in units of the data."""
     measured_centers: Float[np.ndarray, "cams 3"] | None = None
     """Positions that were measured apart from the poses (GPS), in the data's frame; NaN where there is none."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Names of images that have no pose or no file, and why."""
     train: Int[np.ndarray, " train"] | None = None
     """Indices of the training images where the files say which they are."""
     test: Int[np.ndarray, " test"] | None = None

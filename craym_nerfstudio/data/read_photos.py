@@ -37,8 +37,9 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     assert folder is not None, "call is_photos first"
     photos = read_photos(folder)
     masks = None if data.is_file() else _masks(data / "masks", photos.names)
-    model = place_photos(photos, masks, matcher, cache_dir)
-    return _located(read_colmap(data, model, folder), photos, data)
+    model, not_placed = place_photos(photos, masks, matcher, cache_dir)
+    frames = replace(read_colmap(data, model, folder), left_out=not_placed)
+    return _located(frames, photos, data)
 
 
 def _located(frames: Frames, photos: Photos, data: Path) -> Frames:

@@ -81,7 +81,7 @@ def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
     frames = _read(data, missing)
-    remark_unused_images(frames)
+    frames = remark_unused_images(frames)
     remark_trained_tests(frames)
     remark_equal_poses(frames)
     remark_centers(frames)

@@ -1,7 +1,7 @@
 """What matching and the pose start know of the images: no nerfstudio types."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,8 @@ class Views:
     is_perspective: bool = True
     """Whether no lens is a fisheye, so that corrections in the image plane say something."""
     priors: PosePriors | None = None
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Images of the data that have no pose or no file, and why."""
 
     def moved(self, similarity: Similarity) -> "Views":
         """The same in another frame."""

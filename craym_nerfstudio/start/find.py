@@ -1,6 +1,7 @@
 """Where training starts from: matches, and the poses that matched-ray bundle adjustment (stage 0) makes of them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from craym_nerfstudio.matching.views import PosePriors, Views
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.not_adjusted import show_not_adjusted
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
@@ -50,13 +52,15 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     """
     fixed = select_cameras(config.fixed_cameras, views.names)
     if config.matcher == "none" and config.matches is None:
+        show_not_adjusted(None, views.left_out)
         return Start(views.c2w, fixed)
     matches = found_matches(views, config)
     if config.pose_init == "input":
+        show_not_adjusted(None, views.left_out)
         return Start(views.c2w, fixed, matches)
     views = with_prior_sigma(views, config.prior_sigma)
     stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
-    report_stage_zero(stage)
+    report_stage_zero(stage, views.left_out)
     if stage.intrinsics is not None:
         bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics, matches.images)
         matches = replace(matches, bearings=bearings.numpy())
@@ -125,8 +129,8 @@ def adjusted(
     return stage
 
 
-def report_stage_zero(stage: StageZero) -> None:
-    """Print what stage 0 decided and found."""
+def report_stage_zero(stage: StageZero, left_out: Mapping[str, str]) -> None:
+    """Print what stage 0 decided and found, and which images end without a camera of their own."""
     before, after = stage.median_epipolar_px
     console.print(
         f"Stage 0: cameras {stage.counts_in_words}; "
@@ -136,3 +140,4 @@ def report_stage_zero(stage: StageZero) -> None:
         console.print(f"Stage 0: {stage.intrinsics.in_words}")
     for note in stage.notes:
         console.print(f"[yellow]Stage 0: {note}")
+    show_not_adjusted(stage, left_out)
