@@ -10,13 +10,12 @@ from nerfstudio.data.dataparsers.base_dataparser import DataparserOutputs, trans
 from nerfstudio.data.datasets.base_dataset import InputDataset
 from PIL import Image
 
-from craym_nerfstudio.cameras.noise import focal_noise, perturb_poses
+from craym_nerfstudio.cameras.noise import perturb_poses
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.data.scene import detect_and_read, read_scene
 from craym_nerfstudio.data.world import find_target, upright_rotation
-from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.views import Views
 from tests.data.tiny_data import (
     FOCAL_PX,
@@ -219,34 +218,6 @@ def test_noise_moves_training_poses_alone_and_repeats(tmp_path: Path) -> None:
     reference = noisy.metadata["reference"]
     np.testing.assert_allclose(reference.train_c2w, true[train], atol=1e-12)
     np.testing.assert_allclose(reference.test_c2w, true[[0, 8]], atol=1e-12)
-
-
-def test_network_noise_reaches_the_lenses_of_training_alone(tmp_path: Path) -> None:
-    config = SceneConfig(write_nerfstudio(tmp_path, 16), pose_noise="network", pose_noise_seed=3, downscale_factor=2.0)
-    scene = read_scene(config)
-    factors = focal_noise(14, "network", 3)
-    assert factors is not None and scene.reference is not None
-    np.testing.assert_allclose(scene.views.focal_px, (FOCAL_PX + 0.5) / 2 * factors)
-    np.testing.assert_allclose(scene.original.intrinsics_px[scene.train, 0], FOCAL_PX * factors)
-    np.testing.assert_allclose(scene.frames.intrinsics_px[scene.train, 2:], [[2.0, 1.5]] * 14)
-    np.testing.assert_allclose(scene.frames.intrinsics_px[scene.test], [[5.0, 5.5, 4.25 / 2, 2.75 / 2]] * 2)
-    np.testing.assert_allclose(scene.reference.train_focal_px, (FOCAL_PX + 0.5) / 2)
-
-
-def test_errors_of_poses_are_read_per_frame_and_for_all(tmp_path: Path) -> None:
-    folder = write_nerfstudio(tmp_path, 4, pose_sigma_deg=1.5)
-    content = edit_json(folder / "transforms.json")
-    content["frames"][2] |= {"pose_sigma_deg": 0.1, "pose_sigma": 0.25}
-    edit_json(folder / "transforms.json", frames=content["frames"])
-    frames = detect_and_read(folder)
-    assert frames.pose_sigma_deg is not None and frames.pose_sigma is not None
-    assert frames.pose_sigma_deg.tolist() == [1.5, 1.5, 0.1, 1.5]
-    assert np.isnan(frames.pose_sigma[[0, 1, 3]]).all() and frames.pose_sigma[2] == 0.25
-    priors = read_scene(SceneConfig(folder, eval_interval=0)).views.priors
-    assert priors is not None and priors.rotation_sigma_deg.tolist() == [1.5, 1.5, 0.1, 1.5]
-    edit_json(folder / "transforms.json", pose_sigma_deg=0)
-    with pytest.raises(InputError, match="pose_sigma_deg"):
-        detect_and_read(folder)
 
 
 def test_true_poses_do_not_shape_what_training_sees(tmp_path: Path) -> None:
