@@ -40,7 +40,7 @@ CASES = [
 def measure(case: Case, matcher: str, data_root: Path, cache_dir: Path) -> dict:
     """Match and adjust one start."""
     cached = any(cache_dir.glob("features-*.npz"))
-    views, true = load_views(case, data_root)
+    views, true, _ = load_views(case, data_root)
     start = time.process_time()
     matches = find_matches(views, matcher, cache_dir)  # type: ignore[arg-type]
     matched = time.process_time()

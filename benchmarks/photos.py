@@ -18,9 +18,12 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_photos import read_unposed
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.data.views import views_of
+from craym_nerfstudio.data.world import find_target
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.geometry.alignment import pose_errors
+from craym_nerfstudio.geometry.alignment import align_poses, pose_errors
+from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching.find import find_matches
+from craym_nerfstudio.photos.files import POSITIONS_NAME
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.storage import write_json
 
@@ -35,6 +38,8 @@ class Case:
     data: str
     every: int = 1
     longest_px: int = 10_000
+    positions_off: float | None = None
+    """Noise of measured positions that go with the photos, in parts of the cameras' distance to what they look at."""
 
 
 CASES = {
@@ -45,6 +50,7 @@ CASES = {
     "lego_every_5th": Case("lego_400", every=5),
     "chair": Case("chair_400"),
     "fox": Case("fox", longest_px=960),
+    "dtu_positions": Case("dtu_scan24", positions_off=0.02),
 }
 
 
@@ -54,6 +60,8 @@ def measure(case: Case, root: Path, scratch: Path) -> dict:
     chosen = np.arange(len(truth)) if truth.train is None else truth.train
     truth = truth.subset(chosen[:: case.every])
     _copy(truth, scratch / "photos", case.longest_px)
+    if case.positions_off is not None:
+        _write_positions(truth, scratch / "photos" / POSITIONS_NAME, case.positions_off)
     cache = scratch / "cache"
     try:
         frames, place_s = _timed(lambda: read_unposed(scratch / "photos", "auto", cache))
@@ -70,6 +78,7 @@ def measure(case: Case, root: Path, scratch: Path) -> dict:
         "placed": len(frames),
         **_errors(frames, frames.c2w, true, 1.0, "placed"),
         **_errors(frames, stage.c2w, true, factor, "adjusted"),
+        **({} if case.positions_off is None else _frame_errors(stage.c2w, true.c2w, frames)),
         "stage0": stage.decision.reason,
         "intrinsics_adjusted": stage.intrinsics is not None,
         **{"place_cpu_s": place_s, "match_cpu_s": match_s, "adjust_cpu_s": stage0_s},
@@ -86,6 +95,26 @@ def _copy(truth: Frames, folder: Path, longest_px: int) -> None:
             else:
                 image.thumbnail((longest_px, longest_px), Image.Resampling.BOX)
                 image.save(folder / path.name, quality=95)
+
+
+def _write_positions(truth: Frames, path: Path, off: float) -> None:
+    noise = np.random.RandomState(0).normal(0, off * find_target(truth.c2w).distance, (len(truth), 3))
+    rows = zip(truth.paths, truth.c2w[:, :, 3] + noise, strict=True)
+    path.write_text("name,x,y,z\n" + "".join(f"{image.name},{x},{y},{z}\n" for image, (x, y, z) in rows))
+
+
+def _frame_errors(c2w: np.ndarray, true: np.ndarray, frames: Frames) -> dict[str, float]:
+    """How far the cameras as a whole are from the frame and the scale of the positions."""
+    assert frames.pose_sigma is not None
+    similarity = align_poses(torch.from_numpy(c2w), torch.from_numpy(true))
+    middle = c2w[:, :, 3].mean(0)
+    values = {
+        "positions_off": float(np.nanmedian(frames.pose_sigma)),
+        "frame_shift": float(np.linalg.norm(similarity.points(middle) - middle)),
+        "frame_rotation_deg": float(rotation_angle_deg(similarity.rotation[None])[0]),
+        "frame_scale_error_percent": 100 * (float(similarity.scale) - 1),
+    }
+    return {name: round(value, 5) for name, value in values.items()}
 
 
 def _timed(work: Callable[[], Result]) -> tuple[Result, float]:

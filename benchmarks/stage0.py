@@ -31,6 +31,7 @@ from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.result import StageZero
 from craym_nerfstudio.storage import write_json
 
 UNKNOWN_TRUTH = ("hololens_000", "fox")
@@ -47,6 +48,8 @@ class Case:
     wrong: float = 0.0
     """Share of the matches that is spoilt."""
     matcher: str = "auto"
+    downscale: float = 1.0
+    """Of the images."""
 
     @property
     def name(self) -> str:
@@ -62,19 +65,22 @@ CASES = [
     *(Case(scene, noise, seed=seed) for scene, noises in _ROUGH.items() for noise in noises for seed in SEEDS),
     *(Case("lego_400", "barf", every=5, seed=seed) for seed in SEEDS),
     Case("dtu_scan24", "colmap"),
+    *(Case(scene, "network") for scene in ("still_life", "lego_400", "chair_400")),
+    Case("dtu_scan24", "network", downscale=2.0),
     *(Case(scene, "none") for scene in (*UNKNOWN_TRUTH, "lego_400", "dtu_scan24", "temple_ring", "still_life")),
     *(Case("still_life", "barf", seed=seed, wrong=wrong) for wrong in (0.2, 0.4, 0.6) for seed in SEEDS),
     *(Case("lego_400", "barf", every, matcher="sift") for every in (4, 2, 1)),
 ]
 
 
-def load_views(case: Case, data_root: Path) -> tuple[Views, torch.Tensor | None]:
-    """Views with rough poses, and true poses where they are known."""
+def load_views(case: Case, data_root: Path) -> tuple[Views, torch.Tensor | None, np.ndarray | None]:
+    """Views with rough poses, true poses where they are known, and true focal lengths where the noise changed them."""
     folder = ROOT / "samples" / case.scene if case.scene == "still_life" else data_root / case.scene
     truth = folder / "transforms.json"
     config = SceneConfig(
         folder / "transforms_colmap.json" if case.noise == "colmap" else folder,
         eval_interval=0,
+        downscale_factor=case.downscale,
         pose_noise="none" if case.noise in ("ten", "colmap") else case.noise,  # type: ignore[arg-type]
         pose_noise_seed=case.seed,
         reference_poses=truth if truth.is_file() and case.scene not in UNKNOWN_TRUTH else None,
@@ -84,7 +90,10 @@ def load_views(case: Case, data_root: Path) -> tuple[Views, torch.Tensor | None]
     if case.noise == "ten":
         views = replace(views, c2w=ten_degrees(views.c2w, case.seed))
     chosen = np.arange(0, len(views.names), case.every)
-    return every_nth(views, chosen), None if reference is None else torch.from_numpy(reference.train_c2w[chosen])
+    if reference is None:
+        return every_nth(views, chosen), None, None
+    focal_px = None if reference.train_focal_px is None else reference.train_focal_px[chosen]
+    return every_nth(views, chosen), torch.from_numpy(reference.train_c2w[chosen]), focal_px
 
 
 def every_nth(views: Views, chosen: np.ndarray) -> Views:
@@ -135,9 +144,21 @@ def errors(c2w: np.ndarray, true: torch.Tensor | None) -> dict[str, float]:
     }
 
 
+def focal_errors(views: Views, stage: StageZero, true_px: np.ndarray | None) -> dict[str, float]:
+    """Mean relative errors of focal lengths before and after, and of their mean; empty where none were changed."""
+    if true_px is None:
+        return {}
+    lens = stage.intrinsics
+    factor = 1.0 if lens is None else lens.focal_factor * np.array(lens.own_focal or 1.0)
+    before, after = views.focal_px / true_px - 1, views.focal_px * factor / true_px - 1
+    values = np.array([np.abs(before).mean(), before.mean(), np.abs(after).mean()])
+    names = ("before_percent", "before_of_mean_percent", "after_percent")
+    return dict(zip(names, (100 * values).tolist(), strict=True))
+
+
 def measure(case: Case, data_root: Path) -> dict:
     """Match and adjust one start."""
-    views, true = load_views(case, data_root)
+    views, true, true_focal_px = load_views(case, data_root)
     clock = time.process_time()
     with tempfile.TemporaryDirectory() as empty:
         matches = find_matches(views, case.matcher, Path(empty))  # type: ignore[arg-type]
@@ -155,6 +176,7 @@ def measure(case: Case, data_root: Path) -> dict:
         "points": len(stage.points),
         "before": errors(views.c2w, true),
         "after": errors(stage.c2w, true),
+        "focal": focal_errors(views, stage, true_focal_px),
         "moved": {"deg_median": change["rotation_deg_median"], "deg_max": change["rotation_deg_max"]},
         "epipolar_px": stage.median_epipolar_px,
         "decision": stage.decision.reason,
@@ -176,7 +198,7 @@ def main() -> None:
         if fnmatch(case.name, args.only) and not path.exists():
             result = measure(case, args.data_root)
             write_json(path, result)
-            shown = {name: result[name] for name in ("before", "after", "moved", "cameras", "cpu_s")}
+            shown = {name: result[name] for name in ("before", "after", "focal", "moved", "cameras", "cpu_s")}
             print(f"{case.name}: {json.dumps(shown)}", flush=True)
 
 

@@ -185,6 +185,8 @@ class CraymPipeline(VanillaPipeline):
         The host's exporters and viewers render from the data set's cameras, some with and some without the camera
         optimizer's correction: with the refined poses in both places they all agree.
         """
+        # Focal lengths of single images make it longer.
+        self.intrinsics = loaded_state["intrinsics"].to(self.intrinsics)
         super().load_pipeline(loaded_state, step)
         found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         if self.test_mode == "val":

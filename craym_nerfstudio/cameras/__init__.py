@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-PoseNoise = Literal["none", "barf", "l2g", "l2g-low", "real"]
+PoseNoise = Literal["none", "barf", "l2g", "l2g-low", "real", "network"]
 """Protocols of pose noise, see `noise`."""
 
 MotionName = Literal["off", "SO3xR3", "SE3", "6D"]

@@ -14,7 +14,7 @@ from craym_nerfstudio.start.config import StartConfig
 
 if TYPE_CHECKING:
     import numpy as np
-    from jaxtyping import Bool
+    from jaxtyping import Bool, Float
 
     from craym_nerfstudio.data.scene import Scene
     from craym_nerfstudio.sfm.result import StageZero
@@ -48,17 +48,17 @@ class AdjustCommand:
         from craym_nerfstudio.export.cameras import describe, write_cameras
         from craym_nerfstudio.export.refined import cameras_of_stage_zero
         from craym_nerfstudio.report.plots import draw_cameras
-        from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero
+        from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero, with_prior_sigma
         from craym_nerfstudio.storage import write_json
 
         if self.start.pose_init == "input" or (self.start.matcher == "none" and self.start.matches is None):
             raise InputError("Without matches nothing is adjusted", remedy="Drop --pose-init input and --matcher none.")
         scene = read_scene(self.scene)
-        views = scene.views
+        views = with_prior_sigma(scene.views, self.start.prior_sigma)
         fixed = select_cameras(self.start.fixed_cameras, views.names)
         matches = found_matches(views, self.start)
         stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)
-        report_stage_zero(stage)
+        report_stage_zero(stage, views.left_out)
         cameras = cameras_of_stage_zero(scene, stage, fixed)
         written = write_cameras(cameras, self.output, self.paths, include_test=True)
         draw_cameras(cameras.given_c2w, cameras.frames.c2w, scene.reference, self.output / "cameras.png")
@@ -71,10 +71,12 @@ class AdjustCommand:
 
 
 def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams']") -> dict[str, object]:
-    """What stage 0 decided and found, and pose errors where the truth is known."""
+    """What stage 0 decided and found, and errors where the truth is known."""
+    import numpy as np
     import torch
 
     from craym_nerfstudio.geometry.alignment import pose_errors
+    from craym_nerfstudio.start.not_adjusted import not_adjusted
 
     before, after = stage.median_epipolar_px
     states = Counter("fixed" if held else state for state, held in zip(stage.state, fixed, strict=True))
@@ -84,6 +86,7 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
         "epipolar_px": after,
         "decision": stage.decision.reason,
         "notes": stage.notes,
+        "not_adjusted": [row._asdict() for row in not_adjusted(stage, scene.views.left_out)],
     }
     if scene.reference is not None:
         truth = torch.from_numpy(scene.reference.train_c2w)
@@ -91,7 +94,19 @@ def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams
             errors = pose_errors(torch.from_numpy(c2w), truth)
             figures[f"pose_rotation_deg{suffix}"] = errors.rotation_deg_mean
             figures[f"pose_translation_x100{suffix}"] = errors.translation_x100_mean
+        if (true_px := scene.reference.train_focal_px) is not None:
+            given_px = scene.views.focal_px
+            for suffix, focal_px in (("_before", given_px), ("", given_px * _focal_factors(stage, len(given_px)))):
+                figures[f"focal_error_percent{suffix}"] = float(100 * np.abs(focal_px / true_px - 1).mean())
     return figures
+
+
+def _focal_factors(stage: "StageZero", cameras: int) -> "Float[np.ndarray, ' cams']":
+    """By what stage 0 multiplied each focal length."""
+    import numpy as np
+
+    lens = stage.intrinsics
+    return np.ones(cameras) if lens is None else lens.focal_factor * np.array(lens.own_focal or [1.0] * cameras)
 
 
 def _table(summary: dict) -> Table:
@@ -104,8 +119,10 @@ def _table(summary: dict) -> Table:
         for name, label, unit in (
             ("pose_rotation_deg", "rotation error", "deg"),
             ("pose_translation_x100", "translation error x100", ""),
+            ("focal_error_percent", "focal length error", "%"),
         ):
-            table.add_row(label, f"{summary[f'{name}_before']:.3f} -> {summary[name]:.3f} {unit}".rstrip())
+            if name in summary:
+                table.add_row(label, f"{summary[f'{name}_before']:.3f} -> {summary[name]:.3f} {unit}".rstrip())
     return table
 
 

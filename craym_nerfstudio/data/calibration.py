@@ -19,8 +19,11 @@ def calibrated_lens(
     distortion: Float[np.ndarray, "6"],
     size_px: Float[np.ndarray, "2"],
     intrinsics: Intrinsics,
+    own_focal: float = 1.0,
 ) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "6"]]:
     """Corrected (fx, fy, cx, cy) and distortion (k1, k2, k3, k4, p1, p2) of a perspective camera.
+
+    `own_focal` is its entry in ``intrinsics.own_focal``.
 
     Fitted over the image, because the corrections apply to undistorted rays while lenses are described the other way.
     """
@@ -33,7 +36,7 @@ def calibrated_lens(
     pixels = distorted(given, distortion) * [fx, fy] + [cx, cy]
     inside = ((pixels >= 0) & (pixels <= size_px)).all(-1)
     given, pixels = given[inside], pixels[inside]
-    q = given - np.asarray(intrinsics.center)
+    q = given / own_focal - np.asarray(intrinsics.center)
     squared = (q**2).sum(-1, keepdims=True)
     rays = q * (1 + intrinsics.k1 * squared + intrinsics.k2 * squared**2) / intrinsics.focal_factor
 
@@ -46,12 +49,12 @@ def calibrated_lens(
         pinhole, coefficients = lens(fit)
         return (distorted(rays, coefficients) * pinhole[:2] + pinhole[2:] - pixels).ravel()
 
-    start = [intrinsics.focal_factor, *intrinsics.center, *distortion[:2]]
+    start = [own_focal * intrinsics.focal_factor, *intrinsics.center, *distortion[:2]]
     return lens(least_squares(error, start, x_scale=[0.1, 0.01, 0.01, 0.1, 0.1]).x)
 
 
 def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:
-    """The cameras with corrected intrinsics, poses unchanged.
+    """The cameras with corrected intrinsics, poses unchanged; focal factors of their own belong to these cameras.
 
     Raises:
         InputError: a camera is not perspective.
@@ -64,8 +67,10 @@ def calibrated_cameras(cameras: Cameras, intrinsics: Intrinsics) -> Cameras:
     lenses = np.zeros((len(given), 6))
     if cameras.distortion_params is not None:
         lenses = cameras.distortion_params.double().cpu().numpy()
-    distinct, which = np.unique(np.concatenate([given, lenses], axis=-1), axis=0, return_inverse=True)
-    fitted = [calibrated_lens(row[:4], row[6:], row[4:6], intrinsics) for row in distinct]
+    own = np.array(intrinsics.own_focal or [1.0] * len(given))
+    rows = np.concatenate([given, lenses, own[:, None]], axis=-1)
+    distinct, which = np.unique(rows, axis=0, return_inverse=True)
+    fitted = [calibrated_lens(row[:4], row[6:12], row[4:6], intrinsics, float(row[12])) for row in distinct]
     pinhole = torch.from_numpy(np.stack([lens[0] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)
     fx, fy, cx, cy = pinhole.split(1, dim=-1)
     distortion = torch.from_numpy(np.stack([lens[1] for lens in fitted])[which.reshape(-1)]).to(cameras.fx)

@@ -1,6 +1,6 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -94,7 +94,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         outputs.metadata.pop("reference", None)
         dataset = CraymDataset(outputs)
         if self.config.final is not None:
-            _settle(dataset, self.config.final.test_c2w, self.config.final.intrinsics)
+            _settle(dataset, self.config.final.test_c2w, self._of_test(dataset, self.config.final.intrinsics))
         return dataset
 
     def settle(self, final: FinalCameras) -> None:
@@ -132,7 +132,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def views(self) -> Views:
         """The training images as matching sees them, in the world."""
         scene = self.scene
-        return replace(scene.views, c2w=scene.world_from_data.poses(scene.rough_c2w))
+        return scene.views.moved(scene.world_from_data)
 
     def draw_matches(self, matches: Matches) -> None:
         """From now on training batches carry key rays of these matches."""
@@ -142,10 +142,15 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     def calibrate(self, intrinsics: Intrinsics) -> None:
         """Correct the intrinsics of all cameras, training and test."""
         self.intrinsics = intrinsics
-        for dataset in (self.train_dataset, self.eval_dataset):
-            dataset.cameras = calibrated_cameras(dataset.cameras, intrinsics)
+        train, test = self.train_dataset, self.eval_dataset
+        train.cameras = calibrated_cameras(train.cameras, intrinsics)
+        test.cameras = calibrated_cameras(test.cameras, self._of_test(test, intrinsics))
         self.take_cameras()
         self.setup_eval()
+
+    def _of_test(self, dataset: CraymDataset, intrinsics: Intrinsics) -> Intrinsics:
+        """What of corrected intrinsics holds for test images, which may be those of training."""
+        return intrinsics if dataset.image_filenames == self.train_dataset.image_filenames else intrinsics.shared
 
     def setup_eval(self) -> None:
         """Loaders of whole test images; the host's caching loader is not needed."""

@@ -86,6 +86,12 @@ def find_images(
     return paths, kept
 
 
+def without_file(names: Sequence[str], kept: Sequence[int]) -> dict[str, str]:
+    """The names that `find_images` left out, and why."""
+    found = set(kept)
+    return {name: "its file is missing" for number, name in enumerate(names) if number not in found}
+
+
 def _expected(root: Path, name: str) -> Path:
     path = root / clean_name(name)
     return path if match_key(path.name) != path.name else path.with_name(f"{path.name}.png")

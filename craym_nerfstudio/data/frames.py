@@ -1,6 +1,6 @@
 """What every input layout is read into: one record of all images with their rough poses and intrinsics."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +35,14 @@ class Frames:
     """nerfstudio's order k1 k2 k3 k4 p1 p2; for FISHEYE k1..k4 are OpenCV's polynomial in the angle."""
     camera_types: list[str]
     """PERSPECTIVE or FISHEYE, as nerfstudio names them."""
+    pose_sigma_deg: Float[np.ndarray, " cams"] | None = None
+    """How far the rotations are off per axis, by what the files say; NaN for images of which they say nothing."""
+    pose_sigma: Float[np.ndarray, " cams"] | None = None
+    """The same of the positions, in units of the data."""
+    measured_centers: Float[np.ndarray, "cams 3"] | None = None
+    """Positions that were measured apart from the poses (GPS), in the data's frame; NaN where there is none."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Names of images that have no pose or no file, and why."""
     train: Int[np.ndarray, " train"] | None = None
     """Indices of the training images where the files say which they are."""
     test: Int[np.ndarray, " test"] | None = None

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from craym_nerfstudio.data.colmap_model import load_model
 from craym_nerfstudio.data.config import MissingImages
-from craym_nerfstudio.data.files import clean_name, find_images
+from craym_nerfstudio.data.files import clean_name, find_images, without_file
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.masks import masks_beside
 from craym_nerfstudio.data.validate import checked_poses, checked_sizes
@@ -49,7 +49,8 @@ def read_colmap(folder: Path, model: Path, images_in: Path | None = None, missin
     reconstruction = load_model(model)
     images = _registered(reconstruction, model)
     root, prefix = (folder, "images/") if images_in is None else (images_in, "")
-    paths, kept = find_images(root, [prefix + clean_name(image.name) for image in images], model, missing)
+    listed = [clean_name(image.name) for image in images]
+    paths, kept = find_images(root, [prefix + name for name in listed], model, missing)
     images = [images[number] for number in kept]
     cameras = [reconstruction.cameras[image.camera_id] for image in images]
     parameters = [_parameters(camera, model) for camera in cameras]
@@ -66,6 +67,7 @@ def read_colmap(folder: Path, model: Path, images_in: Path | None = None, missin
         size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_take(values, ("k1", "k2", "k3", "k4", "p1", "p2")) for values in parameters]),
         camera_types=["FISHEYE" if "FISHEYE" in camera.model_name else "PERSPECTIVE" for camera in cameras],
+        left_out=without_file(listed, kept),
     )
     return frames.scaled_to(np.array(sizes, dtype=np.int64))
 

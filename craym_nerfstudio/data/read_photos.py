@@ -1,13 +1,19 @@
 """Reads what has no poses: a folder of photos or a video, placed by their matches and cached as a COLMAP model."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from craym_nerfstudio.console import console
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.images import IMAGE_SUFFIXES
 from craym_nerfstudio.matching.find import Matcher
-from craym_nerfstudio.photos.files import image_folder, read_photos
+from craym_nerfstudio.photos.files import Photos, image_folder, read_photos
+from craym_nerfstudio.photos.georeference import georeference, sigmas
 from craym_nerfstudio.photos.place import place_photos
+from craym_nerfstudio.photos.positions import find_positions
 from craym_nerfstudio.photos.video import VIDEO_SUFFIXES, video_frames
 
 CACHE = Path("outputs/cache")
@@ -31,8 +37,30 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     assert folder is not None, "call is_photos first"
     photos = read_photos(folder)
     masks = None if data.is_file() else _masks(data / "masks", photos.names)
-    model = place_photos(photos, masks, matcher, cache_dir)
-    return read_colmap(data, model, folder)
+    model, not_placed = place_photos(photos, masks, matcher, cache_dir)
+    frames = replace(read_colmap(data, model, folder), left_out=not_placed)
+    return _located(frames, photos, data)
+
+
+def _located(frames: Frames, photos: Photos, data: Path) -> Frames:
+    """In the frame and units of measured positions, where there are any that agree with the cameras."""
+    positions = None if data.is_file() else find_positions(photos, data)
+    if positions is None:
+        return frames
+    chosen = np.array([photos.names.index(name) for name in frames.names])
+    points = positions.points[chosen]
+    count = f"{int((~np.isnan(points).any(1)).sum())} of {len(frames)} cameras have a position ({positions.source})"
+    found = georeference(frames.c2w, points)
+    if found is None:
+        console.print(f"Photos: {count}, not used: too few, or too coarse for so small a scene", markup=False)
+        return frames
+    console.print(
+        f"Photos: {count}, {found.error:.3g} off in each direction, which fixes the scale to {found.scale_error:.2%}; "
+        f"coordinates are {positions.frame}",
+        markup=False,
+    )
+    sigma = sigmas(positions, found.error, chosen)
+    return replace(frames, c2w=found.similarity.poses(frames.c2w), pose_sigma=sigma, measured_centers=points)
 
 
 def _masks(folder: Path, names: list[str]) -> list[Path | None] | None:

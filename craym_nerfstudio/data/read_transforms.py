@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.config import MissingImages
-from craym_nerfstudio.data.files import clean_name, find_images, match_key
+from craym_nerfstudio.data.files import clean_name, find_images, match_key, without_file
 from craym_nerfstudio.data.frames import Frames, Layout, concatenate
 from craym_nerfstudio.data.masks import masks_beside, named_masks
 from craym_nerfstudio.data.transforms_json import MASK_KEYS, FrameTable, file_list, frame_tables, load_json
@@ -66,7 +66,8 @@ def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tup
     tables = frame_tables(path, content)
     if sort:
         tables.sort(key=_clean_name)
-    images, kept = find_images(path.parent, [_clean_name(table) for table in tables], path, missing)
+    listed = [_clean_name(table) for table in tables]
+    images, kept = find_images(path.parent, listed, path, missing)
     tables = [tables[number] for number in kept]
     c2w = _poses(tables)
     headers = [read_header(image) for image in images]
@@ -88,6 +89,9 @@ def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tup
         size_px=np.array(declared, dtype=np.int64),
         distortion=np.array([_distortion(table) for table in tables]),
         camera_types=[_camera_type(table) for table in tables],
+        pose_sigma_deg=_sigmas(tables, "pose_sigma_deg"),
+        pose_sigma=_sigmas(tables, "pose_sigma"),
+        left_out=without_file(listed, kept),
     )
     return frames.scaled_to(np.array(sizes, dtype=np.int64)), content
 
@@ -99,6 +103,12 @@ def _clean_name(table: FrameTable) -> str:
 def _poses(tables: list[FrameTable]) -> Float[np.ndarray, "cams 3 4"]:
     matrices = [table.matrix("transform_matrix") for table in tables]
     return checked_poses(matrices, [table.where for table in tables], tables[0].path)
+
+
+def _sigmas(tables: list[FrameTable], key: str) -> Float[np.ndarray, " cams"] | None:
+    """How far poses are off, NaN where it is not said; None where it is said of no image."""
+    values = [table.number(key, positive=True) for table in tables]
+    return None if all(value is None for value in values) else np.array(values, dtype=np.float64)
 
 
 def _declared_size(table: FrameTable) -> tuple[int, int] | None:

@@ -21,6 +21,8 @@ class ReferencePoses:
     """None where the test images have no known true pose."""
     source: str
     """Where they come from, for reports."""
+    train_focal_px: Float[np.ndarray, " train"] | None = None
+    """True focal lengths of the training images at the size they are trained at, where noise was added to them."""
 
 
 def read_reference(path: Path, train_names: list[str], test_names: list[str]) -> ReferencePoses:

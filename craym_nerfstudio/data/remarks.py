@@ -1,6 +1,8 @@
 """What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
 
 import re
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -15,14 +17,18 @@ _OFF_CENTER = 0.25
 """Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
 
 
-def remark_unused_images(frames: Frames) -> None:
-    """Say how many images of the folders that were read have no pose."""
+def remark_unused_images(frames: Frames) -> Frames:
+    """Say how many images of the folders that were read have no pose, and count them as left out."""
     used = set(frames.paths)
     files = [path for folder in sorted({path.parent for path in used}) for path in images_in(folder)]
+    known = {Path(name).name for name in frames.left_out}
     unused = [path for path in files if path not in used and not _NO_PHOTO.search(path.stem)]
+    unused = [path for path in unused if path.name not in known]
     if unused:
         total = len(used) + len(unused)
         warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
+    reason = f"no pose in {frames.source.name}"
+    return replace(frames, left_out=frames.left_out | {path.name: reason for path in unused})
 
 
 def remark_trained_tests(frames: Frames) -> None:

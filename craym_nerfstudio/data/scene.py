@@ -1,14 +1,14 @@
 """A dataset as it was read: images, rough poses and split, and where its world lies."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from craym_nerfstudio.cameras.noise import perturb_poses
+from craym_nerfstudio.cameras.noise import BLENDER_CAMERA_DISTANCE, focal_noise, perturb_poses
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.config import AskedRegion, MissingImages, SceneConfig
@@ -20,11 +20,12 @@ from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, r
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
 from craym_nerfstudio.data.views import views_of
-from craym_nerfstudio.data.world import BLENDER_CAMERA_DISTANCE, find_target, find_world
+from craym_nerfstudio.data.world import find_target, find_world
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.images import alpha_use
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.photos.files import POSITIONS_NAME
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
@@ -54,7 +55,7 @@ class Scene:
     """What all splits of a dataset share; poses are in the data's frame."""
 
     original: Frames
-    """All images as the files describe them."""
+    """All images as the files describe them, but for noise on focal lengths where it was asked for."""
     frames: Frames
     """The same at the size they are trained at."""
     train: Int[np.ndarray, " train"]
@@ -80,7 +81,7 @@ def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
     frames = _read(data, missing)
-    remark_unused_images(frames)
+    frames = remark_unused_images(frames)
     remark_trained_tests(frames)
     remark_equal_poses(frames)
     remark_centers(frames)
@@ -100,7 +101,7 @@ def _read(data: Path, missing: MissingImages) -> Frames:
     if (data / LLFF_POSES).is_file():
         return read_llff(data)
     for pattern, (capture, remedy) in _CAPTURES.items():
-        if data.is_dir() and any(data.glob(pattern)):
+        if data.is_dir() and any(path.name != POSITIONS_NAME for path in data.glob(pattern)):
             raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.")
     if is_photos(data):
         return read_unposed(data)
@@ -119,11 +120,13 @@ def read_scene(config: SceneConfig) -> Scene:
     train, test = _split(frames, config.eval_interval)
     has_alpha, is_isolated = alpha_use([frames.paths[index] for index in train])
     rough = _with_noise(frames.c2w[train], frames.layout, config)
+    true_frames = frames
+    original, frames = (_with_focal_noise(each, train, config) for each in (original, frames))
     # From here on only the poses that training starts from decide: the true ones must not leak through the frame.
     # Blender scenes are upright by construction.
     orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
     world = find_world(frames.subset(train), rough, is_isolated, orientation, config.auto_scale)
-    reference = _reference(config, frames, train, test)
+    reference = _reference(config, true_frames, train, test)
     return Scene(original, frames, train, test, rough, world, has_alpha, reference, asked)
 
 
@@ -178,13 +181,26 @@ def _with_noise(c2w: np.ndarray, layout: str, config: SceneConfig) -> Float[np.n
     return perturb_poses(poses, config.pose_noise, config.pose_noise_seed, pivot=pivot.tolist(), unit=unit).numpy()
 
 
+def _with_focal_noise(frames: Frames, train: Int[np.ndarray, " train"], config: SceneConfig) -> Frames:
+    """With focal lengths and principal points of the training images as the noise protocol has them."""
+    factors = focal_noise(len(train), config.pose_noise, config.pose_noise_seed)
+    if factors is None:
+        return frames
+    intrinsics_px = frames.intrinsics_px.copy()
+    intrinsics_px[train, :2] *= factors[:, None]
+    intrinsics_px[train, 2:] = frames.size_px[train] / 2
+    return replace(frames, intrinsics_px=intrinsics_px)
+
+
 def _reference(
     config: SceneConfig, frames: Frames, train: Int[np.ndarray, " train"], test: Int[np.ndarray, " test"]
 ) -> ReferencePoses | None:
     """True poses: those of a file, or the data's own where noise was added or a scene is rendered."""
+    has_focal_noise = focal_noise(1, config.pose_noise, config.pose_noise_seed) is not None
+    focal_px = frames.intrinsics_px[train, :2].mean(-1) if has_focal_noise else None
     if config.reference_poses is not None:
         names = [[frames.names[index] for index in indices] for indices in (train, test)]
-        return read_reference(config.reference_poses, *names)
+        return replace(read_reference(config.reference_poses, *names), train_focal_px=focal_px)
     if config.pose_noise != "none" or frames.layout == "blender":
-        return ReferencePoses(frames.c2w[train], frames.c2w[test], str(frames.source))
+        return ReferencePoses(frames.c2w[train], frames.c2w[test], str(frames.source), focal_px)
     return None

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras, CameraType
 
 from craym_nerfstudio.data.frames import Frames
-from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.views import PosePriors, Views
 
 
 def host_cameras(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Cameras:
@@ -50,4 +50,15 @@ def views_of(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Views:
         focal_px=frames.intrinsics_px[:, :2].mean(-1),
         size_px=frames.size_px,
         bearings=bearings,
+        is_perspective="FISHEYE" not in frames.camera_types,
+        priors=_priors(frames),
+        left_out=frames.left_out,
     )
+
+
+def _priors(frames: Frames) -> PosePriors | None:
+    if frames.pose_sigma_deg is None and frames.pose_sigma is None:
+        return None
+    unknown = np.full(len(frames), np.nan)
+    rotation, translation = (unknown if each is None else each for each in (frames.pose_sigma_deg, frames.pose_sigma))
+    return PosePriors(rotation, translation, frames.measured_centers)

@@ -15,9 +15,6 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.geometry.rays import focus_point
 
-BLENDER_CAMERA_DISTANCE = 4.0311
-"""Distance of the cameras from the object in the Blender scenes, whose units the noise protocols are stated in."""
-
 _MARGIN = 1.1
 _MAX_RADIUS_TO_DISTANCE = 0.75
 _FORWARD_FACING_ABOVE = 0.85

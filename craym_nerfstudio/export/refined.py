@@ -61,7 +61,7 @@ def _refined(
 ) -> RefinedCameras:
     c2w[fixed] = scene.rough_c2w[fixed]
     train = _calibrated(scene.original.subset(scene.train), intrinsics)
-    test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), intrinsics)
+    test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), intrinsics.shared)
     size_px = scene.frames.size_px[scene.train]
     return RefinedCameras(replace(train, c2w=c2w), scene.rough_c2w, fixed, test, stage, size_px)
 
@@ -70,8 +70,9 @@ def _calibrated(frames: Frames, intrinsics: Intrinsics) -> Frames:
     """Frames with the intrinsics that stage 0 found."""
     if intrinsics == Intrinsics() or len(frames) == 0:
         return frames
-    rows = zip(frames.intrinsics_px, frames.distortion, frames.size_px, strict=True)
-    lenses = [calibrated_lens(*row, intrinsics) for row in rows]
+    own = intrinsics.own_focal or [1.0] * len(frames)
+    rows = zip(frames.intrinsics_px, frames.distortion, frames.size_px, own, strict=True)
+    lenses = [calibrated_lens(pinhole, lens, size, intrinsics, factor) for pinhole, lens, size, factor in rows]
     pinhole, distortion = (np.stack(part) for part in zip(*lenses, strict=True))
     return replace(frames, intrinsics_px=pinhole, distortion=distortion)
 

@@ -45,3 +45,9 @@ class Pinhole:
     def shows(self, pixels: Float[np.ndarray, "n 2"]) -> np.ndarray:
         """[n] bool: whether positions lie in the image."""
         return ((pixels >= 0) & (pixels < self.size_px)).all(-1)
+
+
+def refocused(bearing: Float[np.ndarray, "*n 3"], factor: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
+    """Bearings (unit, OpenGL axes) of the same pixels if the focal length is multiplied by a factor."""
+    rays = np.concatenate([bearing[..., :2] / factor[..., None], bearing[..., 2:]], axis=-1)
+    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)

@@ -34,11 +34,13 @@ Photos with many partners outvote them (100 of a chair: 15 % contradict, the pos
 whole may be folded (20 of a Lego model: 20 %)."""
 
 
-def place_photos(photos: Photos, mask_paths: list[Path | None] | None, matcher: Matcher, cache_dir: Path) -> Path:
+def place_photos(
+    photos: Photos, mask_paths: list[Path | None] | None, matcher: Matcher, cache_dir: Path
+) -> tuple[Path, dict[str, str]]:
     """Folder of a COLMAP model (binary) of the photos, in the pixels of their files; found once for the same photos.
 
     The world's +z is up as the cameras stand on average; its unit is the median distance of a camera from their middle
-    and says nothing of metres. Photos that could not be placed are named with the reason.
+    and says nothing of metres. Beside it the photos that could not be placed, and why.
 
     Raises:
         InputError: photos that show nothing in common, or too few of them to be placed; a missing package; an
@@ -63,7 +65,7 @@ def place_photos(photos: Photos, mask_paths: list[Path | None] | None, matcher: 
     for line in report["lines"]:
         console.print(line, markup=False)
     console.print(f"Photos: model in {folder}", markup=False)
-    return folder / "sparse" / "0"
+    return folder / "sparse" / "0", report["missing"]
 
 
 def _views(photos: Photos, mask_paths: list[Path | None] | None) -> Views:

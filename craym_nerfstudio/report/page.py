@@ -7,6 +7,7 @@ import numpy as np
 from craym_nerfstudio.report import html, plots
 from craym_nerfstudio.report.html import Fragment, Page
 from craym_nerfstudio.report.runs import RunFolder
+from craym_nerfstudio.start.not_adjusted import COLUMNS, not_adjusted
 
 _VIEWS = 3
 """Test views shown."""
@@ -119,14 +120,14 @@ def _rejected(run: RunFolder) -> Fragment:
         html.text(f"Matches: stage 0 rejected {doubted} of {count} ({share:.1f} %): their rays miss each other."),
         *(html.text(note, "warning") for note in stage.notes),
     ]
-    why = {"predicted": "too few of its rays meet others: placed by its neighbours", "kept": "left where it was given"}
-    rows = [
-        (name, state, why[state], str(rays))
+    kept = [
+        (name, state, str(rays), "-", "left where it was given")
         for name, state, rays in zip(stage.names, stage.state, stage.num_rays, strict=True)
-        if state in why
+        if state == "kept"
     ]
+    rows = [tuple(row) for row in not_adjusted(stage, {})] + kept
     if rows:
-        parts.append(html.table(rows, ("camera", "state", "why", "rays"), "Cameras that were not adjusted"))
+        parts.append(html.table(rows, COLUMNS, "Cameras that were not adjusted"))
     else:
         parts.append(html.text("Cameras: every one was adjusted to its rays."))
     return html.joined(*parts)

@@ -5,6 +5,8 @@ brought into the frame of the rough poses (`absolute_pose`, `gauge`), refined wi
 the input as prior (`refinement`), and kept only if held-out matches prefer it (`held_out`).
 """
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float
@@ -16,18 +18,16 @@ from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.absolute_pose import predict, stitch
 from craym_nerfstudio.sfm.assemble import assemble
 from craym_nerfstudio.sfm.blame import Blame, blame_lens
+from craym_nerfstudio.sfm.calibration import Calibrated, agreed, calibrated
 from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import solve_globally
 from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph, ray_graph
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
-from craym_nerfstudio.sfm.result import Decision, Intrinsics, StageZero
-from craym_nerfstudio.sfm.shared_intrinsics import estimate_intrinsics, with_intrinsics
+from craym_nerfstudio.sfm.result import Decision, StageZero
+from craym_nerfstudio.sfm.shared_intrinsics import with_intrinsics
 
-_MIN_CALIBRATION_VIEWS = 4
-_CALIBRATION_GAIN = 0.97
-"""Held-out distances must fall at least to this: cameras round an object hardly fix the focal length, and it drifts."""
 _PAIR_PX = 4.0
 """Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
 _ONE_PLACE = 1e-9
@@ -53,10 +53,12 @@ def adjust_rays(
 ) -> StageZero:
     """Refined poses in the frame and scale of ``views.c2w``, with points, tracks, uncertainties and the decision.
 
-    `fixed` cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
+    What ``views.priors`` say of the given poses' errors goes in as it is; of other cameras it is estimated. `fixed`
+    cameras are exact: they keep their poses and hold the frame. Cameras without enough rays are predicted
     from their neighbours and flagged. The input stays where held-out matches do not prefer the solution; so do the
-    given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Raises InputError when views
-    and matches are not of the same images, or when all cameras are in one place.
+    given intrinsics with `refine_intrinsics`, which are taken to be shared by all views. Where every view has a focal
+    length of its own they are adjusted in any case (`calibration.agreed`). Raises InputError when views and matches are
+    not of the same images, or when all cameras are in one place.
     """
     if list(matches.names) != list(views.names):
         raise InputError("Matches and views are of different images", None, "Match these images again.")
@@ -70,6 +72,7 @@ def adjust_rays(
     centred = _centred(given)
     exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
     rough, graph = torch.from_numpy(centred.poses(given)), ray_graph(matches, views.focal_px)
+    graph = replace(graph, priors=views.moved(centred).priors)
     guess = _guess(matches, rough, exact)
     believed = consistent_pairs(graph, guess)[matches.pair_of_match] & (graph.pair_epipolar_px() < _PAIR_PX)
     used, held = hold_out(graph, believed, seed)
@@ -78,9 +81,15 @@ def adjust_rays(
         solution = _solve(graph, guess, used, exact, seed)
         verdict = _judge(graph, rough, solution, used, held)
         blame = None if solution is None else blame_lens(graph, rough, solution, verdict, used, held)
-        if blame is None and refine_intrinsics and solution is not None:
-            graph, solution, intrinsics = _calibrated(graph, solution, guess, used, held, exact, seed)
-            verdict = _judge(graph, rough, solution, used, held)
+        if blame is None and solution is not None:
+            plain, evidence = Calibrated(graph, solution), (guess, used, held, exact, seed)
+            is_judged = verdict.decision.chosen == "solution" and views.is_perspective
+            found = agreed(plain, *evidence) if is_judged else plain
+            if refine_intrinsics or found is not plain:
+                found = calibrated(found, *evidence)
+            if found is not plain:
+                graph, solution, intrinsics = found.graph, found.solution, found.intrinsics
+                verdict = _judge(graph, rough, solution, used, held)
         elif blame is not None and blame.is_of_all and refine_intrinsics:
             assert blame.lens is not None
             graph, intrinsics, blame = with_intrinsics(graph, blame.lens), blame.lens, None
@@ -155,24 +164,6 @@ def _solve(graph: RayGraph, rough: Poses, use: MatchMask, exact: CameraMask, see
         c2w, solved = grow_from_pair(rough, pair, torch.from_numpy(graph.pair_motion[best]))
     c2w = torch.where(torch.from_numpy(exact)[:, None, None], rough, predict(c2w, rough, solved))
     return refine(graph, c2w, solved, rough, use, exact, seed)
-
-
-def _calibrated(
-    graph: RayGraph, solution: Refined, rough: Poses, used: MatchMask, held: MatchMask, exact: CameraMask, seed: int
-) -> tuple[RayGraph, Refined, Intrinsics | None]:
-    """Graph and solution under adjusted intrinsics, if they bring held-out matches nearer to their epipolar lines."""
-    if solution.solved.sum() < _MIN_CALIBRATION_VIEWS:
-        return graph, solution, None
-    intrinsics, c2w = estimate_intrinsics(graph, solution, rough, used, exact)
-    corrected = with_intrinsics(graph, intrinsics)
-    refined = refine(corrected, c2w, solution.solved, rough, used, exact, seed, FINE)
-    chosen = held & solution.solved[graph.images_of_matches].all(-1)
-    if not chosen.any():
-        return graph, solution, None
-    before = float(np.median(graph.epipolar_px(solution.c2w)[chosen]))
-    # In pixels of the images as they are: a longer focal length must not count as a larger error.
-    after = float(np.median(corrected.epipolar_px(refined.c2w)[chosen])) / intrinsics.focal_factor
-    return (corrected, refined, intrinsics) if after < _CALIBRATION_GAIN * before else (graph, solution, None)
 
 
 def _judge(graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchMask, held: MatchMask) -> Verdict:

@@ -92,10 +92,6 @@ def _notes(
     moved = [name for name, s, f in zip(names, state, far, strict=True) if f and s == "adjusted"]
     if moved:
         notes.append(f"{len(moved)} cameras turned much further than the others, look at them: {', '.join(moved)}")
-    predicted = [name for name, s in zip(names, state, strict=True) if s == "predicted"]
-    if predicted:
-        listed = ", ".join(predicted)
-        notes.append(f"{len(predicted)} cameras with too few matches to rely on have predicted poses: {listed}")
     if camera_part.max(initial=-1) > 0:
         notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
     return notes

@@ -42,7 +42,7 @@ class PosePrior:
         return float(0.5 * _PRIOR_LOSS_SCALE**2 * torch.log1p(squared / _PRIOR_LOSS_SCALE**2).sum())
 
     def add_to(self, blocks: NormalBlocks, c2w: Poses) -> None:
-        """Add the prior's normal equations to those of the rays."""
+        """Add the prior's normal equations to those of the rays; of a camera's unknowns the first six are its pose."""
         residual = self._residuals(c2w)
         weight = 1 / (1 + residual.square().sum(-1, keepdim=True) / _PRIOR_LOSS_SCALE**2)
         # Derivative of the tangent with respect to a camera-frame step: the relative rotation for the translation
@@ -51,8 +51,8 @@ class PosePrior:
         precision = 1 / self._sigma().square()
         gradient = residual / self._sigma() * weight
         gradient = torch.cat([(gradient[:, None, :3] @ turn).squeeze(1), gradient[:, 3:]], dim=-1)
-        blocks.camera += torch.diag_embed(precision * weight)
-        blocks.camera_gradient += gradient
+        blocks.camera[:, :6, :6] += torch.diag_embed(precision * weight)
+        blocks.camera_gradient[:, :6] += gradient
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def adjust_bundle(
             prior.add_to(blocks, c2w)
 
         def moved(damping: float) -> tuple[Tensor, Tensor] | None:
-            step = damped_step(residuals, blocks, free, damping)
+            step = damped_step(residuals, blocks, free[:, None].expand(-1, 6), damping)
             if step is None:
                 return None
             return torch.where(free[:, None, None], compose(c2w, so3xr3_exp(step[0])), c2w), points + step[1]
@@ -106,18 +106,18 @@ def adjust_bundle(
 
 
 def damped_step(
-    residuals: RayResiduals, blocks: NormalBlocks, free: Bool[Tensor, "cams"], damping: float
-) -> tuple[Float[Tensor, "cams 6"], Float[Tensor, "points 3"]] | None:
+    residuals: RayResiduals, blocks: NormalBlocks, free: Bool[Tensor, "cams d"], damping: float
+) -> tuple[Float[Tensor, "cams d"], Float[Tensor, "points 3"]] | None:
     """Steps of cameras and points for one damping, None when the system is not positive definite."""
     point_inverse = torch.linalg.inv(damped(blocks.point, damping))
     system, gradient = residuals.reduce(replace(blocks, camera=damped(blocks.camera, damping)), point_inverse)
-    active = free.repeat_interleave(6)
+    active = free.flatten()
     factor, failed = torch.linalg.cholesky_ex(system[active][:, active])
     if int(failed) > 0:
         return None
     step = torch.zeros_like(gradient)
     step[active] = -torch.cholesky_solve(gradient[active][:, None], factor).squeeze(-1)
-    camera_step = step.view(-1, 6)
+    camera_step = step.view_as(blocks.camera_gradient)
     return camera_step, residuals.back_substitute(blocks, point_inverse, camera_step)
 
 

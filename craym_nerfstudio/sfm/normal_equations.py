@@ -2,7 +2,8 @@
 
 A point is seen along a bearing b. Its residual lives in the plane that touches the unit sphere at b, in units of the
 keypoint's standard deviation, so that any lens model fits. Cameras move by ``c2w @ [exp(w) | v]`` with the tangent
-``[v, w]`` in the camera's frame; points move freely.
+``[v, w]`` in the camera's frame; points move freely. A camera may have further unknowns behind these six, for which
+whoever adds them also adds columns to the rows; below, d counts all of them.
 """
 
 from dataclasses import dataclass
@@ -35,18 +36,18 @@ class RayObservations:
 class NormalBlocks:
     """Blocks of ``J^T J`` and ``J^T r``: cameras, points and what couples them, one block per observation."""
 
-    camera: Float[Tensor, "cams 6 6"]
-    camera_gradient: Float[Tensor, "cams 6"]
+    camera: Float[Tensor, "cams d d"]
+    camera_gradient: Float[Tensor, "cams d"]
     point: Float[Tensor, "points 3 3"]
     point_gradient: Float[Tensor, "points 3"]
-    coupling: Float[Tensor, "obs 6 3"]
+    coupling: Float[Tensor, "obs d 3"]
 
 
 @dataclass
 class ResidualRows:
     """Residuals and their derivatives, each multiplied by the root of the observation's weight."""
 
-    by_camera: Float[Tensor, "obs 2 6"]
+    by_camera: Float[Tensor, "obs 2 d"]
     by_point: Float[Tensor, "obs 2 3"]
     residual: Float[Tensor, "obs 2 1"]
     root: Float[Tensor, "obs"]
@@ -103,21 +104,21 @@ class RayResiduals:
         """Normal equations from rows."""
         seen = self.observations
         by_camera_t, by_point_t = rows.by_camera.transpose(1, 2), rows.by_point.transpose(1, 2)
-        zeros = rows.root.new_zeros
+        zeros, unknowns = rows.root.new_zeros, rows.by_camera.shape[-1]
         return NormalBlocks(
-            zeros(self.cameras, 6, 6).index_add_(0, seen.camera, by_camera_t @ rows.by_camera),
-            zeros(self.cameras, 6).index_add_(0, seen.camera, (by_camera_t @ rows.residual).squeeze(-1)),
+            zeros(self.cameras, unknowns, unknowns).index_add_(0, seen.camera, by_camera_t @ rows.by_camera),
+            zeros(self.cameras, unknowns).index_add_(0, seen.camera, (by_camera_t @ rows.residual).squeeze(-1)),
             zeros(self.points, 3, 3).index_add_(0, seen.point, by_point_t @ rows.by_point),
             zeros(self.points, 3).index_add_(0, seen.point, (by_point_t @ rows.residual).squeeze(-1)),
             by_camera_t @ rows.by_point,
         )
 
     def reduce(self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"]) -> tuple[Tensor, Tensor]:
-        """Schur complement [6 cams, 6 cams] and its gradient [6 cams] after eliminating the points."""
+        """Schur complement [d cams, d cams] and its gradient [d cams] after eliminating the points."""
         from craym_nerfstudio.sfm.schur_kernel import subtract_eliminated
 
-        seen, cameras = self.observations, self.cameras
-        square = blocks.camera.new_zeros(cameras, cameras, 6, 6)
+        seen, cameras, unknowns = self.observations, self.cameras, blocks.camera.shape[-1]
+        square = blocks.camera.new_zeros(cameras, cameras, unknowns, unknowns)
         subtract_eliminated(
             self._start.numpy(), seen.camera.numpy(), blocks.coupling.numpy(), point_inverse.numpy(), square.numpy()
         )
@@ -128,10 +129,10 @@ class RayResiduals:
         square[diagonal, diagonal] = own
         weighted = (point_inverse @ blocks.point_gradient[..., None])[seen.point]
         gradient = blocks.camera_gradient.index_add(0, seen.camera, -(blocks.coupling @ weighted).squeeze(-1))
-        return square.permute(0, 2, 1, 3).reshape(6 * cameras, 6 * cameras), gradient.flatten()
+        return square.permute(0, 2, 1, 3).reshape(unknowns * cameras, unknowns * cameras), gradient.flatten()
 
     def back_substitute(
-        self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"], camera_step: Float[Tensor, "cams 6"]
+        self, blocks: NormalBlocks, point_inverse: Float[Tensor, "points 3 3"], camera_step: Float[Tensor, "cams d"]
     ) -> Float[Tensor, "points 3"]:
         """Step of the points that goes with a step of the cameras."""
         seen = self.observations

@@ -10,6 +10,7 @@ from torch import Tensor
 from craym_nerfstudio.geometry.epipolar import essential_from_motion, relative_pose, sampson_distance
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.tracks import build_tracks
+from craym_nerfstudio.matching.views import PosePriors
 
 Poses = Float[Tensor, "cams 3 4"]
 CameraMask = Bool[np.ndarray, " cams"]
@@ -30,6 +31,8 @@ class RayGraph:
     bearing: Float[np.ndarray, "nodes 3"]
     ends: Int[np.ndarray, "matches 2"]
     focal_px: Float[np.ndarray, " cams"]
+    priors: PosePriors | None = None
+    """What was said of the rough poses' errors, in their frame."""
 
     @property
     def num_images(self) -> int:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
+from craym_nerfstudio.matching.views import PosePriors
 from craym_nerfstudio.sfm.absolute_pose import MIN_RAYS, predict, resect
 from craym_nerfstudio.sfm.bundle import Bundle, PosePrior, adjust_bundle
 from craym_nerfstudio.sfm.gauge import pose_spread
@@ -61,7 +62,7 @@ def refine(
     for number, (gate, loss_scale, iterations) in enumerate([*rounds, *[rounds[-1]] * _EXTRA_ROUNDS], start=1):
         use = keep & solved[graph.images_of_matches].all(-1)
         structure = build_structure(graph, c2w, use, gate * sigma_px)
-        prior = trust_in_input(c2w, rough, solved & ~fixed)
+        prior = trust_in_input(c2w, rough, solved & ~fixed, graph.priors)
         bundle = adjust_bundle(
             c2w,
             structure.points,
@@ -105,19 +106,34 @@ def noise_factor(bundle: Bundle) -> float:
     return float(residuals.norm(dim=-1).median()) / 1.177 * (count / redundancy) ** 0.5
 
 
-def trust_in_input(c2w: Poses, rough: Poses, cameras: CameraMask) -> PosePrior | None:
+def trust_in_input(c2w: Poses, rough: Poses, cameras: CameraMask, priors: PosePriors | None = None) -> PosePrior | None:
     """Prior at the rough poses, as wide as `cameras` typically are from them: the better the input, the more it holds.
 
-    None with fewer than four cameras, whose distance from the input says nothing of its quality.
+    What `priors` say of a camera counts instead. Without them None with fewer than four cameras, whose distance from
+    the input says nothing of its quality.
     """
-    if int(cameras.sum()) < 4:
-        return None
     chosen = torch.from_numpy(cameras)
-    sigma_translation, sigma_rotation = pose_spread(c2w[chosen], rough[chosen])
-    extent = float((rough[:, :, 3] - rough[:, :, 3].mean(0)).norm(dim=-1).mean())
     infinite = torch.full((len(c2w),), torch.inf, dtype=c2w.dtype)
-    translation = torch.where(chosen, max(sigma_translation, 1e-5 * extent), infinite)
-    return PosePrior(rough, translation, torch.where(chosen, max(sigma_rotation, 1e-5), infinite))
+    translation, rotation, expected = infinite, infinite, rough
+    if int(cameras.sum()) >= 4:
+        sigma_translation, sigma_rotation = pose_spread(c2w[chosen], rough[chosen])
+        extent = float((rough[:, :, 3] - rough[:, :, 3].mean(0)).norm(dim=-1).mean())
+        translation = torch.where(chosen, max(sigma_translation, 1e-5 * extent), infinite)
+        rotation = torch.where(chosen, max(sigma_rotation, 1e-5), infinite)
+    elif priors is None:
+        return None
+    if priors is not None:
+        said, said_rad = (
+            torch.from_numpy(priors.translation_sigma),
+            torch.from_numpy(np.radians(priors.rotation_sigma_deg)),
+        )
+        translation = torch.where(chosen & ~said.isnan(), said, translation)
+        rotation = torch.where(chosen & ~said_rad.isnan(), said_rad, rotation)
+        if priors.centers is not None:
+            centers = torch.from_numpy(priors.centers)
+            is_measured = ~centers.isnan().any(-1, keepdim=True)
+            expected = torch.cat([rough[..., :3], torch.where(is_measured, centers, rough[..., 3])[..., None]], dim=-1)
+    return PosePrior(expected, translation, rotation)
 
 
 def unconfirmed(graph: RayGraph, structure: Structure, c2w: Poses, rough: Poses, prior: PosePrior | None) -> CameraMask:

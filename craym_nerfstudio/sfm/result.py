@@ -35,10 +35,11 @@ class Decision:
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Corrections shared by all views: of the focal length (factor), principal point, and radial distortion.
+    """Corrections of the focal length (factor), principal point, and radial distortion, shared by all views.
 
     They apply to the plane coordinates p of a bearing (right and down, at distance 1): the true ray is that of
-    ``q (1 + k1 |q|^2 + k2 |q|^4) / focal_factor`` with ``q = p - center``.
+    ``q (1 + k1 |q|^2 + k2 |q|^4) / focal_factor`` with ``q = p - center``. Views whose focal lengths are corrected one
+    by one have ``p / own_focal`` in place of p.
     """
 
     focal_factor: float = 1.0
@@ -46,10 +47,17 @@ class Intrinsics:
     """Shift of the principal point in units of the given focal length."""
     k1: float = 0.0
     k2: float = 0.0
+    own_focal: tuple[float, ...] = ()
+    """Factor on the focal length of each training image, before the shared one; empty where none has its own."""
 
     def values(self) -> list[float]:
-        """Focal factor, center, k1, k2 as one list; the inverse of `from_values`."""
-        return [self.focal_factor, *self.center, self.k1, self.k2]
+        """Focal factor, center, k1, k2, own focals as one list; the inverse of `from_values`."""
+        return [self.focal_factor, *self.center, self.k1, self.k2, *self.own_focal]
+
+    @property
+    def shared(self) -> "Intrinsics":
+        """What holds for images that were not adjusted, too."""
+        return replace(self, own_focal=())
 
     @property
     def in_words(self) -> str:
@@ -58,13 +66,15 @@ class Intrinsics:
         words.append("principal point moved by ({:+.4f}, {:+.4f}) focal lengths".format(*self.center))
         if self.k1 or self.k2:
             words.append(f"radial distortion {self.k1:+.4f}, {self.k2:+.4f}")
+        if self.own_focal:
+            words.append(f"before it each image's own x {min(self.own_focal):.4f} to {max(self.own_focal):.4f}")
         return ", ".join(words)
 
     @classmethod
     def from_values(cls, values: Sequence[float]) -> "Intrinsics":
         """What `values` listed."""
-        focal, x, y, k1, k2 = (float(value) for value in values)
-        return cls(focal, (x, y), k1, k2)
+        focal, x, y, k1, k2, *own_focal = (float(value) for value in values)
+        return cls(focal, (x, y), k1, k2, tuple(own_focal))
 
 
 _LENSES = ("intrinsics", "suspected")

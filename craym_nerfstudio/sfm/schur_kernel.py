@@ -9,16 +9,17 @@ import numpy as np
 
 @numba.njit(nogil=True)
 def subtract_eliminated(start, camera, coupling, point_inverse, system):
-    """Take ``W_a V^-1 W_b^T`` off the upper blocks (a, b) of `system` [cams,cams,6,6] for all rays of every point.
+    """Take ``W_a V^-1 W_b^T`` off the upper blocks (a, b) of `system` [cams,cams,d,d] for all rays of every point.
 
-    Rays of point p are ``start[p]:start[p + 1]``, sorted by camera; `coupling` holds their W [rays,6,3] and
-    `point_inverse` the V^-1 [points,3,3].
+    Rays of point p are ``start[p]:start[p + 1]``, sorted by camera; `coupling` holds their W [rays,d,3] and
+    `point_inverse` the V^-1 [points,3,3]. A camera has d unknowns.
     """
-    eliminated = np.empty((6, 3))
+    unknowns = coupling.shape[1]
+    eliminated = np.empty((unknowns, 3))
     for point in range(len(start) - 1):
         inverse = point_inverse[point]
         for a in range(start[point], start[point + 1]):
-            for row in range(6):
+            for row in range(unknowns):
                 for column in range(3):
                     eliminated[row, column] = (
                         coupling[a, row, 0] * inverse[0, column]
@@ -27,8 +28,8 @@ def subtract_eliminated(start, camera, coupling, point_inverse, system):
                     )
             for b in range(a, start[point + 1]):
                 block = system[camera[a], camera[b]]
-                for row in range(6):
-                    for column in range(6):
+                for row in range(unknowns):
+                    for column in range(unknowns):
                         block[row, column] -= (
                             eliminated[row, 0] * coupling[b, column, 0]
                             + eliminated[row, 1] * coupling[b, column, 1]

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
+from craym_nerfstudio.geometry.pinhole import refocused
 from craym_nerfstudio.sfm.bundle import PosePrior, damped
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
@@ -31,8 +32,13 @@ _State = tuple[Tensor, Tensor, Tensor]
 """Poses c2w [cams,3,4], points [points,3], intrinsics [5]."""
 
 
-def correct_bearings(bearing: Float[Tensor, "*n 3"], intrinsics: Intrinsics) -> Float[Tensor, "*n 3"]:
-    """Bearings (unit, OpenGL axes) under corrected intrinsics."""
+def correct_bearings(
+    bearing: Float[Tensor, "*n 3"], intrinsics: Intrinsics, image: Int[np.ndarray, "*n"] | None = None
+) -> Float[Tensor, "*n 3"]:
+    """Bearings (unit, OpenGL axes) under corrected intrinsics; of which `image`, where each has a focal of its own."""
+    if image is not None and intrinsics.own_focal:
+        factor = np.array(intrinsics.own_focal)[image]
+        bearing = torch.from_numpy(refocused(bearing.numpy(), factor)).to(bearing)
     x, y = intrinsics.center
     values = [float(np.log(intrinsics.focal_factor)), x, -y, intrinsics.k1, intrinsics.k2]
     return _corrected(bearing, torch.tensor(values, dtype=bearing.dtype))
@@ -52,13 +58,16 @@ def _corrected(bearing: Tensor, state: Tensor) -> Tensor:
 def _magnified(bearing: Tensor, state: Tensor) -> Tensor:
     """By what a small angle at a bearing grows when it is corrected: keypoints are precise in pixels, not in radians.
 
-    Without it the adjustment would lengthen every focal length, because that shrinks all residuals.
+    Without it the adjustment would lengthen every focal length, because that shrinks all residuals. Away from the axis
+    a pixel covers less (`RayGraph.sigma_rad`), and a shorter focal length takes keypoints further from it: to leave
+    that out costs a per cent of the focal length where cameras surround an object, which hardly fix it.
     """
     forward = -bearing[..., 2]
     squared = (bearing[..., :2] / forward.clamp_min(_MIN_FORWARD)[..., None] - state[1:3]).square().sum(-1)
     # Mean of the radial and the tangential derivative of the radial polynomial.
     factor = (1 + 2 * state[3] * squared + 3 * state[4] * squared.square()) * torch.exp(-state[0])
-    return torch.where(forward > _MIN_FORWARD, factor.clamp_min(0.1), torch.ones_like(factor))
+    covered = (_corrected(bearing, state)[..., 2].abs() / forward.clamp_min(_MIN_FORWARD)) ** 1.5
+    return torch.where(forward > _MIN_FORWARD, factor.clamp_min(0.1) * covered, torch.ones_like(factor))
 
 
 def estimate_intrinsics(
@@ -74,7 +83,7 @@ def estimate_intrinsics(
         structure = build_structure(moved, c2w, use, gate * sigma_px)
         problem = _Problem(
             observations=structure.observations(graph, sigma_px),
-            prior=trust_in_input(c2w, rough, start.solved & ~fixed),
+            prior=trust_in_input(c2w, rough, start.solved & ~fixed, graph.priors),
             free=torch.from_numpy(start.solved & ~fixed),
         )
         unknowns = (c2w, structure.points, state)

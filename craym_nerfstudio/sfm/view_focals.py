@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.geometry.epipolar import relative_pose
+from craym_nerfstudio.geometry.pinhole import refocused
 from craym_nerfstudio.sfm.lens_fit import pixel_distance
 from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph
 
@@ -34,13 +35,8 @@ _BOUND, _STEP = 1.0, 1e-5
 
 def with_focal_factors(graph: RayGraph, factors: FocalFactors) -> RayGraph:
     """The graph with every camera's focal length multiplied by its own factor."""
-    bearing = _through(graph.bearing, factors[graph.image])
+    bearing = refocused(graph.bearing, factors[graph.image])
     return replace(graph, bearing=bearing, focal_px=graph.focal_px * factors)
-
-
-def _through(bearing: Float[np.ndarray, "*n 3"], factor: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n 3"]:
-    rays = np.concatenate([bearing[..., :2] / factor[..., None], bearing[..., 2:]], axis=-1)
-    return rays / np.linalg.norm(rays, axis=-1, keepdims=True)
 
 
 def fit_focal_factors(graph: RayGraph, c2w: Poses, use: MatchMask, good_px: float, seed: int = 0) -> FocalFactors:
@@ -77,7 +73,7 @@ class _Problem:
     def distance_px(self, logs: Float[np.ndarray, "matches 2"]) -> Float[np.ndarray, " matches"]:
         """Sampson distance of every match for the logs of its two views."""
         factors = np.exp(logs)
-        rays, focal_px = _through(self.bearings, factors), (self.focal_px * factors).mean(-1)
+        rays, focal_px = refocused(self.bearings, factors), (self.focal_px * factors).mean(-1)
         return pixel_distance(self.motion, torch.from_numpy(rays), torch.from_numpy(focal_px)).numpy()
 
     def residuals(self, logs: Float[np.ndarray, " cams"]) -> Float[np.ndarray, " rows"]:

@@ -17,6 +17,9 @@ class StartConfig:
     """Where pose optimisation starts: matched-ray bundle adjustment (stage 0), or the poses as given."""
     refine_intrinsics: bool = False
     """Let stage 0 also adjust focal length, principal point and radial distortion, shared by all images."""
+    prior_sigma: tuple[float, float] | None = None
+    """How far the given poses are off, where the data does not say it: degrees, and per cent of the cameras' distance
+    to what they look at; by default stage 0 estimates it."""
     fixed_cameras: tuple[str, ...] = ()
     """Names or globs of images whose given poses are exact and must not move, neither in stage 0 nor in training."""
     cache_dir: Path = Path("outputs/cache")

@@ -1,5 +1,7 @@
 """Where training starts from: matches, and the poses that matched-ray bundle adjustment (stage 0) makes of them."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,17 +11,19 @@ from jaxtyping import Bool, Float
 
 from craym_nerfstudio.cameras.selection import select_cameras
 from craym_nerfstudio.console import console
+from craym_nerfstudio.data.world import find_target
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.views import PosePriors, Views
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.not_adjusted import show_not_adjusted
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
-_VERSION = 5
+_VERSION = 6
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
@@ -48,14 +52,17 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
     """
     fixed = select_cameras(config.fixed_cameras, views.names)
     if config.matcher == "none" and config.matches is None:
+        show_not_adjusted(None, views.left_out)
         return Start(views.c2w, fixed)
     matches = found_matches(views, config)
     if config.pose_init == "input":
+        show_not_adjusted(None, views.left_out)
         return Start(views.c2w, fixed, matches)
+    views = with_prior_sigma(views, config.prior_sigma)
     stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
-    report_stage_zero(stage)
+    report_stage_zero(stage, views.left_out)
     if stage.intrinsics is not None:
-        bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics)
+        bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics, matches.images)
         matches = replace(matches, bearings=bearings.numpy())
     trusted = replace(matches, confidence=(matches.confidence * stage.match_weight).astype(np.float32))
     trusted = trusted.subset(trusted.confidence > _MIN_CONFIDENCE)
@@ -81,12 +88,33 @@ def found_matches(views: Views, config: StartConfig) -> Matches:
         raise InputError(f"The matches are of other images: {reason}", config.matches, remedy) from reason
 
 
+def with_prior_sigma(views: Views, sigma: tuple[float, float] | None) -> Views:
+    """Views of whose poses these errors are said, where the data says nothing of them.
+
+    Raises:
+        InputError: an error that is not above zero.
+    """
+    if sigma is None:
+        return views
+    if not all(math.isfinite(value) and value > 0 for value in sigma):
+        remedy = "Give degrees and per cent, such as 1.5 2; exact poses are for --pipeline.start.fixed-cameras."
+        raise InputError(f"prior-sigma is {sigma[0]:g} {sigma[1]:g}", None, remedy)
+    length = 0.01 * sigma[1] * find_target(views.c2w).distance
+    said = views.priors or PosePriors(*np.full((2, len(views.names)), np.nan))
+    rotation, translation = (
+        np.where(np.isnan(each), value, each)
+        for each, value in ((said.rotation_sigma_deg, sigma[0]), (said.translation_sigma, length))
+    )
+    return replace(views, priors=PosePriors(rotation, translation, said.centers))
+
+
 def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
 ) -> StageZero:
     """Stage 0 of these matches, from the cache where it has it."""
+    said = () if views.priors is None else tuple(steady(v) for v in vars(views.priors).values() if v is not None)
     matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
-    key = content_key(_VERSION, steady(views.c2w), views.focal_px, *matched, fixed, refine_intrinsics)
+    key = content_key(_VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics)
     path = cache_dir / f"stage0-{key}.npz"
     with alone(path):
         cached = from_cache(path, StageZero.load)
@@ -101,8 +129,8 @@ def adjusted(
     return stage
 
 
-def report_stage_zero(stage: StageZero) -> None:
-    """Print what stage 0 decided and found."""
+def report_stage_zero(stage: StageZero, left_out: Mapping[str, str]) -> None:
+    """Print what stage 0 decided and found, and which images end without a camera of their own."""
     before, after = stage.median_epipolar_px
     console.print(
         f"Stage 0: cameras {stage.counts_in_words}; "
@@ -112,3 +140,4 @@ def report_stage_zero(stage: StageZero) -> None:
         console.print(f"Stage 0: {stage.intrinsics.in_words}")
     for note in stage.notes:
         console.print(f"[yellow]Stage 0: {note}")
+    show_not_adjusted(stage, left_out)

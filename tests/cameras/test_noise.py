@@ -2,13 +2,14 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from craym_nerfstudio.cameras.noise import perturb_poses
+from craym_nerfstudio.cameras.noise import focal_noise, perturb_poses
 from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
 from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg, so3_exp
-from tests.dome import make_dome
+from tests.dome import look_at, make_dome
 
 CAMERAS = 4000
 
@@ -59,7 +60,7 @@ def test_first_draw_is_frozen() -> None:
     torch.testing.assert_close(noisy[:, 3], -(so3_exp(-r) @ t), rtol=0, atol=1e-8)
 
 
-@pytest.mark.parametrize("protocol", ["barf", "l2g"])
+@pytest.mark.parametrize("protocol", ["barf", "l2g", "network"])
 def test_noise_moves_with_the_frame_of_the_scene(protocol) -> None:
     """The same scene in other units and around another point gets the same errors, in those units."""
     poses = make_dome(cameras=20).c2w
@@ -75,3 +76,27 @@ def test_barf_noise_keeps_the_pivot_in_view() -> None:
     noisy = perturb_poses(poses, "barf", 0)
     assert (inverse(noisy)[..., 3] - inverse(poses)[..., 3]).norm(dim=-1).max() < 0.15 * 5
     assert pose_errors(noisy, poses).rotation_deg_mean == pytest.approx(math.degrees(0.15 * 1.596), rel=0.15)
+
+
+def test_network_noise_is_alike_in_neighbours_and_large_in_a_tenth() -> None:
+    """Cameras a degree apart err alike; over many seeds the means are 1.5 degrees and 2 % of 4 units, times 1.3."""
+    angle = torch.linspace(0, 2 * math.pi, 361, dtype=torch.float64)[:-1]
+    poses = look_at(torch.stack([4 * angle.cos(), 4 * angle.sin(), 1 + 0 * angle], -1), torch.zeros(3).double())
+    seen = []
+    for seed in range(30):
+        noisy = perturb_poses(poses, "network", seed)
+        turned = rotation_angle_deg(noisy[..., :3] @ poses[..., :3].mT)
+        shift = noisy[..., 3] - poses[..., 3]
+        seen.append((float(turned.mean()), float(shift.norm(dim=-1).mean())))
+        steps = (shift - shift.roll(1, 0)).norm(dim=-1)
+        jumps = (steps > 0.5 * shift.norm(dim=-1).median()).sum()
+        assert 36 <= int(jumps) <= 72 and steps.median() < 0.1 * shift.norm(dim=-1).median()
+    assert np.mean(seen, axis=0) == pytest.approx([1.3 * 1.5, 1.3 * 0.02 * 4.0311], rel=0.1)
+    assert torch.equal(noisy, perturb_poses(poses, "network", seed))
+
+
+def test_network_noise_of_focal_lengths() -> None:
+    factors = focal_noise(4000, "network", 0)
+    assert factors is not None and focal_noise(4000, "l2g", 0) is None
+    assert np.log(factors).std() == pytest.approx(0.03, rel=0.05) and abs(np.log(factors).mean()) < 2e-3
+    assert np.array_equal(factors[:7], focal_noise(7, "network", 0))

@@ -41,6 +41,17 @@ def test_every_pixel_gets_its_corrected_ray() -> None:
     torch.testing.assert_close(corrected.camera_to_worlds, given.camera_to_worlds)
 
 
+def test_focal_lengths_of_single_cameras_follow_their_factors() -> None:
+    found = calibrated_cameras(cameras(), Intrinsics(1.1, own_focal=(1.0, 0.9)))
+    np.testing.assert_allclose(found.fx[:, 0], [330.0, 297.0], rtol=2e-3)
+    lens = Intrinsics(1.02, (0.01, 0.0), 0.03, own_focal=(0.95, 1.05))
+    rays = torch.nn.functional.normalize(bearings(cameras()), dim=-1)
+    expected = correct_bearings(rays, lens, np.zeros(len(rays), dtype=np.int64))
+    apart_px = 300 * (bearings(calibrated_cameras(cameras(), lens)) - expected).norm(dim=-1)
+    assert apart_px.max() < 0.5
+    assert Intrinsics.from_values(lens.values()) == lens and lens.shared.own_focal == ()
+
+
 def test_fisheye_cameras_are_refused() -> None:
     with pytest.raises(InputError, match="refine-intrinsics"):
         calibrated_cameras(cameras(CameraType.FISHEYE), FOUND)

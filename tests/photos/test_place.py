@@ -48,6 +48,7 @@ def test_corner_is_placed_from_its_images_alone(
     said = capsys.readouterr().out
     assert "notes.txt ignored" in said
     assert f"not placed: photo{COUNT}.png (fewer than 15 matches" in said
+    assert list(frames.left_out) == [f"photo{COUNT}.png"] and "fewer than 15" in frames.left_out[f"photo{COUNT}.png"]
     assert frames.names == [f"photo{number}.png" for number in range(COUNT)]
     assert frames.paths[0] == folder / "photo0.png"
     errors = pose_errors(torch.from_numpy(frames.c2w), torch.from_numpy(poses(COUNT)))

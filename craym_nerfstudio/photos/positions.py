@@ -1,0 +1,144 @@
+"""Where photos were taken, by GPS or survey: from a table beside them, or from EXIF; in metres east, north and up."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from PIL import ExifTags, Image
+
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import exif_of
+from craym_nerfstudio.photos.files import POSITIONS_NAME, Photos
+from craym_nerfstudio.stops import load_pycolmap
+
+_GEODETIC, _METRIC = ("latitude", "longitude", "altitude"), ("x", "y", "z")
+_ACCURACY = "accuracy"
+_NOWHERE = (np.nan, np.nan, np.nan, np.nan)
+
+
+@dataclass(frozen=True)
+class Positions:
+    """Measured positions of photos."""
+
+    points: Float[np.ndarray, "photos 3"]
+    """NaN for photos without."""
+    accuracy: Float[np.ndarray, " photos"]
+    """Standard deviation along an axis, in the same units; NaN where it is not said."""
+    source: str
+    """The table's name, or EXIF."""
+    frame: str
+    """What the coordinates are, in words."""
+
+
+def find_positions(photos: Photos, data: Path) -> Positions | None:
+    """Of the table `positions.csv` in the data folder or beside the photos, else of EXIF; None where there are none.
+
+    The table has a header: name, latitude, longitude, altitude (WGS 84, degrees and metres), or name, x, y, z in any
+    metric system, and accuracy where it is known. Degrees become metres east, north and up of the middle.
+
+    Raises:
+        InputError: a table that cannot be used, with the line.
+    """
+    for folder in (data, photos.folder):
+        if (folder / POSITIONS_NAME).is_file():
+            return _of_table(folder / POSITIONS_NAME, photos.names)
+    rows = np.array([_of_exif(path) for path in photos.paths])
+    if np.isnan(rows[:, 0]).all():
+        return None
+    return _local(rows[:, :3], rows[:, 3], "EXIF")
+
+
+def _of_table(path: Path, names: Sequence[str]) -> Positions:
+    number = {name: index for index, name in enumerate(names)}
+    by_stem = {Path(name).stem: index for index, name in enumerate(names)}
+    points, accuracy = np.full((len(names), 3), np.nan), np.full(len(names), np.nan)
+    keys, rows = _rows(path)
+    unknown = []
+    for line, row in rows:
+        index = number.get(row["name"], by_stem.get(Path(row["name"]).stem))
+        if index is None:
+            unknown.append(row["name"])
+            continue
+        points[index] = [_number(row.get(key), path, line, key) for key in keys]
+        if (row.get(_ACCURACY) or "").strip():
+            accuracy[index] = _number(row[_ACCURACY], path, line, _ACCURACY)
+            if accuracy[index] <= 0:
+                raise InputError(f"Accuracy {row[_ACCURACY]} in line {line}", path, "Give metres above 0, or nothing.")
+    if len(unknown) == len(rows):
+        shown = f"{unknown[0]}, not {names[0]}" if unknown else "no line"
+        raise InputError(f"The table names none of the photos ({shown})", path, "Write the photos' file names.")
+    if keys == _METRIC:
+        return Positions(points, accuracy, path.name, "the table's own")
+    return _local(points, accuracy, path.name)
+
+
+def _rows(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:
+    """Which columns hold the position, and the lines by their number."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError("Unreadable table of positions", path, "Write it as UTF-8.") from error
+    first = text.partition("\n")[0]
+    reader = csv.DictReader(io.StringIO(text), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
+    columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+    for keys in (_GEODETIC, _METRIC):
+        if {"name", *keys} <= set(columns):
+            reader.fieldnames = columns
+            return keys, [(reader.line_num, {k: v or "" for k, v in row.items() if k}) for row in reader]
+    remedy = "Begin it with a line: name,latitude,longitude,altitude,accuracy (or name,x,y,z,accuracy)."
+    raise InputError(f"The table has the columns {', '.join(columns) or 'none'}", path, remedy)
+
+
+def _number(text: str | None, path: Path, line: int, key: str) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        value = np.nan
+    if not np.isfinite(value):
+        raise InputError(f'"{text}" is no {key}, in line {line}', path, "Give a number with a point, or drop the line.")
+    return value
+
+
+def _of_exif(path: Path) -> tuple[float, float, float, float]:
+    """Latitude, longitude, altitude (0 where it is not said) and accuracy of a photo; NaN for what it lacks."""
+    gps = ExifTags.GPS
+    with Image.open(path) as image:
+        try:
+            tags = exif_of(image).get_ifd(ExifTags.IFD.GPSInfo)
+            angles = [_degrees(tags[key], tags.get(side)) for key, side in (
+                (gps.GPSLatitude, gps.GPSLatitudeRef), (gps.GPSLongitude, gps.GPSLongitudeRef))]  # fmt: skip
+            below = tags.get(gps.GPSAltitudeRef, b"\0") in (b"\1", 1)
+            altitude = float(tags.get(gps.GPSAltitude, 0.0)) * (-1 if below else 1)
+            accuracy = float(tags.get(gps.GPSHPositioningError, np.nan))
+        except (OSError, SyntaxError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            return _NOWHERE
+    values = (*angles, altitude)
+    # Zero degrees, zero degrees is what a receiver without a fix writes.
+    if not np.isfinite(values).all() or angles == [0.0, 0.0] or abs(angles[0]) > 90 or abs(angles[1]) > 180:
+        return _NOWHERE
+    return (angles[0], angles[1], altitude, accuracy if np.isfinite(accuracy) and accuracy > 0 else np.nan)
+
+
+def _degrees(parts: Sequence[float], side: object) -> float:
+    """From degrees, minutes and seconds; south and west are negative."""
+    value = sum(float(part) / 60**power for power, part in enumerate(parts))
+    return -value if str(side).strip("\0 ").upper() in ("S", "W") else value
+
+
+def _local(geodetic: Float[np.ndarray, "photos 3"], accuracy: Float[np.ndarray, " photos"], source: str) -> Positions:
+    """Metres east, north and up of the median position, whose digits are rounded so that it can be noted."""
+    pycolmap = load_pycolmap()
+
+    known = ~np.isnan(geodetic).any(1)
+    middle = np.median(geodetic[known], axis=0).tolist()
+    latitude, longitude, altitude = (round(value, digits) for value, digits in zip(middle, (6, 6, 1), strict=True))
+    points = np.full_like(geodetic, np.nan)
+    points[known] = pycolmap.GPSTransform().ellipsoid_to_enu(geodetic[known], latitude, longitude, altitude)
+    return Positions(
+        points, accuracy, source,
+        f"metres east, north and up of latitude {latitude:.6f}, longitude {longitude:.6f}, altitude {altitude:.1f} m",
+    )  # fmt: skip

@@ -1,0 +1,152 @@
+"""GPS and surveyed positions of photos: how they are read, and the frame and scale that they give."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import ExifTags, Image
+
+from craym_nerfstudio.data.scene import detect_and_read
+from craym_nerfstudio.data.views import views_of
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
+from craym_nerfstudio.photos.files import read_photos
+from craym_nerfstudio.photos.georeference import georeference
+from craym_nerfstudio.photos.positions import Positions, find_positions
+from tests.matching.corner_scene import poses, render
+from tests.sfm.synthetic import ring
+
+UTM = np.array([512345.678, 5412345.123, 210.5])
+TURNED = Similarity.of(25.0, np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]), UTM)
+"""A quarter turn about z, in units of 4 cm."""
+
+
+def photos_in(folder: Path, places: list[dict[int, object] | None]) -> Path:
+    folder.mkdir()
+    for number, place in enumerate(places):
+        image = Image.fromarray(np.random.RandomState(number).randint(0, 256, (6, 8, 3)).astype(np.uint8))
+        exif = Image.Exif()
+        if place is not None:
+            exif.get_ifd(ExifTags.IFD.GPSInfo).update(place)
+        image.save(folder / f"{number}.jpg", exif=exif)
+    return folder
+
+
+def found(folder: Path) -> Positions | None:
+    return find_positions(read_photos(folder), folder)
+
+
+def written(tmp_path: Path, table: str) -> Positions | None:
+    folder = photos_in(tmp_path / "data", [None] * 3)
+    (folder / "positions.csv").write_text(table, encoding="utf-8")
+    return found(folder)
+
+
+def test_exif_is_read_in_degrees_minutes_and_seconds(tmp_path: Path) -> None:
+    """A thousandth of a degree on the equator is 110.574 m north and 111.319 m east."""
+    gps = ExifTags.GPS
+
+    def place(north: float, side: str, east: float, altitude: float, below: bytes) -> dict[int, object]:
+        return {
+            gps.GPSLatitudeRef: side, gps.GPSLatitude: (0.0, 0.0, 3600 * north),
+            gps.GPSLongitudeRef: "E", gps.GPSLongitude: (10.0, 60 * east, 0.0),
+            gps.GPSAltitudeRef: below, gps.GPSAltitude: altitude, gps.GPSHPositioningError: 4.0,
+        }  # fmt: skip
+
+    places = [place(0.001, "N", 0, 0, b"\0"), place(0.001, "S", 0.001, 0, b"\0"), place(0.0, "N", 0, 5.0, b"\1"), None]
+    positions = found(photos_in(tmp_path / "a", places))
+    assert positions is not None and positions.source == "EXIF" and "longitude 10.000000" in positions.frame
+    expected = [[0, 110.574, 0], [111.319, -110.574, 0], [0, 0, -5.0]]
+    np.testing.assert_allclose(positions.points[:3], expected, atol=2e-3)
+    assert np.isnan(positions.points[3]).all() and positions.accuracy[0] == 4.0
+    assert found(photos_in(tmp_path / "b", [None, None])) is None
+    no_fix = place(0.0, "N", 0, 0, b"\0") | {gps.GPSLongitude: (0.0, 0.0, 0.0)}
+    assert found(photos_in(tmp_path / "c", [no_fix, no_fix])) is None
+
+
+def test_a_table_comes_before_exif_and_keeps_its_coordinates(tmp_path: Path) -> None:
+    table = "\ufeffName;X;Y;Z;Accuracy\n0.jpg;512345.6781;5412345.1234;210.5;0.02\n2;512346;5412346;211;\n"
+    positions = written(tmp_path, table)
+    assert positions is not None and positions.source == "positions.csv"
+    np.testing.assert_array_equal(positions.points[0], [512345.6781, 5412345.1234, 210.5])
+    assert np.isnan(positions.points[1]).all() and positions.points[2, 2] == 211
+    assert positions.accuracy[0] == 0.02 and np.isnan(positions.accuracy[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("file,lat,lon\n0.jpg,1,2\n", "columns file, lat, lon.*name,latitude,longitude,altitude"),
+        ("name,x,y,z\n0.jpg,1,2\n", 'no z, in line 2'),
+        ("name,x,y,z\n0.jpg,1,two,3\n", '"two" is no y, in line 2'),
+        ("name,x,y,z\nother.jpg,1,2,3\n", "none of the photos.*other.jpg, not 0.jpg"),
+        ("name,x,y,z,accuracy\n0.jpg,1,2,3,0\n", "Accuracy 0 in line 2"),
+        ("", "columns none"),
+    ],
+)  # fmt: skip
+def test_a_wrong_table_is_named(tmp_path: Path, table: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        written(tmp_path, table)
+
+
+def test_large_coordinates_keep_their_precision() -> None:
+    c2w = ring(12).numpy()
+    reference = georeference(c2w, TURNED.points(c2w[:, :, 3]))
+    assert reference is not None and reference.error < 1e-6
+    np.testing.assert_allclose(reference.similarity.poses(c2w), TURNED.poses(c2w), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_frame_and_scale_lie_within_the_noise_of_positions(seed: int) -> None:
+    """2 % of the distance of 100 m; two positions are far off, and two are missing."""
+    random, c2w = np.random.RandomState(seed), ring(50).numpy()
+    measured = TURNED.points(c2w[:, :, 3]) + random.normal(0, 2.0, (50, 3))
+    measured[[3, 20]] += 60.0
+    measured[[7, 30]] = np.nan
+    reference = georeference(c2w, measured)
+    assert reference is not None and reference.error == pytest.approx(2.0, rel=0.3)
+    scale = float(reference.similarity.scale) / 25.0
+    assert abs(scale - 1) < 4 * reference.scale_error < 0.03
+    middle = reference.similarity.points(np.zeros(3)) - UTM
+    assert np.linalg.norm(middle) < 4 * 2.0 / 50**0.5 * 3**0.5
+
+
+def test_cameras_on_a_line_do_not_roll_about_it() -> None:
+    """A flight due west: positions alone leave open whether it looks down or sideways."""
+    c2w = np.tile(np.eye(3, 4), (12, 1, 1))
+    c2w[:, 0, 3] = np.arange(12)
+    measured = TURNED.points(c2w[:, :, 3]) + np.random.RandomState(0).normal(0, 0.5, (12, 3))
+    reference = georeference(c2w, measured)
+    assert reference is not None
+    np.testing.assert_allclose(reference.similarity.rotation.numpy(), TURNED.rotation.numpy(), atol=0.01)
+
+
+def test_positions_coarser_than_the_scene_say_nothing() -> None:
+    c2w = ring(30).numpy()
+    around = np.random.RandomState(0).normal(0, 5.0, (30, 3))
+    assert georeference(c2w, c2w[:, :, 3] + around) is None
+    few = np.where(np.arange(30)[:, None] < 3, c2w[:, :, 3], np.nan)
+    assert georeference(c2w, few) is None
+
+
+def test_photos_with_a_table_are_placed_in_its_frame(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    true = TURNED.poses(poses(7))
+    (tmp_path / "data").mkdir()
+    rows = ["name,x,y,z,accuracy"]
+    for number, pose in enumerate(poses(7)):
+        Image.fromarray(render(pose)).save(tmp_path / f"data/{number}.png")
+        rows.append(f"{number}.png," + ",".join(f"{value:.3f}" for value in true[number, :, 3]) + ",0.05")
+    (tmp_path / "data/positions.csv").write_text("\n".join(rows))
+    frames = detect_and_read(tmp_path / "data")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "7 of 7 cameras have a position (positions.csv)" in said and "positions.csv ignored" not in said
+    reach = np.linalg.norm(np.ptp(true[:, :, 3], axis=0))
+    assert np.abs(frames.c2w[:, :, 3] - true[:, :, 3]).max() < 0.05 * reach
+    assert pose_errors(torch.from_numpy(frames.c2w), torch.from_numpy(true)).rotation_deg_mean < 1.0
+    priors = views_of(frames, frames.c2w).priors
+    assert priors is not None and priors.centers is not None and (priors.translation_sigma >= 0.05).all()
+    np.testing.assert_allclose(priors.centers, true[:, :, 3], atol=1e-3)
