@@ -30,7 +30,7 @@ TINY = GridSpec(4, 4, 10, 8, 1.5, "smoothstep")
 MOST_ERROR = {"features": 1e-3, "pulled": 1e-3, "by points": 5e-2, "by table": 1e-3, "sections": 2e-2}
 """Relative, of the kernels against float64. At resolution 2048 a position in single precision is off by 1e-4 of a cell,
 and a point that lands in the next cell has another curvature: right kernels stay below a fifth of this."""
-FOR_JUDGING_S = 45.0
+FOR_JUDGING_S = 25.0
 """Set-up of the training, and ten test views at its end."""
 
 
@@ -159,7 +159,7 @@ def kernels(session: Session) -> dict:
         FULL, torch.randn(FULL.n_entries, FULL.features_per_level, device=session.device) * 0.1, (1.0,) * FULL.levels
     )
     rows = []
-    for block, points in ((64, 65536), (128, 65536), (256, 65536), (512, 65536), (128, 262144)):
+    for block, points in ((64, 65536), (128, 65536), (256, 65536), (128, 262144)):
         with mock.patch.object(triton_kernels(), "BLOCK", block):
             rows.append({"block": block, "points": points, **_kernel_times(grid, points)})
         print(rows[-1], flush=True)

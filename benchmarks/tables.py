@@ -189,6 +189,31 @@ Only the count after has landmarks, which came in between."""
     return [text, f"{'; '.join(told)}.", markdown_table(head, rows)]
 
 
+def first_run(results: Results) -> list[str]:
+    """What `craym` does on GPUs that were at hand."""
+    parts = []
+    for content in results.files("first_run*.json"):
+        facts, times, train = content["facts"], content["step"]["ms"], content["train"]
+        errors = ", ".join(f"{name} {error:.1e}" for name, error in content["correct"]["worst"].items())
+        last, views = train["curve"][-1], train["views"]
+        rows = [[kind, *map(str, row.values())] for kind, row in times.items()]
+        kernels = [[str(value) for value in row.values()] for row in content["kernels"]["us"]]
+        parts += [
+            f"{facts['gpu']}, torch {content['machine']['torch']}, Triton {facts['triton']}; memory is copied at "
+            f"{facts['copy_gb_s']} GB/s, the host needs {facts['host_us_per_launch']} us per launch. Errors of the "
+            f"kernels against float64: {errors}.",
+            "Milliseconds of a step, taken plainly and replayed from a CUDA graph:",
+            markdown_table(["step", *next(iter(times.values()))], rows),
+            "Microseconds of the hash grid's kernels, by points of a program and points in all:",
+            markdown_table(list(content["kernels"]["us"][0]), kernels),
+            f"`lego_400` from `l2g` poses, stage 0 from the cache: {train['steps']} steps in {last['train_s']} s, "
+            f"{views['psnr']:.2f} dB, poses {last['pose_rotation_deg_before']:.2f} -> {last['pose_rotation_deg']:.4f} "
+            f"degrees and {last['pose_translation_x100_before']:.1f} -> {last['pose_translation_x100']:.3f}, at most "
+            f"{train['peak_mib']} MiB.",
+        ]
+    return parts
+
+
 def preflight(results: Results) -> list[str]:
     """Planted mistakes and what `craym preflight` says of them."""
     parts = []
@@ -293,6 +318,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Hash grid": ("benchmarks.encoding --output benchmarks/results/encoding.json", encoding),
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
+    "On a GPU": ("benchmarks.first_run run --carry FOLDER", first_run),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),
