@@ -40,7 +40,7 @@ def test_exposures_are_found_taken_out_and_put_back(tiny_data: TinyData, tmp_pat
     shown = {"rgb": batch["image"] / torch.tensor([0.7, 1.0, 0.8]), "accumulation": torch.ones(48, 48, 1)}
     shown |= {"depth": torch.ones(48, 48, 1), "normals": torch.ones(48, 48, 3)}
     pipeline.model.volume_picture = lambda _: dict(shown)
-    metrics, _ = pipeline._judged(camera, batch)
+    metrics, _ = pipeline._views.judged(camera, batch)
     assert metrics["psnr"] > 35.0
 
 
