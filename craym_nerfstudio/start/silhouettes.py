@@ -13,6 +13,8 @@ from craym_nerfstudio.matching.views import Views
 
 _CLOSE = 0.14
 """Of true poses and such with `real` noise 0.05 to 0.11 (lego, chair, spot), with `barf` 0.17 to 0.30, `l2g` 0.7."""
+_MOST = 0.9
+"""Share of the images that must hold what they show as a whole: the middle of a part tells nothing."""
 _SIGMA_DEG = 0.3
 """Uncertainty of poses with which outlines agree."""
 
@@ -27,9 +29,9 @@ class Silhouettes:
 
     @classmethod
     def of(cls, outlines: Outlines, views: Views) -> "Silhouettes | None":
-        """Compare the outlines of views at their given poses; None where fewer than three images have one."""
-        shown = [index for index, radius in enumerate(outlines.radius_px) if radius > 0]
-        if len(shown) < 3:
+        """Compare the outlines of views at their given poses; None where they do not show one whole object."""
+        shown = np.flatnonzero(outlines.whole)
+        if len(shown) < max(3, _MOST * len(views.names)):
             return None
         origins = views.c2w[shown, :, 3]
         bearings = np.stack([views.bearings(index, outlines.middle_px[index][None])[0] for index in shown])
