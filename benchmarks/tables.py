@@ -311,6 +311,25 @@ def earlier(section: dict) -> str:
     return "\n\n".join([f"## {section['title']}", section["text"], *tables])
 
 
+def basin(results: Results) -> list[str]:
+    """How far pictures alone bring poses."""
+    parts = []
+    for content in results.files("basin*.json"):
+        runs = content["runs"]
+        given = {(run["noise"], run["seed"]): _error(run["errors"][0]) for run in runs}
+        found = {(run["way"], run["noise"], run["seed"]): _error(run["errors"][-1]) for run in runs}
+        ways = dict.fromkeys(run["way"] for run in runs)
+        rows = [[way, *(found.get((way, *each), NOTHING) for each in given)] for way in ways]
+        text = f"`{content['scene']}`, no matches, {content['steps']} steps: rotation in degrees / translation x100."
+        head = ["", *(f"`{noise}`, seed {seed}" for noise, seed in given)]
+        parts += [_told(content), text, markdown_table(head, [["poses as given", *given.values()], *rows])]
+    return parts
+
+
+def _error(row: dict[str, float]) -> str:
+    return f"{row['rotation_deg']:.2f} / {row['translation_x100']:.1f}"
+
+
 SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Stage 0 at full image size": ("benchmarks.stage0", stage_zero),
     "Matchers": ("benchmarks.matchers", matchers),
@@ -319,6 +338,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Training step": ("benchmarks.train_step --output benchmarks/results/train_step.json", train_step),
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
     "On a GPU": ("benchmarks.first_run run --carry FOLDER", first_run),
+    "Basin": ("benchmarks.basin --output benchmarks/results/basin.json", basin),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),

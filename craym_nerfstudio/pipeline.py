@@ -141,7 +141,7 @@ class CraymPipeline(VanillaPipeline):
         if found is None:
             return {}
         console.print(f"Silhouettes: {found.in_words}")
-        if not found.agree:
+        if found.far_off:
             manager.outlines = found.outlines
             self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
         return found.known_poses(len(manager.train_dataset))

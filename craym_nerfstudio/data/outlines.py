@@ -27,6 +27,8 @@ class Outlines:
         """Mean position (x, y) of what is opaque, per image."""
         self.radius_px = np.sqrt(np.stack(cells).mean((1, 2)) * size_px.prod(-1) / np.pi)
         """Of the disc of the same area; 0 where there is no outline."""
+        self.whole = np.array([inside.any() and not _is_cut(inside) for inside in cells])
+        """Whether what is opaque lies in the image as a whole."""
         # Half precision: a thousandth of the distance is enough, and a thousand images take 32 MiB.
         self._distance = torch.from_numpy(np.stack(found)).half().to(images.pixels.device)
 
@@ -41,6 +43,11 @@ def _inside(alpha: Tensor, width: int, height: int) -> Bool[np.ndarray, "side si
     cells = interpolate(alpha.view(1, 1, height, width).float(), size=(_SIDE, _SIDE), mode="area")[0, 0]
     inside = cells.numpy() >= 127.5
     return inside & ~inside.all()
+
+
+def _is_cut(inside: Bool[np.ndarray, "side side"]) -> bool:
+    """Whether opaque cells touch the border of the image."""
+    return bool(inside[[0, -1]].any() or inside[:, [0, -1]].any())
 
 
 def _middle(inside: Bool[np.ndarray, "side side"]) -> Float[np.ndarray, "2"]:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from craym_nerfstudio.geometry.alignment import nearest_rotation
 from craym_nerfstudio.geometry.lie import compose, inverse, so3_log, so3xr3_exp
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
@@ -130,5 +131,4 @@ def damped(blocks: Tensor, damping: float) -> Tensor:
 
 def _orthonormal(c2w: Tensor) -> Tensor:
     """Poses with the rounding of many products taken out of their rotations."""
-    u, _, vh = torch.linalg.svd(c2w[..., :3])
-    return torch.cat([u @ vh, c2w[..., 3:]], dim=-1)
+    return torch.cat([nearest_rotation(c2w[..., :3]), c2w[..., 3:]], dim=-1)

@@ -11,8 +11,11 @@ from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.views import Views
 
-_CLOSE = 0.14
-"""Of true poses and such with `real` noise 0.05 to 0.11 (lego, chair, spot), with `barf` 0.17 to 0.30, `l2g` 0.7."""
+_CLOSE, _FAR = 0.14, 0.33
+"""Of true poses and such with `real` noise 0.05 to 0.11 (lego, chair, spot), with `barf` 0.17 to 0.30, with `l2g-low`
+0.36 to 0.58. Those between turn wrongly rather than stand wrongly: to shift them first makes them worse."""
+_MOST = 0.9
+"""Share of the images that must hold what they show as a whole: the middle of a part tells nothing."""
 _SIGMA_DEG = 0.3
 """Uncertainty of poses with which outlines agree."""
 
@@ -27,9 +30,9 @@ class Silhouettes:
 
     @classmethod
     def of(cls, outlines: Outlines, views: Views) -> "Silhouettes | None":
-        """Compare the outlines of views at their given poses; None where fewer than three images have one."""
-        shown = [index for index, radius in enumerate(outlines.radius_px) if radius > 0]
-        if len(shown) < 3:
+        """Compare the outlines of views at their given poses; None where they do not show one whole object."""
+        shown = np.flatnonzero(outlines.whole)
+        if len(shown) < max(3, _MOST * len(views.names)):
             return None
         origins = views.c2w[shown, :, 3]
         bearings = np.stack([views.bearings(index, outlines.middle_px[index][None])[0] for index in shown])
@@ -45,6 +48,11 @@ class Silhouettes:
         """Whether the cameras stand about where they should, as far as can be told."""
         return self.miss < _CLOSE
 
+    @property
+    def far_off(self) -> bool:
+        """Whether cameras must be shifted before colours can tell anything."""
+        return self.miss > _FAR
+
     def known_poses(self, count: int) -> dict[str, Bool[Tensor, " cams"] | Float[Tensor, " cams"]]:
         """What the camera optimizer is told of so many poses: that they are about right, and how well, or nothing."""
         if not self.agree:
@@ -55,4 +63,6 @@ class Silhouettes:
     def in_words(self) -> str:
         """For the terminal."""
         begin = f"at the given poses their middles miss each other by {self.miss:.0%} of what they show"
-        return f"{begin}: " + ("the poses wait for the field" if self.agree else "the cameras are shifted first")
+        if self.agree:
+            return f"{begin}: the poses wait for the field"
+        return f"{begin}: the cameras are shifted first" if self.far_off else f"{begin}: colours find the poses"

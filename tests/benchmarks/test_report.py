@@ -8,7 +8,7 @@ import pytest
 from benchmarks.report import draw, page, plots, with_results
 from benchmarks.results import Results, entries, entry, losses, mean_and_spread
 from benchmarks.suite import RESULTS, ROOT, Cell, cells
-from benchmarks.tables import by_method, pose_cells
+from benchmarks.tables import basin, by_method, pose_cells
 
 FIGURES = {"pose_rotation_deg": 0.1, "pose_translation_x100": 1.0, "psnr": 30.0, "ssim": 0.9}
 
@@ -108,3 +108,19 @@ def test_documents_are_made_of_the_committed_results() -> None:
     for title in ("Stage 0 at full image size", "Hash grid", "Preflight", "The epipolar loss alone", "Memory"):
         section = page(results, "").split(f"\n## {title}\n")[1].split("\n## ")[0]
         assert section.count("\n|") > 3 and "not run" not in section
+
+
+def test_basin_shows_what_each_way_comes_to(tmp_path: Path) -> None:
+    def run(way: str, seed: int, end: float) -> dict:
+        figures = ((7.0 + seed, 80.0), (end, 9.0))
+        errors = [{"rotation_deg": rotation, "translation_x100": shift} for rotation, shift in figures]
+        return {"noise": "l2g", "seed": seed, "way": way, "errors": errors}
+
+    machine = {"device": "cpu", "cpu": "abacus", "commit": "a", "torch": "2", "threads": 1}
+    content = {"command": "python -m benchmarks.basin", "machine": machine}
+    runs = [run("SE3", 0, 2.0), run("6D", 0, 3.0), run("SE3", 1, 2.5)]
+    (tmp_path / "basin.json").write_text(json.dumps({**content, "scene": "lego", "steps": 800, "runs": runs}))
+    table = basin(Results.read(tmp_path))[-1].splitlines()
+    assert "| poses as given | 7.00 / 80.0 | 8.00 / 80.0 |" in table
+    assert "| SE3 | 2.00 / 9.0 | 2.50 / 9.0 |" in table
+    assert "| 6D | 3.00 / 9.0 | - |" in table

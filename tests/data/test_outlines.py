@@ -47,3 +47,6 @@ def test_middle_and_size_of_what_is_opaque() -> None:
     outlines = Outlines(ImageStore([square(128, 64, slice(64, 96), slice(0, 64)), empty], [(128, 64), (16, 16)]))
     np.testing.assert_allclose(outlines.middle_px, [[80.0, 32.0], [8.0, 8.0]])
     np.testing.assert_allclose(outlines.radius_px, [np.sqrt(32 * 64 / np.pi), 0.0])
+    assert outlines.whole.tolist() == [False, False]
+    inner = Outlines(ImageStore([square(64, 64, slice(8, 40), slice(8, 40))], [(64, 64)]))
+    assert inner.whole.tolist() == [True]

@@ -17,16 +17,16 @@ from tests.dome import make_dome
 SIDE, FOCAL_PX, CAMERAS = 128, 150.0, 12
 
 
-def seen_ball(noise: str, opaque: bool = False) -> Silhouettes | None:
-    """What outlines of a ball of radius 0.5 at the origin say of noisy poses of the cameras that took them."""
+def seen_ball(noise: str, opaque: bool = False, radius: float = 0.5) -> Silhouettes | None:
+    """What outlines of a ball at the origin say of noisy poses of the cameras that took them."""
     true = make_dome(CAMERAS, around=True).c2w
     rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     images = []
     for c2w in true.numpy():
         x, y, z = -c2w[:, 3] @ c2w[:, :3]
-        middle, radius = 0.5 * SIDE + FOCAL_PX * np.array([x, -y]) / -z, FOCAL_PX * 0.5 / -z
+        middle, radius_px = 0.5 * SIDE + FOCAL_PX * np.array([x, -y]) / -z, FOCAL_PX * radius / -z
         image = np.full((SIDE, SIDE, 4), 255, dtype=np.uint8)
-        image[..., 3] = 255 * (opaque | (np.hypot(columns - middle[0], rows - middle[1]) < radius))
+        image[..., 3] = 255 * (opaque | (np.hypot(columns - middle[0], rows - middle[1]) < radius_px))
         images.append(torch.from_numpy(image))
     views = Views(
         names=[f"{k}.png" for k in range(CAMERAS)],
@@ -45,7 +45,18 @@ def test_outlines_agree_with_poses_that_are_about_right(noise: str, agree: bool)
     found = seen_ball(noise)
     assert found is not None and found.agree == agree
     assert noise != "none" or found.miss < 0.02
+    assert set(found.known_poses(3)) == ({"settled", "sigma_deg"} if agree else set())
+
+
+def test_cameras_that_stand_wrongly_are_far_off() -> None:
+    near, far = seen_ball("real"), seen_ball("l2g")
+    assert near is not None and not near.far_off
+    assert far is not None and far.far_off
 
 
 def test_images_without_outlines_tell_nothing() -> None:
     assert seen_ball("none", opaque=True) is None
+
+
+def test_what_is_cut_by_the_border_of_its_images_tells_nothing() -> None:
+    assert seen_ball("none", radius=1.8) is None
