@@ -35,7 +35,7 @@ CAMERAS, SIDE_PX = 5, 32
 STEPS = (1005, 5005, 12505)
 """While poses wait; while levels fade in and the kernel anneals; where everything is on. At multiples of 10 the poses
 would be logged as well."""
-PHASES = ("data", "forward", "metrics", "losses", "backward", "optimizers", "grid")
+PHASES = ("data", "forward", "metrics", "losses", "backward", "optimizers")
 
 
 def full_size_model(alpha: bool) -> CraymModel:
@@ -116,8 +116,6 @@ def _take_step(model: CraymModel, manager: Any, images: ImageStore, number: int,
     loss = reduce(torch.add, model.get_loss_dict(outputs, batch, metrics).values())
     watch.phase = "backward"
     loss.backward()
-    watch.phase = "grid"
-    model._refresh_grid(number)
 
 
 def _optimizer_launches(model: CraymModel) -> Counter:

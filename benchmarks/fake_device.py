@@ -44,6 +44,7 @@ _CACHES = (
     key_rays._scales,
     image_store._offsets,
     sampling._nodes,
+    sampling._numbers,
     triton_backend._weights,
     triton_backend._places,
 )

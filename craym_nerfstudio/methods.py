@@ -72,21 +72,21 @@ class WarmupDecayScheduler(Scheduler):
         return lr_scheduler.LambdaLR(optimizer, lr_lambda=factor)
 
 
-def _optimizers(steps: int, warmup: int) -> dict:
+def _optimizers(steps: int, warmup: int, pose_rate: float) -> dict:
     """Rates of the paper: AdamW 0.01 for the field, 0.001 for the variance; no weight decay pulls on the poses."""
     decay = WarmupDecaySchedulerConfig(warmup_steps=warmup, final_ratio=0.1, max_steps=steps)
     return {
         "fields": {"optimizer": AdamWConfig(lr=1e-2), "scheduler": decay},
         "variance": {"optimizer": FusedAdamConfig(lr=1e-3), "scheduler": deepcopy(decay)},
         "camera_opt": {
-            "optimizer": FusedAdamConfig(lr=3e-3, eps=1e-15, weight_decay=0.0),
+            "optimizer": FusedAdamConfig(lr=pose_rate, eps=1e-15, weight_decay=0.0),
             "scheduler": WarmupDecaySchedulerConfig(warmup_steps=warmup, final_ratio=0.01, max_steps=steps),
         },
     }
 
 
 def _trainer(
-    name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, steps_per_save: int
+    name: str, pipeline: CraymPipelineConfig, steps: int, warmup: int, steps_per_save: int, pose_rate: float
 ) -> CraymTrainerConfig:
     """What both methods share: the trainer, the device, and how rarely the host evaluates."""
     return CraymTrainerConfig(
@@ -100,7 +100,7 @@ def _trainer(
         # Networks of 64 units gain nothing by half precision, and its gradient scaler waits for the device.
         mixed_precision=False,
         pipeline=pipeline,
-        optimizers=_optimizers(steps, warmup),
+        optimizers=_optimizers(steps, warmup, pose_rate),
         # The host's default is every interface; --viewer.websocket-host 0.0.0.0 brings that back.
         viewer=ViewerConfig(num_rays_per_chunk=8192, websocket_host="127.0.0.1"),
         vis="viewer+tensorboard",
@@ -132,10 +132,10 @@ _lite = CraymPipelineConfig(
 )
 
 craym = MethodSpecification(
-    config=_trainer("craym", CraymPipelineConfig(), steps=20000, warmup=500, steps_per_save=1000),
+    config=_trainer("craym", CraymPipelineConfig(), steps=20000, warmup=500, steps_per_save=5000, pose_rate=5e-4),
     description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(
-    config=_trainer("craym-lite", _lite, steps=3000, warmup=50, steps_per_save=250),
+    config=_trainer("craym-lite", _lite, steps=3000, warmup=50, steps_per_save=250, pose_rate=3e-3),
     description="CRAYM sized for a laptop without GPU: 2 cores, under 4 GiB of memory.",
 )

@@ -29,7 +29,7 @@ from craym_nerfstudio.rendering.config import RenderingConfig
 from craym_nerfstudio.rendering.outputs import key_outputs, ray_outputs
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
-from craym_nerfstudio.schedules import StepGenerator, ramp
+from craym_nerfstudio.schedules import Scalar, StepGenerator, ramp
 from craym_nerfstudio.start.landmarks import Landmarks
 
 _COLOR_WIDTH = 64
@@ -77,9 +77,10 @@ class CraymModel(Model):
         self.has_alpha = bool(metadata["has_alpha"])
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
+        field = SDFField(config.sdf_field)
         self.scene = SceneRenderer(
-            SDFField(config.sdf_field),
-            ColorField(config.sdf_field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
+            field,
+            ColorField(field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
             BackgroundField(config.sdf_field.encoding) if use_field else None,
             grid_resolution=config.grid_resolution,
             fine_samples=config.fine_samples,
@@ -164,11 +165,8 @@ class CraymModel(Model):
     def get_training_callbacks(
         self, training_callback_attributes: TrainingCallbackAttributes
     ) -> list[TrainingCallback]:
-        """Track the step, and keep the cache of distances fresh."""
-        return [
-            TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_to_step),
-            TrainingCallback([TrainingCallbackLocation.AFTER_TRAIN_ITERATION], self._refresh_grid),
-        ]
+        """Track the step."""
+        return [TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self.update_to_step)]
 
     def update_to_step(self, step: int) -> None:
         """Everything scheduled follows from this number."""
@@ -179,9 +177,9 @@ class CraymModel(Model):
         """Read the whole SDF into the cache of distances, on the device that the model is on by now."""
         self.scene.refresh_grid(self.level_weights)
 
-    def _refresh_grid(self, step: int) -> None:
-        parts = self.config.grid_refresh_steps
-        self.scene.refresh_grid(self.level_weights, step % parts, parts)
+    @property
+    def _now(self) -> Scalar:
+        return self.step if self.clock is None else self.clock
 
     @property
     def phase(self) -> tuple[int, bool, bool]:
@@ -204,7 +202,7 @@ class CraymModel(Model):
         """A training step's state, with points at which landmarks put bounds on the distance."""
         if self.landmarks is None or state.generator is None:
             return state
-        carved = 1.0 - ramp(self.step if self.clock is None else self.clock, 0, self.config.landmark_steps)
+        carved = 1.0 - ramp(self._now, 0, self.config.landmark_steps)
         self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
         return replace(state, probes=self.probes.points)
 
@@ -243,9 +241,11 @@ class CraymModel(Model):
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
         origins, directions = self.unit_rays(rays)
         state = self._probed(self._state(self.training))
+        if self.training:  # the cache of distances is kept fresh, slab by slab
+            self.scene.refresh_grid(state.level_weights, self._now, self.config.grid_refresh_steps)
         background = self._background(layout.plain, layout.grouped, state)
         rendered = self.scene(origins, directions, background, state, layout)
-        return rendered, background, origins + directions * rendered.depth[:, None]
+        return rendered, background, torch.addcmul(origins, directions, rendered.depth[:, None])
 
     def _background(self, plain: int, key_rays: int, state: RenderState) -> Float[Tensor, "rays 3"]:
         """One colour per ray: random for plain training rays of images with alpha, the chosen colour elsewhere."""
@@ -257,7 +257,7 @@ class CraymModel(Model):
 
     def host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
-        return ray_outputs(rendered, self._frames[0].lengths(rendered.depth), masked=not self.training)
+        return ray_outputs(rendered, self._frames[0].lengths(rendered.depth), final=not self.training)
 
     @torch.no_grad()
     def get_outputs_for_camera(self, camera: Cameras, obb_box: OrientedBox | None = None) -> dict[str, Tensor]:

@@ -46,24 +46,23 @@ class _Recording:
     replay: Callable[[], None]
     clock: Tensor
     taken: TakenStep
-    losses: Tensor
     gradients: list[Tensor | None] = field(repr=False)
 
 
 class _Replay(torch.autograd.Function):
-    """The losses of a recording; backward, its gradients."""
+    """The first loss of a recording; backward, the gradients of the sum of all."""
 
     @staticmethod
     def forward(ctx: Any, recording: _Recording, *_: Tensor) -> Tensor:
         recording.replay()
         ctx.gradients = recording.gradients
-        return recording.losses.clone()
+        return next(iter(recording.taken.losses.values())).clone()
 
     @staticmethod
-    def backward(ctx: Any, by_losses: Tensor) -> tuple[Tensor | None, ...]:
-        # The host adds the losses up, so all have one factor: 1, or that of somebody's gradient scaler. The products
-        # are copies, which whoever gets them may keep or add to.
-        scaled = iter(torch._foreach_mul([each for each in ctx.gradients if each is not None], by_losses[0]))
+    def backward(ctx: Any, by_loss: Tensor) -> tuple[Tensor | None, ...]:
+        # The factor is 1, or that of somebody's gradient scaler. The products are copies, which whoever gets them may
+        # keep or add to.
+        scaled = iter(torch._foreach_mul([each for each in ctx.gradients if each is not None], by_loss))
         return None, *(None if each is None else next(scaled) for each in ctx.gradients)
 
 
@@ -84,7 +83,10 @@ class StepRecorder:
         return self._recording is not None
 
     def take(self, step: int) -> TakenStep:
-        """A step of training, losses with their gradients."""
+        """A step of training.
+
+        The host adds the losses up: of a replayed step the gradients of the sum hang on the first of them.
+        """
         if self.model.phase != self._phase:
             self._phase, self._plain, self._recording = self.model.phase, 0, None
         if self._recording is None and self.failure is None and self._plain == _PLAIN_STEPS:
@@ -94,9 +96,8 @@ class StepRecorder:
             return self.steps.compute(step)
         self.steps.generators(step)
         self._recording.clock.fill_(step)
-        losses = _Replay.apply(self._recording, *self._trained())
-        taken = self._recording.taken
-        return TakenStep(taken.outputs, taken.batch, dict(zip(taken.losses, losses.unbind(), strict=True)))
+        first, taken = _Replay.apply(self._recording, *self._trained()), self._recording.taken
+        return TakenStep(taken.outputs, taken.batch, taken.losses | {next(iter(taken.losses)): first})
 
     def _trained(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
@@ -106,16 +107,16 @@ class StepRecorder:
         clock = torch.full((), float(step), device=self.model.device)
         self.model.clock = clock
         try:
-            replay, (taken, losses, gradients) = capture(lambda: self._work(step), self.steps.generators(step))
+            replay, (taken, gradients) = capture(lambda: self._work(step), self.steps.generators(step))
         except RuntimeError as error:
             self.failure = error
             warn(f"Steps are not recorded as a CUDA graph and take longer: {str(error).splitlines()[0]}")
             return None
         finally:
             self.model.clock = None
-        return _Recording(replay, clock, taken, losses, gradients)
+        return _Recording(replay, clock, taken, gradients)
 
-    def _work(self, step: int) -> tuple[TakenStep, Tensor, list[Tensor | None]]:
+    def _work(self, step: int) -> tuple[TakenStep, list[Tensor | None]]:
         """A step and its gradients, by stand-ins for the parameters.
 
         The parameters' own places in autograd's graph were made outside of the recording and would tie it to what is
@@ -129,8 +130,7 @@ class StepRecorder:
         taken = torch.func.functional_call(_Call(self.model, self.steps), _within("model", stand_ins), (step,))
         total = reduce(torch.add, taken.losses.values())
         gradients = torch.autograd.grad(total, list(stand_ins.values()), allow_unused=True)
-        kept = TakenStep(_detached(taken.outputs), taken.batch, _detached(taken.losses))
-        return kept, torch.stack(list(kept.losses.values())), list(gradients)
+        return TakenStep(_detached(taken.outputs), taken.batch, _detached(taken.losses)), list(gradients)
 
 
 class _Call(nn.Module):

@@ -40,6 +40,11 @@ def at_most(value: Scalar, limit: float) -> Scalar:
     return value.clamp(max=limit) if isinstance(value, Tensor) else min(value, limit)
 
 
+def filled(like: Tensor, value: Scalar) -> Tensor:
+    """A tensor of this shape, all of one value."""
+    return value.expand_as(like) if isinstance(value, Tensor) else torch.full_like(like, value)
+
+
 def exponential_decay(step: Scalar, start: float, stop: float, steps: int) -> Scalar:
     """Falls exponentially from `start` to `stop` over `steps` and stays there (UNISURF, Oechsle et al. 2021)."""
     return start * (stop / start) ** ramp(step, 0, steps)

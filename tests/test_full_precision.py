@@ -104,7 +104,7 @@ def test_sections_that_are_not_active_change_nothing(monkeypatch: pytest.MonkeyP
     assert few < 0.9 * many
     for name in compact.keys() - {"gradients"}:
         scale = float(compact[name].detach().abs().max())
-        torch.testing.assert_close(whole[name], compact[name], rtol=0, atol=2e-5 * max(scale, 1e-3), msg=name)
+        torch.testing.assert_close(whole[name], compact[name], rtol=0, atol=5e-5 * max(scale, 1e-3), msg=name)
 
 
 def test_a_loss_may_render_further_rays() -> None:

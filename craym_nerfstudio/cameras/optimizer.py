@@ -39,7 +39,7 @@ class CraymCameraOptimizerConfig(CameraOptimizerConfig):
     trans_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
     rot_l2_penalty: Annotated[float, tyro.conf.Suppress] = 0.0
     """The host's, both without use here."""
-    settled_delay_steps: int = 3000
+    settled_delay_steps: int = 6000
     """Training steps for which all poses wait once stage 0 has adjusted some: a field that is still a blur would only
     pull them off, most of all those that no matches hold."""
 

@@ -46,7 +46,7 @@ class CraymDataManagerConfig(VanillaDataManagerConfig):
     _target: type = field(default_factory=lambda: CraymDataManager)
     dataparser: AnnotatedDataParserUnion = field(default_factory=CraymDataParserConfig)
     """How the data is read; the default detects what lies in --data."""
-    train_num_rays_per_batch: int = 1024
+    train_num_rays_per_batch: int = 4096
     """Random rays per step."""
     num_patches: int = 4
     """Square patches per step, for the SSIM loss."""

@@ -3,12 +3,16 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding, LevelWeights, Pullback
 from craym_nerfstudio.fields.mlp import DistanceMLP
 
+_EACH = 2
+"""Features of a level of the hash grid that the geometry net sees, and as many that go to the colour directly. With one
+set for both, gradients by way of normals, the larger the finer a level, drown what the images' colours tell of it."""
 SPHERE_RADIUS = 0.5
 """Of the initial surface: halfway out in the unit sphere, which the field fills."""
 
@@ -32,7 +36,7 @@ class SDFFieldConfig:
     hidden_layers: int = 2
     """Hidden layers of the geometry net."""
     feature_size: int = 15
-    """Length of the geometric feature f'' handed to the colour."""
+    """Length of the geometric feature f''."""
 
 
 @dataclass
@@ -42,6 +46,7 @@ class SurfacePoint:
     sdf: Float[Tensor, " n"]
     gradient: Float[Tensor, "n 3"]
     feature: Float[Tensor, "n feat"]
+    """What the colour is made from: f'', then the grid's own features for it."""
 
 
 class SDFField(nn.Module):
@@ -51,15 +56,16 @@ class SDFField(nn.Module):
         super().__init__()
         spec = GridSpec(
             levels=config.num_levels,
+            features_per_level=2 * _EACH,
             log2_table_size=config.log2_table_size,
             base_resolution=config.base_resolution,
             growth=config.growth,
             interpolation="smoothstep",  # makes the gradient for poses continuous
         )
         self.encoding = HashEncoding(spec, backend=config.encoding)
-        self.geometry = DistanceMLP(
-            3 + spec.n_features, config.hidden_width, config.hidden_layers, 1 + config.feature_size
-        )
+        each = config.num_levels * _EACH
+        self.feature_size = config.feature_size + each
+        self.geometry = DistanceMLP(3 + each, config.hidden_width, config.hidden_layers, 1 + config.feature_size)
         self.geometry.initialise_sphere(SPHERE_RADIUS)
 
     def encode(
@@ -78,17 +84,27 @@ class SDFField(nn.Module):
             features: the (enriched) features f'.
             pullback: maps a gradient with respect to f' to one with respect to the points.
         """
-        outputs, slope = self.geometry.with_gradient(torch.cat([points, features], dim=-1))
+        of_shape, of_color = shape_and_color(features)
+        outputs, slope = self.geometry.with_gradient(torch.cat([points, of_shape], dim=-1))
         # Splitting, unlike slicing, is undone by one concatenation in the backward pass.
         distance, feature = outputs.split([1, outputs.shape[1] - 1], dim=-1)
-        by_point, by_feature = slope.split([3, features.shape[1]], dim=-1)
-        return SurfacePoint(distance[:, 0], by_point + pullback(by_feature), feature)
+        by_point, by_shape = slope.split([3, of_shape.shape[1]], dim=-1)
+        by_level = F.pad(by_shape.unflatten(-1, (-1, _EACH)), (0, _EACH))
+        gradient = by_point + pullback(by_level.flatten(1))
+        return SurfacePoint(distance[:, 0], gradient, torch.cat([feature, of_color], dim=-1))
 
     def outputs(self, points: Float[Tensor, "n 3"], level_weights: LevelWeights) -> Float[Tensor, "n 1+feat"]:
-        """``[SDF | f'']`` without enrichment and gradient."""
-        features = self.encoding(points * 0.5 + 0.5, level_weights)
-        return self.geometry(torch.cat([points, features], dim=-1))
+        """Signed distance, then what the colour is made from, without enrichment and gradient."""
+        of_shape, of_color = shape_and_color(self.encoding(points * 0.5 + 0.5, level_weights))
+        return torch.cat([self.geometry(torch.cat([points, of_shape], dim=-1)), of_color], dim=-1)
 
     def sdf(self, points: Float[Tensor, "n 3"], level_weights: LevelWeights) -> Float[Tensor, " n"]:
         """Signed distance alone, for caches and meshing."""
         return self.outputs(points, level_weights)[:, 0]
+
+
+def shape_and_color(features: Float[Tensor, "n feat"]) -> tuple[Float[Tensor, "n half"], Float[Tensor, "n half"]]:
+    """What each net sees of the levels' features."""
+    by_net = features.unflatten(-1, (-1, 2, _EACH)).movedim(2, 1).flatten(1)
+    shape, color = by_net.split(by_net.shape[1] // 2, dim=-1)
+    return shape, color

@@ -22,7 +22,7 @@ class RenderingConfig:
     """Key Rays Enrichment (Eq. 2): a key ray's features attend to those of its auxiliary rays."""
     start_levels: int = 4
     """Levels of the hash grid that are on from the start."""
-    steps_per_level: int = 1000
+    steps_per_level: int = 200
     """Steps after which each further level is on."""
     cosine_anneal_steps: int = 5000
     """Steps over which NeuS's slope becomes exact."""

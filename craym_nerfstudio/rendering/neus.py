@@ -30,7 +30,7 @@ def iter_cos(cosine: Float[Tensor, "*b"], anneal: Scalar) -> Float[Tensor, "*b"]
     With ``anneal = 0`` even rays that leave the surface get a gradient, which lets an early, wrong shape move;
     with ``anneal = 1`` it is the exact -ReLU(-cosine) of NeuS.
     """
-    exact = -torch.relu(-cosine)
+    exact = cosine.clamp(max=0.0)
     if isinstance(anneal, float) and anneal >= 1.0:
         return exact
     soft = -torch.relu(0.5 - 0.5 * cosine)
@@ -41,7 +41,7 @@ def render_weights(alpha: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b samp
     """Contribution T_j alpha_j of each sample, front to back."""
     # By logarithms: the derivative of a cumulative product asks the device whether a factor is 0.
     transmittance = (1.0 - alpha + 1e-7).log().cumsum(-1).exp()
-    ahead = torch.cat([torch.ones_like(alpha[..., :1]), transmittance[..., :-1]], dim=-1)
+    ahead = torch.nn.functional.pad(transmittance[..., :-1], (1, 0), value=1.0)
     return ahead * alpha
 
 

@@ -9,17 +9,18 @@ from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
 from craym_nerfstudio.rendering.renderer import Rendered
 
 
-def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], masked: bool) -> dict[str, Tensor]:
-    """Colour, opacity, depth and normals in [0, 1], as the host's viewer and exporters expect them.
+def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], final: bool) -> dict[str, Tensor]:
+    """Colour, opacity and depth, as the host's viewer and exporters expect them; for these also normals in [0, 1].
 
     Args:
         depth: in the units of the world.
-        masked: whether rays that hit nothing end far away; their mean depth means nothing, and exporters must not take
-            it for a surface.
+        final: whether somebody will look at them. Rays that hit nothing then end far away: their mean depth means
+            nothing, and exporters must not take it for a surface.
     """
     accumulation, depth = rendered.accumulation[:, None], depth[:, None]
-    if masked:
-        depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
+    if not final:
+        return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth}
+    depth = torch.where(accumulation < 0.5, torch.full_like(depth, 1e3), depth)
     unit = torch.nn.functional.normalize(rendered.normal, dim=-1) * (accumulation >= 0.5)
     return {"rgb": rendered.rgb, "accumulation": accumulation, "depth": depth, "normals": 0.5 * unit + 0.5}
 

@@ -114,9 +114,9 @@ class SceneRenderer(nn.Module):
         """Sharpness of the logistic density, ``exp(10 v)``."""
         return torch.exp(10.0 * self.variance).clamp(1.0, 1e5)
 
-    def refresh_grid(self, level_weights: LevelWeights, part: int = 0, parts: int = 1) -> None:
+    def refresh_grid(self, level_weights: LevelWeights, step: Scalar = 0, parts: int = 1) -> None:
         """Read the SDF anew into the cached grid, or into one of its slabs."""
-        self.grid.refresh(lambda points: self.field.sdf(points, level_weights), part, parts)
+        self.grid.refresh(lambda points: self.field.sdf(points, level_weights), step, parts)
 
     def forward(
         self,
@@ -138,7 +138,7 @@ class SceneRenderer(nn.Module):
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
         return Rendered(
-            rgb=out[:, :3] + (1.0 - accumulation[:, None]) * behind,
+            rgb=torch.addcmul(out[:, :3], 1.0 - accumulation[:, None], behind),
             accumulation=accumulation,
             depth=expected_depth(weights, samples.middles, accumulation),
             normal=out[:, 3:],
@@ -203,7 +203,7 @@ class SceneRenderer(nn.Module):
         """Geometry at the points; and with those appended that training asks for: free points, then the probes."""
         count = points.shape[0]
         if state.generator is not None:
-            free = torch.rand((_EIKONAL_POINTS, 3), generator=state.generator, device=points.device) * 2.0 - 1.0
+            free = points.new_empty(_EIKONAL_POINTS, 3).uniform_(-1.0, 1.0, generator=state.generator)
             points = torch.cat([points, free] if state.probes is None else [points, free, state.probes])
         features, pullback = self.field.encode(points, state.level_weights)
         chain = pullback

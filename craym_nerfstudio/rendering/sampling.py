@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from craym_nerfstudio.kernels.loader import importable, load_kernels, on_device, triton_runs
 from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_count
-from craym_nerfstudio.schedules import Scalar
+from craym_nerfstudio.schedules import Scalar, filled
 
 _RAYS_PER_TASK = 64
 
@@ -53,19 +53,19 @@ class DistanceGrid(nn.Module):
         """Edge of one cell, in units of the field."""
         return 2.0 / (self.resolution - 1)
 
-    def points(self, chosen: slice | Int[Tensor, " points"]) -> Float[Tensor, "points 3"]:
-        """Positions of the grid's nodes of these numbers, x fastest."""
-        return _nodes(self.resolution, self.values.device)[chosen]
+    @property
+    def points(self) -> Float[Tensor, "points 3"]:
+        """Positions of the grid's nodes, x fastest."""
+        return _nodes(self.resolution, self.values.device)
 
     @torch.no_grad()
-    def refresh(self, sdf, part: int = 0, parts: int = 1) -> None:
-        """Evaluate one of `parts` equal slabs of the grid again with ``sdf(points) -> [points]``."""
-        total = self.resolution**3
-        start, stop = total * part // parts, total * (part + 1) // parts
-        flat = self.values.view(-1)
-        for begin in range(start, stop, 1 << 16):
-            nodes = slice(begin, min(begin + (1 << 16), stop))
-            flat[nodes] = sdf(self.points(nodes)).to(flat.dtype)
+    def refresh(self, sdf, step: Scalar = 0, parts: int = 1) -> None:
+        """Evaluate with ``sdf(points) -> [points]`` that one of `parts` slabs of the grid whose turn a step is."""
+        total, flat = self.resolution**3, self.values.view(-1)
+        size = -(-total // parts)
+        numbers = ((step % parts * size + _numbers(size, flat.device)) % total).long()
+        for nodes in numbers.split(1 << 16):
+            flat.index_copy_(0, nodes, sdf(self.points.index_select(0, nodes)).to(flat.dtype))
 
     def lookup(self, points: Float[Tensor, "rays n 3"]) -> Float[Tensor, "rays n"]:
         """Trilinear interpolation of the cached distances."""
@@ -73,6 +73,11 @@ class DistanceGrid(nn.Module):
         grids = self.values.expand(points.shape[0], -1, -1, -1, -1)
         found = F.grid_sample(grids, points[:, :, None, None], "bilinear", "border", align_corners=True)
         return found[:, 0, :, 0, 0]
+
+
+@lru_cache(maxsize=2)
+def _numbers(count: int, device: torch.device) -> Int[Tensor, " count"]:
+    return torch.arange(count).to(device)
 
 
 @lru_cache(maxsize=2)
@@ -189,7 +194,7 @@ def _place_by_triton(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     active = torch.empty(rays, fine, dtype=torch.bool, device=device)
     scratch = torch.empty(coarse + fine + 1, rays, device=device)
     sharpness = placing.sharpness
-    doubt = placing.doubt if isinstance(placing.doubt, Tensor) else torch.full_like(sharpness, placing.doubt)
+    doubt = filled(sharpness, placing.doubt)
     inputs = (grid.values, origins.contiguous(), directions.contiguous(), jitter, sharpness, doubt)
     out = (scratch, middles, steps, active.view(torch.int8))
     sizes = {"SIDE": grid.resolution, "COARSE": coarse, "FINE": fine, "BLOCK": native.BLOCK}

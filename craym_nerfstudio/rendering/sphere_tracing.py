@@ -88,7 +88,7 @@ class SphereTracer:
         flat = self.grid.values.view(-1)
         near = (flat.abs() < 2.0 * coarse.cell).nonzero()[:, 0]
         for part in near.split(_CHUNK):
-            flat[part] = self._sdf(self.grid.points(part))
+            flat[part] = self._sdf(self.grid.points[part])
 
     @torch.no_grad()
     def trace(self, origins: Float[Tensor, "*b 3"], directions: Float[Tensor, "*b 3"]) -> SurfaceHits:

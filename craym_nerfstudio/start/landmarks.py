@@ -10,7 +10,7 @@ from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.layout import Probes
-from craym_nerfstudio.schedules import Scalar
+from craym_nerfstudio.schedules import Scalar, filled
 from craym_nerfstudio.sfm.result import StageZero
 from craym_nerfstudio.start.carving import CarvedSurface
 
@@ -107,7 +107,7 @@ class Landmarks:
             torch.cat([own.points, points]),
             torch.cat([own.least, least]),
             torch.cat([own.most, most]),
-            torch.cat([own.weights, torch.ones_like(least) * carved]),
+            torch.cat([own.weights, filled(least, carved)]),
         )
 
     def _on_rays(self, count: int, generator: torch.Generator) -> Probes:

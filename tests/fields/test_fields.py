@@ -43,7 +43,7 @@ def test_sdf_gradient_equals_autograd() -> None:
     sdf = field.sdf(points, weights)
     torch.testing.assert_close(surface.sdf, sdf, rtol=0, atol=1e-12)
     torch.testing.assert_close(surface.gradient, torch.autograd.grad(sdf.sum(), points)[0], rtol=0, atol=1e-7)
-    assert surface.feature.shape == (30, 5)
+    assert surface.feature.shape == (30, 5 + 4 * 2)  # f'', and two features of each level
 
 
 def test_masked_levels_have_no_influence() -> None:

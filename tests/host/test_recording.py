@@ -67,8 +67,8 @@ class Replayed:
 
 def leaves(result: tuple) -> list[Tensor]:
     """All tensors of what a step left behind."""
-    taken, losses, gradients = result
-    return [*taken.outputs.values(), *taken.losses.values(), losses, *(g for g in gradients if g is not None)]
+    taken, gradients = result
+    return [*taken.outputs.values(), *taken.losses.values(), *(g for g in gradients if g is not None)]
 
 
 def trained(data: TinyData, output: Path, device: str, recorder: Callable[[CraymPipeline], Any]) -> dict[str, Tensor]:
@@ -91,7 +91,6 @@ def trained(data: TinyData, output: Path, device: str, recorder: Callable[[Craym
         _, losses, _ = pipeline.get_train_loss_dict(step)
         torch.stack(list(losses.values())).sum().backward()
         optimizer.step()
-        model._refresh_grid(step)
         found |= {f"{name} {step}": value.detach().clone() for name, value in losses.items()}
     return found | {name: value.detach() for name, value in model.named_parameters()}
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from craym_nerfstudio.fields.color_field import ColorField
-from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint
+from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint, shape_and_color
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
@@ -171,7 +171,8 @@ def learned_renderer() -> SceneRenderer:
         hidden_width=16,
         feature_size=6,
     )
-    field, color = SpyField(config), ColorField(6, 16, 1)
+    field = SpyField(config)
+    color = ColorField(field.feature_size, 16, 1)
     renderer = SceneRenderer(field, color, None, grid_resolution=24, fine_samples=8)
     nn.init.normal_(field.encoding.table, std=0.5)
     nn.init.normal_(field.geometry.hidden[0].weight, std=0.3)
@@ -197,7 +198,7 @@ def test_gradients_of_key_points_equal_autograd(enriched: bool) -> None:
         around = field.encoding(points[start + 1 : start + 1 + AUX] * 0.5 + 0.5, weights).detach()
         if enriched:
             feature = enrich(feature, around[None]).features
-        sdf = field.geometry(torch.cat([key[None], feature], dim=-1))[:, 0]
+        sdf = field.geometry(torch.cat([key[None], shape_and_color(feature)[0]], dim=-1))[:, 0]
         torch.testing.assert_close(rendered.gradients[start], torch.autograd.grad(sdf, key)[0], rtol=0, atol=1e-7)
 
 

@@ -99,7 +99,7 @@ def test_grid_is_exact_on_linear_functions_and_x_runs_fastest() -> None:
     points = torch.rand((4, 5, 3), generator=torch.Generator().manual_seed(0)) * 2 - 1
     torch.testing.assert_close(grid.lookup(points), points @ slope + 0.25, rtol=0, atol=1e-5)
     torch.testing.assert_close(
-        grid.points(torch.tensor([0, 1, 7])),
+        grid.points[[0, 1, 7]],
         torch.tensor([[-1.0, -1.0, -1.0], [-2 / 3, -1.0, -1.0], [-1.0, -2 / 3, -1.0]]),
     )
 

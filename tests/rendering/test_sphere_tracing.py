@@ -56,7 +56,7 @@ def test_a_floater_is_left_out_with_what_it_hides(way: str) -> None:
     """A speck before the sphere, planted into the cache: rays stop at it, unless only the sphere is to be shown."""
     littered, (origins, directions) = tracer(), rays_at(INSIDE[0], OUTSIDE[0])
     specks = origins + torch.tensor([[2.2], [2.6]]) * directions
-    away = torch.cdist(littered.grid.points(slice(None)), specks).min(-1).values - 3.0 * littered.grid.cell
+    away = torch.cdist(littered.grid.points, specks).min(-1).values - 3.0 * littered.grid.cell
     littered.grid.values = torch.minimum(littered.grid.values, away.view_as(littered.grid.values))
     assert littered.march(origins, directions).entry.isfinite().all()
     poles = RADIUS * torch.eye(3).numpy()

@@ -9,7 +9,8 @@ size, and resolution (0 if hashed).
 import triton
 import triton.language as tl
 
-BLOCK = 256
+BLOCK = 128
+"""Points of a program: of 64 to 512, measured on an H100, the fastest or within a tenth of it, in every kernel."""
 
 
 @triton.jit
