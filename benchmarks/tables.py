@@ -94,6 +94,8 @@ def stage_zero(results: Results) -> list[str]:
     rows = []
     for (scene, noise, every, wrong, matcher), members in sorted(groups.items()):
         extra = [f"every {every}"] * (every > 1) + [f"{round(100 * wrong)} % wrong"] * (wrong > 0)
+        if focal := members[0].get("focal"):
+            extra.append("focal length {before_percent:.1f} -> {after_percent:.2f} % off".format(**focal))
         row = [f"`{scene}`", noise, ", ".join([*extra, matcher])]
         for key in ("rotation_deg", "translation_x100", "center_x100"):
             found = [[m[when][key] for m in members if m[when]] for when in ("before", "after")]
@@ -136,9 +138,15 @@ def photos(results: Results) -> list[str]:
             ]
             told = [text.format(**values) for text, values in zip(errors, found, strict=True)]
         cpu = sum(run.get(f"{part}_cpu_s", 0) for part in ("place", "match", "adjust"))
-        rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, f"{cpu:.0f}"])
-    text = "Rotation in degrees / translation x100 / focal length in percent, off the reference; CPU seconds."
-    return [text, markdown_table(["scene", "placed", "as placed", "after stage 0", "CPU s"], rows)] if rows else []
+        frame = "{frame_shift:.3f} / {frame_rotation_deg:.2f} / {frame_scale_error_percent:+.2f}, positions off by "
+        whole = (frame + "{positions_off:.3f}").format(**run) if "frame_shift" in run else NOTHING
+        rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, whole, f"{cpu:.0f}"])
+    text = (
+        "Rotation in degrees / translation x100 / focal length in percent, off the reference; of positions that were "
+        "given, the frame as a whole: shift in units of the data / turn in degrees / scale in percent; CPU seconds."
+    )
+    head = ["scene", "placed", "as placed", "after stage 0", "frame", "CPU s"]
+    return [text, markdown_table(head, rows)] if rows else []
 
 
 def encoding(results: Results) -> list[str]:
