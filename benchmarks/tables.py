@@ -4,6 +4,7 @@ import re
 import statistics
 from collections.abc import Callable
 
+from benchmarks.gpu_tables import device_step, first_run
 from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
 from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
 
@@ -94,6 +95,8 @@ def stage_zero(results: Results) -> list[str]:
     rows = []
     for (scene, noise, every, wrong, matcher), members in sorted(groups.items()):
         extra = [f"every {every}"] * (every > 1) + [f"{round(100 * wrong)} % wrong"] * (wrong > 0)
+        if focal := members[0].get("focal"):
+            extra.append("focal length {before_percent:.1f} -> {after_percent:.2f} % off".format(**focal))
         row = [f"`{scene}`", noise, ", ".join([*extra, matcher])]
         for key in ("rotation_deg", "translation_x100", "center_x100"):
             found = [[m[when][key] for m in members if m[when]] for when in ("before", "after")]
@@ -136,9 +139,15 @@ def photos(results: Results) -> list[str]:
             ]
             told = [text.format(**values) for text, values in zip(errors, found, strict=True)]
         cpu = sum(run.get(f"{part}_cpu_s", 0) for part in ("place", "match", "adjust"))
-        rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, f"{cpu:.0f}"])
-    text = "Rotation in degrees / translation x100 / focal length in percent, off the reference; CPU seconds."
-    return [text, markdown_table(["scene", "placed", "as placed", "after stage 0", "CPU s"], rows)] if rows else []
+        frame = "{frame_shift:.3f} / {frame_rotation_deg:.2f} / {frame_scale_error_percent:+.2f}, positions off by "
+        whole = (frame + "{positions_off:.3f}").format(**run) if "frame_shift" in run else NOTHING
+        rows.append([f"`{name}`", f"{run.get('placed', 0)} of {run['images']}", *told, whole, f"{cpu:.0f}"])
+    text = (
+        "Rotation in degrees / translation x100 / focal length in percent, off the reference; of positions that were "
+        "given, the frame as a whole: shift in units of the data / turn in degrees / scale in percent; CPU seconds."
+    )
+    head = ["scene", "placed", "as placed", "after stage 0", "frame", "CPU s"]
+    return [text, markdown_table(head, rows)] if rows else []
 
 
 def encoding(results: Results) -> list[str]:
@@ -165,51 +174,6 @@ def train_step(results: Results) -> list[str]:
             _told(content),
             f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
             f"step: {times}. Peak memory {content['peak_memory_mb']} MiB.",
-        ]
-    return parts
-
-
-def device_step(results: Results) -> list[str]:
-    """Launches and waits of a step on a GPU, counted without one."""
-    states = {name: results.files(f"device_step-{name}.json") for name in ("before", "after")}
-    told, rows = [], []
-    for name, (content, *_) in ((name, found) for name, found in states.items() if found):
-        told.append(f"{name}: {content['commit'][:7]}, torch {content['torch']}")
-        for row in content["rows"]:
-            launches, waits = row["launches"], sum(row["waits"].values())
-            place = [str(row["step"]), row["background"], name]
-            rows.append([*place, *map(str, launches.values()), str(row["total"]), str(waits)])
-            head = ["step", "background", "", *launches, "all", "waits"]
-    if not rows:
-        return []
-    rows.sort(key=lambda row: (row[1], int(row[0])))
-    text = """Operations that a step of `craym` at full size launches on a GPU, and where the host waits for it, \
-counted on tensors without numbers. At the first step poses wait; from the second on they move; at the last all is on. \
-Only the count after has landmarks, which came in between."""
-    return [text, f"{'; '.join(told)}.", markdown_table(head, rows)]
-
-
-def first_run(results: Results) -> list[str]:
-    """What `craym` does on GPUs that were at hand."""
-    parts = []
-    for content in results.files("first_run*.json"):
-        facts, times, train = content["facts"], content["step"]["ms"], content["train"]
-        errors = ", ".join(f"{name} {error:.1e}" for name, error in content["correct"]["worst"].items())
-        last, views = train["curve"][-1], train["views"]
-        rows = [[kind, *map(str, row.values())] for kind, row in times.items()]
-        kernels = [[str(value) for value in row.values()] for row in content["kernels"]["us"]]
-        parts += [
-            f"{facts['gpu']}, torch {content['machine']['torch']}, Triton {facts['triton']}; memory is copied at "
-            f"{facts['copy_gb_s']} GB/s, the host needs {facts['host_us_per_launch']} us per launch. Errors of the "
-            f"kernels against float64: {errors}.",
-            "Milliseconds of a step, taken plainly and replayed from a CUDA graph:",
-            markdown_table(["step", *next(iter(times.values()))], rows),
-            "Microseconds of the hash grid's kernels, by points of a program and points in all:",
-            markdown_table(list(content["kernels"]["us"][0]), kernels),
-            f"`lego_400` from `l2g` poses, stage 0 from the cache: {train['steps']} steps in {last['train_s']} s, "
-            f"{views['psnr']:.2f} dB, poses {last['pose_rotation_deg_before']:.2f} -> {last['pose_rotation_deg']:.4f} "
-            f"degrees and {last['pose_translation_x100_before']:.1f} -> {last['pose_translation_x100']:.3f}, at most "
-            f"{train['peak_mib']} MiB.",
         ]
     return parts
 

@@ -29,6 +29,7 @@ def test_exact_matches_give_exact_poses_in_the_frame_of_the_data(
     assert summary["pose_rotation_deg_before"] > 1 and summary["pose_rotation_deg"] < 0.02
     assert summary["points"] > 50 and summary["mean_reprojection_px"] < 0.05
     shown = capsys.readouterr().out
+    assert summary["not_adjusted"] == []
     assert "rotation error" in shown and f"ns-train splatfacto --data {tmp_path}" in shown
     written = detect_and_read(tmp_path)
     train = written.subset(written.train)
