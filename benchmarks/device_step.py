@@ -32,9 +32,9 @@ from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.start.landmarks import Landmarks
 
 CAMERAS, SIDE_PX = 5, 32
-STEPS = (1005, 5005, 12505)
-"""While poses wait; while levels fade in and the kernel anneals; where everything is on. At multiples of 10 the poses
-would be logged as well."""
+STEPS = (1005, 7005, 12505)
+"""While poses wait and levels fade in; while poses move and the kernel anneals; where everything is on. At multiples of
+10 the poses would be logged as well."""
 PHASES = ("data", "forward", "metrics", "losses", "backward", "optimizers")
 
 
