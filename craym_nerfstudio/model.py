@@ -67,7 +67,6 @@ class CraymModel(Model):
     center: Tensor
     radius: Tensor
     background_rgb: Tensor
-
     _known_frames: tuple[tuple, tuple[Similarity, Similarity]] | None = None
 
     def populate_modules(self) -> None:
@@ -182,10 +181,11 @@ class CraymModel(Model):
         return self.step if self.clock is None else self.clock
 
     @property
-    def phase(self) -> tuple[int, bool, bool, bool]:
+    def phase(self) -> tuple[int, ...]:
         """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
-        cameras, levels = self.camera_optimizer, int(self.level_weights.count_nonzero())
-        return levels, cameras.waiting, cameras.motion.turns, self.config.aligns(self.step)
+        cameras, config = self.camera_optimizer, self.config
+        by_step = int(self.level_weights.count_nonzero()), cameras.waiting, config.aligns(self.step)
+        return *by_step, cameras.motion.turns, config.enrichment, config.coherency
 
     def generator(self) -> torch.Generator:
         """Source of this step's random numbers, at its start."""

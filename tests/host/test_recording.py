@@ -145,6 +145,14 @@ def test_a_card_replays_what_it_computes_plainly(tiny_data: TinyData, tmp_path: 
         torch.testing.assert_close(replayed[name], value, rtol=2e-2, atol=1e-3, msg=lambda text, n=name: f"{n}: {text}")
 
 
+@pytest.mark.parametrize("switch", ["enrichment", "coherency"])
+def test_the_viewers_switches_begin_a_phase(tiny_data: TinyData, tmp_path: Path, switch: str) -> None:
+    model = tiny_config(tiny_data.folder, tmp_path).pipeline.setup(device="cpu", test_mode="val").craym_model
+    before = model.phase
+    setattr(model.config, switch, False)
+    assert model.phase != before
+
+
 def test_steps_that_cannot_be_recorded_are_taken_plainly(
     tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
