@@ -17,8 +17,8 @@ _FUSED_SHARE = 0.5
 """Share of the fused colours in the photometric loss of key rays; their own colours have the rest. Were they to come on
 top, key rays would count twice, and what lies between keypoints suffers (lego_400, 1500 steps: 0.4 dB)."""
 
-_LANDMARK_END = 0.1
-"""Of the landmarks' weight, once images tell more."""
+_LANDMARK_END = 0.4
+"""Of the landmarks' weight, once images tell more: less, and colours explain what shape should."""
 
 
 @dataclass
@@ -52,7 +52,7 @@ class ObjectiveConfig:
     """Weight, at first, of the distance of the SDF from what stage 0's points and their rays allow; 0 also leaves out
     the warm start."""
     landmark_steps: int = 10000
-    """Steps over which that weight falls to a tenth, and trust in the surface between the points to nothing."""
+    """Steps over which that weight falls to 0.4 of it, and trust in the surface between the points to nothing."""
 
     def aligns(self, step: int) -> bool:
         """Whether the point alignment loss has begun at a step."""
