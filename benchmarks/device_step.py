@@ -43,7 +43,7 @@ def full_size_model(alpha: bool) -> CraymModel:
     config = deepcopy(craym.config.pipeline.model)
     config.sdf_field.log2_table_size = 10
     box = SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
-    metadata = {"has_alpha": alpha, "background_rgb": [1.0, 1.0, 1.0]}
+    metadata = {"has_alpha": alpha, "background_rgb": [1.0, 1.0, 1.0], "image_size_px": torch.tensor([[400, 400]])}
     model: CraymModel = config.setup(scene_box=box, num_train_data=CAMERAS, metadata=metadata, device="cpu")
     c2w = torch.eye(4)[:3].repeat(CAMERAS, 1, 1)
     c2w[:, 2, 3] = 3.0

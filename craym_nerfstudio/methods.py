@@ -117,7 +117,7 @@ _lite = CraymPipelineConfig(
     ),
     model=CraymModelConfig(
         camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1000),
-        sdf_field=SDFFieldConfig(num_levels=8, log2_table_size=17, base_resolution=16, growth=1.64, hidden_layers=1),
+        sdf_field=SDFFieldConfig(num_levels=8, log2_table_size=17, base_resolution=16, hidden_layers=1),
         color_hidden_layers=2,
         point_alignment_steps=(1000, 1500),
         steps_per_level=100,
@@ -126,6 +126,7 @@ _lite = CraymPipelineConfig(
         surface_interval_steps=1500,
         silhouette_steps=(360, 1200),
         landmark_steps=1500,
+        grid_resolution=64,
         grid_refresh_steps=32,
         fine_samples=16,
     ),

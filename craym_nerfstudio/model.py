@@ -76,7 +76,7 @@ class CraymModel(Model):
         self.has_alpha = bool(metadata["has_alpha"])
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
-        field = SDFField(config.sdf_field)
+        field = SDFField(config.sdf_field, int(metadata["image_size_px"].amax(-1).median()))
         self.scene = SceneRenderer(
             field,
             ColorField(field.feature_size, _COLOR_WIDTH, config.color_hidden_layers),
@@ -323,6 +323,7 @@ class CraymModel(Model):
                 outputs=outputs,
                 target=target,
                 visible=visible,
+                alpha=batch["image"][:, 3].to(self.device) if self.has_alpha else None,
                 layout=batch["layout"],
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),

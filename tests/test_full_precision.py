@@ -22,13 +22,13 @@ def small_model(c2w: Tensor) -> CraymModel:
     """A model of the dome's cameras whose grid has features that matter; poses are off their truth."""
     torch.manual_seed(0)
     config = CraymModelConfig(
-        sdf_field=SDFFieldConfig(num_levels=4, log2_table_size=10, base_resolution=8, growth=1.6, hidden_width=32),
+        sdf_field=SDFFieldConfig(num_levels=4, log2_table_size=10, base_resolution=8, hidden_width=32),
         grid_resolution=16,
         fine_samples=12,
         point_alignment_steps=(0, 1),
         random_background=False,
     )
-    metadata = {"has_alpha": True, "background_rgb": [1.0, 1.0, 1.0]}
+    metadata = {"has_alpha": True, "background_rgb": [1.0, 1.0, 1.0], "image_size_px": torch.tensor([[32, 24]])}
     box = SceneBox(aabb=torch.tensor([[-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]]))
     model: CraymModel = config.setup(scene_box=box, num_train_data=len(c2w), metadata=metadata, device="cpu")
     model.camera_optimizer.set_poses(c2w)

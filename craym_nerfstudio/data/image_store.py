@@ -1,15 +1,20 @@
 """All training images as one flat uint8 buffer, sampled at pixels or between them; sizes and channels may differ."""
 
 from collections.abc import Iterable, Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from math import gcd
 
 import torch
-from jaxtyping import Float, Int, UInt8
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 _BLOCK = 509
 """Pixels that are rolled together: about a row."""
+_NEAR_SHARE = 0.04
+"""Of an image's longer side: how far from what is opaque transparent pixels are all drawn."""
+_FAR_EVERY = 10
+"""Of the transparent pixels farther away, one in so many is drawn: they say again and again that nothing is there."""
 
 
 class ImageStore:
@@ -39,6 +44,7 @@ class ImageStore:
         if self.mask is not None and masks is not None:
             for mask, part in zip(masks, self.mask.split(counts.tolist()), strict=True):
                 part[:] = mask.reshape(-1)
+        self._drawn = self._told()
 
     def __len__(self) -> int:
         return self.size_px.shape[0]
@@ -53,7 +59,7 @@ class ImageStore:
         self.pixels, self.offset, self.size_px = self.pixels.to(device), self.offset.to(device), self.size_px.to(device)
         self.mask = None if self.mask is None else self.mask.to(device)
         self.gain = None if self.gain is None else self.gain.to(device)
-        self.__dict__.pop("_unmasked", None)
+        self._drawn = None if self._drawn is None else self._drawn.to(device)
         return self
 
     def _flat(self, image: Tensor, column: Tensor, row: Tensor) -> Tensor:
@@ -62,11 +68,11 @@ class ImageStore:
     def random_pixels(
         self, count: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
-        """Images and (x, y) pixel centres, drawn uniformly among all pixels that are not masked."""
+        """Images and (x, y) pixel centres, drawn uniformly among those that tell something (`_drawn`)."""
         return self._places(torch.randint(self._walked, (count,), generator=generator, device=self.pixels.device))
 
     def next_pixels(self, first: int, count: int) -> tuple[Int[Tensor, " count"], Float[Tensor, "count 2"]]:
-        """Images and (x, y) pixel centres of numbers `first` on of an endless walk over all pixels that are not masked.
+        """Images and (x, y) pixel centres of numbers `first` on of an endless walk over those that tell something.
 
         Each is visited before any is visited again, and any part of the walk is spread evenly over images and rows:
         drawn at random, as many rays as there are pixels would miss a third of them.
@@ -78,23 +84,32 @@ class ImageStore:
 
     @property
     def _walked(self) -> int:
-        """How many pixels are not masked."""
-        return len(self.pixels if self._unmasked is None else self._unmasked)
+        """How many pixels are drawn."""
+        return len(self.pixels if self._drawn is None else self._drawn)
 
     def _places(self, number: Int[Tensor, " n"]) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"]]:
-        """Images and centres of pixels by their numbers among those that are not masked."""
-        flat = number if self._unmasked is None else self._unmasked[number].long()
+        """Images and centres of pixels by their numbers among those that are drawn."""
+        flat = number if self._drawn is None else self._drawn[number].long()
         image = torch.searchsorted(self.offset, flat, right=True) - 1
         within, width = flat - self.offset[image], self.size_px[image, 0]
         xy = torch.stack([within % width, torch.div(within, width, rounding_mode="floor")], dim=-1)
         return image, xy + 0.5
 
-    @cached_property
-    def _unmasked(self) -> Int[Tensor, " pixels"] | None:
-        """Flat numbers of the pixels that are not masked; None without masks, and where all are masked."""
-        if self.mask is None or not self.mask.any():
-            return None
-        return self.mask.nonzero()[:, 0].int()
+    def _told(self) -> Int[Tensor, " pixels"] | None:
+        """Flat numbers of the pixels that rays are drawn from; None for all of them.
+
+        Masked pixels are unknown, and of those far outside of an object few are needed. Where all are masked, all are
+        drawn.
+        """
+        parts = self.pixels.split(self.size_px.prod(-1).tolist())
+        told = [
+            _telling(part[:, 3].view(height, width))
+            for part, (width, height) in zip(parts, self.size_px.tolist(), strict=True)
+        ]
+        drawn = torch.cat(told)
+        if self.mask is not None and self.mask.any():
+            drawn = drawn & (self.mask > 0)
+        return None if drawn.all() or not drawn.any() else drawn.nonzero()[:, 0].int()
 
     def random_patches(
         self, patches: int, side: int, generator: torch.Generator
@@ -145,6 +160,18 @@ class ImageStore:
         around = xy[:, None] + torch.cartesian_prod(steps, steps)
         colors = self.colors(image.repeat_interleave(9), around.flatten(0, 1))
         return colors[:, :3].unflatten(0, (-1, 9)).mean(1)
+
+
+def _telling(alpha: UInt8[Tensor, "h w"]) -> Bool[Tensor, " pixels"]:
+    """Pixels near to what is opaque, and some of the others."""
+    if bool(alpha.all()):
+        return torch.ones(alpha.numel(), dtype=torch.bool)
+    reach = max(1, round(_NEAR_SHARE * max(alpha.shape)))
+    near = (alpha > 0).float()[None]
+    for window in ((1, 2 * reach + 1), (2 * reach + 1, 1)):
+        near = F.max_pool2d(near, window, stride=1, padding=(window[0] // 2, window[1] // 2))
+    number = torch.arange(alpha.numel())
+    return (near.flatten() > 0) | (number % _FAR_EVERY == 0)
 
 
 def _rolled(place: Int[Tensor, " n"], total: int) -> Int[Tensor, " n"]:

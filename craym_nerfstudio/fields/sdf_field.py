@@ -29,8 +29,9 @@ class SDFFieldConfig:
     """Largest number of entries per level, as a power of two."""
     base_resolution: int = 32
     """Resolution of the coarsest level over the field's cube."""
-    growth: float = 1.3195
-    """Ratio of the resolutions of successive levels."""
+    cells_per_pixel: float = 1.25
+    """Resolution of the finest level, per pixel of the images' longer side. An object that fills its images has then
+    about one cell per pixel; finer cells are met too seldom to learn anything but noise."""
     hidden_width: int = 64
     """Width of the geometry net."""
     hidden_layers: int = 2
@@ -52,14 +53,16 @@ class SurfacePoint:
 class SDFField(nn.Module):
     """Signed distance, its gradient and a geometric feature at points of the unit frame."""
 
-    def __init__(self, config: SDFFieldConfig) -> None:
+    def __init__(self, config: SDFFieldConfig, image_px: int) -> None:
+        """`image_px` is the longer side of the images that the field is to tell."""
         super().__init__()
+        finest = max(config.cells_per_pixel * image_px, config.base_resolution)
         spec = GridSpec(
             levels=config.num_levels,
             features_per_level=2 * _EACH,
             log2_table_size=config.log2_table_size,
             base_resolution=config.base_resolution,
-            growth=config.growth,
+            growth=(finest / config.base_resolution) ** (1.0 / max(config.num_levels - 1, 1)),
             interpolation="smoothstep",  # makes the gradient for poses continuous
         )
         self.encoding = HashEncoding(spec, backend=config.encoding)

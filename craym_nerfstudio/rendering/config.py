@@ -26,13 +26,13 @@ class RenderingConfig:
     """Steps after which each further level is on."""
     cosine_anneal_steps: int = 5000
     """Steps over which NeuS's slope becomes exact."""
-    fine_samples: int = 32
+    fine_samples: int = 48
     """Sections per ray at which the field is evaluated, at most."""
     surface_interval: tuple[float, float] = (0.5, 0.03)
     """Distances from the cached surface within which rays are sampled, at first and at last (region's radius: 1)."""
     surface_interval_steps: int = 8000
     """Steps over which that distance shrinks."""
-    grid_resolution: int = 64
+    grid_resolution: int = 128
     """Resolution of the cache of distances."""
     grid_refresh_steps: int = 16
     """Steps in which the cache is refreshed once, slab by slab."""

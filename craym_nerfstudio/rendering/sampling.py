@@ -205,10 +205,16 @@ def _place_by_triton(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
 
 
 def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Float[Tensor, "rays bins"]:
+    """What bins contribute, front to back; where a ray leaves a surface, what they would seen from the other side.
+
+    Light is absorbed on the way in alone. But where the cache sees a ray just pass, the field may hold an edge that the
+    ray meets only behind the place where the cache has it closest: without sections there it would stay unseen.
+    """
     enter, leave = torch.sigmoid(sdf[:, :-1] * sharpness), torch.sigmoid(sdf[:, 1:] * sharpness)
-    alpha = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
-    transmittance = torch.cumprod(1.0 - alpha + 1e-7, dim=-1)
-    return torch.cat([alpha[:, :1], alpha[:, 1:] * transmittance[:, :-1]], dim=-1)
+    absorbed = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
+    crossed = (enter - leave).abs() / (torch.maximum(enter, leave) + 1e-5)
+    transmittance = torch.cumprod(1.0 - absorbed + 1e-7, dim=-1)
+    return torch.cat([crossed[:, :1], crossed[:, 1:] * transmittance[:, :-1]], dim=-1)
 
 
 def _largest_weight(

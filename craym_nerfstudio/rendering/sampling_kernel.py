@@ -42,14 +42,14 @@ def distance(grid, x, y, z):
 
 @numba.njit(fastmath=FAST)
 def _section_weights(sdf, sharpness, weights):
-    """Contribution of each bin, front to back, and their sum."""
+    """As `sampling._section_weights`, and their sum."""
     transmittance, total = ONE, ZERO
     enter = _sigmoid(sdf[0] * sharpness)
     for k in range(weights.shape[0]):
         leave = _sigmoid(sdf[k + 1] * sharpness)
-        alpha = min(max((enter - leave) / (enter + np.float32(1e-5)), ZERO), ONE)
-        weights[k] = alpha * transmittance
-        transmittance *= ONE - alpha + np.float32(1e-7)
+        absorbed = min(max((enter - leave) / (enter + np.float32(1e-5)), ZERO), ONE)
+        weights[k] = abs(enter - leave) / (max(enter, leave) + np.float32(1e-5)) * transmittance
+        transmittance *= ONE - absorbed + np.float32(1e-7)
         total += weights[k]
         enter = leave
     return total

@@ -90,10 +90,11 @@ def place(
     for k in range(COARSE):
         t = near + width * (k + 1)
         leave = tl.sigmoid(_distance(grid, ox + t * dx, oy + t * dy, oz + t * dz, inside, SIDE) * sharp)
-        alpha = tl.minimum(tl.maximum((enter - leave) / (enter + 1e-5), 0.0), 1.0)
-        tl.store(scratch + k * rays + points, alpha * transmittance, mask=inside)
-        total += alpha * transmittance
-        transmittance *= 1.0 - alpha + 1e-7
+        absorbed = tl.minimum(tl.maximum((enter - leave) / (enter + 1e-5), 0.0), 1.0)
+        weight = tl.abs(enter - leave) / (tl.maximum(enter, leave) + 1e-5) * transmittance
+        tl.store(scratch + k * rays + points, weight, mask=inside)
+        total += weight
+        transmittance *= 1.0 - absorbed + 1e-7
         enter = leave
     # What a program has stored may be read by another of its threads.
     tl.debug_barrier()

@@ -100,6 +100,25 @@ def test_a_walk_goes_round_masked_pixels() -> None:
     assert len(xy.unique(dim=0)) == 12
 
 
+def test_of_pixels_far_from_an_object_few_are_drawn() -> None:
+    """An opaque square of 10 px in the middle of 100: 4 px round it are near, and of the rest one in ten is drawn."""
+    picture = torch.zeros((100, 100, 4), dtype=torch.uint8)
+    picture[45:55, 45:55] = 255
+    store = store_of([picture])
+    near = 18 * 18
+    far = sum(
+        number % 10 == 0 and not (41 <= number % 100 < 59 and 41 <= number // 100 < 59) for number in range(100 * 100)
+    )
+    _, xy = store.next_pixels(0, near + far)
+    assert len(xy.unique(dim=0)) == near + far
+    assert int(((xy - 50).abs().amax(-1) < 9).sum()) == near
+
+
+def test_a_picture_without_transparent_pixels_is_drawn_whole() -> None:
+    store = store_of([torch.full((10, 10, 4), 255, dtype=torch.uint8)])
+    assert len(store.next_pixels(0, 100)[1].unique(dim=0)) == 100
+
+
 def test_masked_pixels_are_never_drawn() -> None:
     mask = torch.zeros((8, 8), dtype=torch.uint8)
     mask[:, :4] = 255

@@ -20,11 +20,10 @@ def small_field() -> SDFField:
         num_levels=4,
         log2_table_size=9,
         base_resolution=4,
-        growth=1.5,
         hidden_width=16,
         feature_size=5,
     )
-    field = SDFField(config)
+    field = SDFField(config, image_px=11)
     torch.nn.init.normal_(field.encoding.table, std=0.3)
     torch.nn.init.normal_(field.geometry.hidden[0].weight, std=0.3)
     return field.double()

@@ -167,11 +167,10 @@ def learned_renderer() -> SceneRenderer:
         num_levels=4,
         log2_table_size=9,
         base_resolution=4,
-        growth=1.5,
         hidden_width=16,
         feature_size=6,
     )
-    field = SpyField(config)
+    field = SpyField(config, image_px=11)
     color = ColorField(field.feature_size, 16, 1)
     renderer = SceneRenderer(field, color, None, grid_resolution=24, fine_samples=8)
     nn.init.normal_(field.encoding.table, std=0.5)

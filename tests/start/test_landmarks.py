@@ -118,9 +118,9 @@ def test_the_field_begins_with_the_carved_surface(tiny_model):
 def tiny_model():
     """A model of 12 cameras with a tiny field."""
     config = craym_lite.config.pipeline.model
-    field = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8, growth=1.7, hidden_width=32)
+    field = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8, hidden_width=32)
     config = replace(config, sdf_field=field, background="color", grid_resolution=16)
-    metadata = {"has_alpha": True, "background_rgb": [1.0, 1.0, 1.0]}
+    metadata = {"has_alpha": True, "background_rgb": [1.0, 1.0, 1.0], "image_size_px": torch.tensor([[32, 24]])}
     box = SceneBox(torch.tensor([[-1.0] * 3, [1.0] * 3]))
     model = config.setup(scene_box=box, num_train_data=12, metadata=metadata)
     assert isinstance(model.scene.field, SDFField)
