@@ -141,6 +141,14 @@ def test_sections_deep_behind_the_surface_are_hidden() -> None:
     assert not samples.active[0, samples.middles[0] > 3.2].any()
 
 
+def test_an_edge_behind_the_closest_place_of_the_cache_is_met() -> None:
+    """A ray that passes the cached sphere at 0.01 finds sections on both sides of the place where it is closest."""
+    samples = sampled(*parallel_rays([RADIUS + 0.01]), inv_s=torch.tensor(200.0), interval=0.03)
+    sides = samples.middles[0][samples.active[0]] - 3.0
+    before, behind = int((sides < 0).sum()), int((sides > 0).sum())
+    assert min(before, behind) > 0.3 * (before + behind)
+
+
 @pytest.mark.parametrize("interval", [0.2, 0.05])
 def test_sections_keep_to_the_interval(interval: float) -> None:
     """However sharp the density, sections cover the interval before the first surface, and hardly more."""
