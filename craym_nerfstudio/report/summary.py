@@ -93,6 +93,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
 def _next_steps(run_dir: Path) -> list[str]:
     """Commands that go on from a finished run."""
     return [
+        f"craym report {run_dir}    # one page: views and cameras before and after, errors, losses",
         f"craym export --load-config {run_dir}    # textured mesh, splats, refined data set, report",
         f"ns-viewer --load-config {run_dir / 'config.yml'} --viewer.websocket-host 127.0.0.1",
     ]

@@ -51,7 +51,9 @@ def test_the_end_tells_figures_with_units_and_where_things_lie(
     report_training(load_run(trained.folder).pipeline, folder, STEPS - 1)
     shown = capsys.readouterr().out
     assert "test PSNR [dB]" in shown and "rotation error after [deg]" in shown
-    assert f"\n{folder}: figures in metrics.json" in shown and f"--load-config {folder} " in shown
+    assert f"\n{folder}: figures in metrics.json" in shown
+    for command in (f"craym report {folder} ", f"craym export --load-config {folder} ", "ns-viewer --load-config"):
+        assert f"\n  {command}" in shown
     for name in ("metrics.json", "test_views", "before_after", "cameras.png"):
         assert (folder / name).exists()
 
