@@ -87,7 +87,7 @@ def test_what_was_corrected_is_said_and_nothing_else() -> None:
     own = Intrinsics(own_focal=(0.95, 1.0, 1.06))
     assert own.in_words == "focal length of each image x 0.9500 to 1.0600"
     assert replace(own, focal_factor=1.01, k1=0.1).in_words == (
-        "focal length of each image x 0.9500 to 1.0600, focal length of all x 1.0100, radial distortion +0.1000, +0.0000"
+        f"{own.in_words}, focal length of all x 1.0100, radial distortion +0.1000, +0.0000"
     )
     shared = Intrinsics(1.02, (0.01, -0.003))
     assert shared.in_words == "focal length x 1.0200, principal point moved by (+0.0100, -0.0030) focal lengths"
