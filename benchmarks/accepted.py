@@ -263,7 +263,7 @@ def main() -> None:
         off = result.differs(right)
         wrong += bool(off)
         rows.append(row(script, result, right, off))
-        console.print(rows[-1], markup=False, highlight=False)
+        console.print(rows[-1], highlight=False)
     console.print(f"{len(rows) - wrong} of {len(rows)} as expected")
     if args.markdown is not None:
         args.markdown.write_text(_HEAD + "\n".join(rows) + f"\n\n{len(rows) - wrong} of {len(rows)} are as expected.\n")

@@ -208,7 +208,7 @@ def kill_once(
         result["parameters_differ_by"] = float(difference.abs().max())
     if not is_good(result):
         for path in (out / "first.txt", out / "next.txt"):  # for eyes: they name folders of this machine
-            console.print(path.read_text()[-2000:], markup=False)
+            console.print(path.read_text()[-2000:])
     shutil.rmtree(out)
     return result
 

@@ -1,4 +1,7 @@
-"""Images alone: what is placed, how well, and what stage 0 makes of it; adds to benchmarks/results/photos.json."""
+"""Images alone: what is placed, how well, and what stage 0 makes of it; adds to benchmarks/results/photos.json.
+
+    python -m benchmarks.photos --data-root DATA
+"""
 
 import argparse
 import json

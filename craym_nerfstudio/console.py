@@ -6,22 +6,21 @@ from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.text import Text
 
 Item = TypeVar("Item")
 
-# A path that was wrapped could not be copied.
-console = Console(soft_wrap=True)
+# A path that was wrapped could not be copied; brackets in names of files and of units are no markup.
+console = Console(soft_wrap=True, markup=False)
 
 
 def warn(text: str) -> None:
-    """One yellow line; brackets in names of files are no markup."""
-    console.print(Text(text, style="yellow"))
+    """One yellow line."""
+    console.print(text, style="yellow", highlight=False)
 
 
 def progress() -> Progress:
     """Bars that count items and tell the time left; gone when done; none in a file, where they are blank lines."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     is_shown = console.is_terminal or console.is_jupyter
     return Progress(*columns, console=console, transient=True, disable=not is_shown)
 

@@ -127,7 +127,8 @@ class StepRecorder:
             for name, parameter in self.model.named_parameters()
             if parameter.requires_grad
         }
-        taken = torch.func.functional_call(_Call(self.model, self.steps), _within("model", stand_ins), (step,))
+        within = {f"model.{name}": value for name, value in stand_ins.items()}
+        taken = torch.func.functional_call(_Call(self.model, self.steps), within, (step,))
         total = reduce(torch.add, taken.losses.values())
         gradients = torch.autograd.grad(total, list(stand_ins.values()), allow_unused=True)
         return TakenStep(_detached(taken.outputs), taken.batch, _detached(taken.losses)), list(gradients)
@@ -143,10 +144,6 @@ class _Call(nn.Module):
 
     def forward(self, step: int) -> TakenStep:
         return self.compute(step)
-
-
-def _within(owner: str, values: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{owner}.{name}": value for name, value in values.items()}
 
 
 def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -147,7 +147,7 @@ def alone(path: Path) -> Iterator[None]:
         try:
             lock.acquire(timeout=0)
         except Timeout:
-            console.print(f"Another run is computing {path}: waiting for it", markup=False)
+            console.print(f"Another run is computing {path}: waiting for it")
             lock.acquire()
     try:
         yield

@@ -13,7 +13,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, warn
 from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.record import METRICS_NAME
@@ -106,7 +106,7 @@ class CraymTrainer(Trainer):
         """Build the pipeline, say what it runs on, and report when training ends; a stop says what is kept."""
         heed_stops()
         if self.device == "cpu" and self.config.method_name == "craym":
-            console.print("[yellow]No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
+            warn("No GPU found: `craym` will be slow; `ns-train craym-lite` is sized for this.")
         try:
             super().setup(test_mode)  # type: ignore[arg-type]
             self._announce()
@@ -123,7 +123,8 @@ class CraymTrainer(Trainer):
             partial.unlink()
         if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
             self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
-        announce_training(self.pipeline, self._start_step, self.config.max_num_iterations)
+        viewer_host = self.config.viewer.websocket_host if self.config.is_viewer_enabled() else None
+        announce_training(self.pipeline, self._start_step, self.config.max_num_iterations, viewer_host)
         if self.config.load_dir is None and self.config.load_checkpoint is None:
             self._mention_unfinished()
 
@@ -143,7 +144,7 @@ class CraymTrainer(Trainer):
         left = self.config.max_num_iterations - step - 1
         if left > 0:
             text = f"This run starts anew. One that did not end stands at step {step}; to go on there: the same command"
-            console.print(f"{text} and {_resume(last.parent, left)}", markup=False)
+            console.print(f"{text} and {_resume(last.parent, left)}")
 
     def train(self) -> None:
         """Train; a stop between two steps keeps what was learned."""

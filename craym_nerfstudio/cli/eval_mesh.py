@@ -62,7 +62,7 @@ class EvalMeshCommand:
         target = self.output or self.mesh.with_name("surface.json")
         write_json(target, content)
         console.print(_table(content))
-        console.print(f"{content['clipping']}\nWritten to {target}", markup=False)
+        console.print(f"{content['clipping']}\nWritten to {target}")
 
     def _similarity(self, run_path: Path) -> "Similarity":
         """From the frame of the run's data to that of the reference, by cameras alone."""

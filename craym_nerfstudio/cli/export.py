@@ -42,4 +42,4 @@ class ExportCommand:
         Delivery(run, folder, self.options).write(self.parts or PARTS)
         if not self.parts:
             build_page([read_run(run.folder, folder)]).write(folder / "report.html")
-            console.print(f"{folder / 'report.html'}: the page to look at", markup=False)
+            console.print(f"{folder / 'report.html'}: the page to look at")

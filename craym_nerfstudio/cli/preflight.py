@@ -45,7 +45,7 @@ class PreflightCommand(ImagesCommand):
         if copy is not None:
             changed = ", ".join([*left_out, *write_fixed(scene, checked, copy)]) or "nothing but what reading repairs"
             warn(f"Corrected copy: {copy} ({changed}); {scene.original.source} is as it was.")
-            console.print(f"  craym preflight --data {copy.parent} --output {self.output}_fixed", markup=False)
+            console.print(f"  craym preflight --data {copy.parent} --output {self.output}_fixed")
         sys.exit(checked.verdict.exit_status)
 
     def _read(self) -> tuple["Scene", list[str]]:

@@ -27,4 +27,4 @@ class ReportCommand:
         runs = [read_run(folder) for folder in self.runs]
         target = self.output or runs[0].folder / "report.html"
         build_page(runs).write(target)
-        console.print(f"Written: {target}", markup=False)
+        console.print(f"Written: {target}")

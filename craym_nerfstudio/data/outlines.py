@@ -3,7 +3,6 @@
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 from torch.nn.functional import interpolate
 
@@ -66,4 +65,6 @@ def _distances(inside: Bool[np.ndarray, "side side"], width: int, height: int) -
 
 def _to_outline(part: Bool[np.ndarray, "side side"], cell: Float[np.ndarray, "2"]) -> Float[np.ndarray, "side side"]:
     """Distance of the cells of a part from those that are not of it; 0 elsewhere."""
+    from scipy.ndimage import distance_transform_edt
+
     return distance_transform_edt(part, sampling=cell).astype(np.float32)

@@ -52,12 +52,11 @@ def _located(frames: Frames, photos: Photos, data: Path) -> Frames:
     count = f"{int((~np.isnan(points).any(1)).sum())} of {len(frames)} cameras have a position ({positions.source})"
     found = georeference(frames.c2w, points)
     if found is None:
-        console.print(f"Photos: {count}, not used: too few, or too coarse for so small a scene", markup=False)
+        console.print(f"Photos: {count}, not used: too few, or too coarse for so small a scene")
         return frames
     console.print(
         f"Photos: {count}, {found.error:.3g} off in each direction, which fixes the scale to {found.scale_error:.2%}; "
         f"coordinates are {positions.frame}",
-        markup=False,
     )
     sigma = sigmas(positions, found.error, chosen)
     return replace(frames, c2w=found.similarity.poses(frames.c2w), pose_sigma=sigma, measured_centers=points)

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from nerfstudio.utils import colormaps
 from torch import Tensor
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 
 _DIFFERENCE_GAIN = 4.0
 """A quarter of the range has the brightest colour of pictures of differences."""
@@ -21,7 +21,7 @@ def lpips_metric() -> Any | None:
     """LPIPS (AlexNet), or None, with the reason printed once, where its weights are not on the machine: no download."""
     weights = Path(torch.hub.get_dir()) / "checkpoints" / _LPIPS_WEIGHTS
     if not weights.exists():
-        console.print(f"[yellow]LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
+        warn(f"LPIPS is left out: its AlexNet weights are not on this machine ({weights}).")
         return None
     from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
 

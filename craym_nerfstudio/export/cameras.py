@@ -47,6 +47,8 @@ def write_cameras(
     write_table(cameras, folder / "cameras.csv")
     write_trajectory(cameras, folder / "trajectory_tum.txt")
     figures: dict[str, float] = {"cameras": len(cameras.frames), "points": reconstruction.num_points3D()}
+    if include_test and len(cameras.test):
+        figures["test_images"] = len(cameras.test)
     if reconstruction.num_points3D():
         figures["mean_reprojection_px"] = reconstruction.compute_mean_reprojection_error()
         figures["mean_track_length"] = reconstruction.compute_mean_track_length()
@@ -134,7 +136,8 @@ def write_points(points: np.ndarray, colors: UInt8[np.ndarray, "points 3"], path
 
 def describe(folder: Path, figures: dict[str, float]) -> str:
     """One sentence about what `write_cameras` has written."""
-    files = "transforms.json, colmap/sparse/0, trajectory_tum.txt and cameras.csv"
+    also = f" (beside {figures['test_images']:.0f} test images)" if "test_images" in figures else ""
+    files = f"transforms.json{also}, colmap/sparse/0, trajectory_tum.txt and cameras.csv"
     text = f"{folder}: {figures['cameras']:.0f} cameras in {files}"
     if "mean_reprojection_px" in figures:
         text += (

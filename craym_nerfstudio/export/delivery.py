@@ -130,4 +130,4 @@ class Delivery:
         self._said("turntable.mp4", "once around the surface")
 
     def _said(self, name: str, what: str) -> None:
-        console.print(f"{self.folder / name}: {what}", markup=False)
+        console.print(f"{self.folder / name}: {what}")

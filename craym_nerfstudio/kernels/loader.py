@@ -7,6 +7,7 @@ import shutil
 import stat
 import sysconfig
 import tempfile
+import threading
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -15,6 +16,9 @@ from types import ModuleType
 import torch
 
 from craym_nerfstudio.console import console
+
+_LOADING = threading.Lock()
+"""Training and the viewer may ask for the same kernels at the same time; who comes second must find them loaded."""
 
 
 @lru_cache(maxsize=8)
@@ -53,7 +57,6 @@ def on_device(device: torch.device) -> contextlib.AbstractContextManager:
     return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
-@lru_cache(maxsize=8)
 def load_kernels(name: str, entry: str, purpose: str) -> ModuleType:
     """Import a module of kernels, saying so when they are about to be compiled for the first time.
 
@@ -61,6 +64,12 @@ def load_kernels(name: str, entry: str, purpose: str) -> ModuleType:
         entry: one of its kernels that is kept on disk.
         purpose: what the message calls them.
     """
+    with _LOADING:
+        return _loaded(name, entry, purpose)
+
+
+@lru_cache(maxsize=8)
+def _loaded(name: str, entry: str, purpose: str) -> ModuleType:
     try:
         module = importlib.import_module(name)
     except RuntimeError:  # numba finds neither the package nor the home directory writable

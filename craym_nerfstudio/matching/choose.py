@@ -11,7 +11,6 @@ from typing import Literal
 import numpy as np
 import torch
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from craym_nerfstudio.matching.detectors import Detector, Sift
 from craym_nerfstudio.matching.learned import AlikedLightGlue, lightglue_package
@@ -73,6 +72,8 @@ class GraphQuality:
     @classmethod
     def of(cls, matches: Matches) -> "GraphQuality":
         """Quality of the graph of these matches."""
+        from scipy.sparse.csgraph import connected_components
+
         count = len(matches.names)
         first, second = matches.pairs.T
         edges = coo_matrix((np.ones(len(first)), (first, second)), (count, count))

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample, interpolate, softplus
 
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.geometry.lie import so3_exp
 from craym_nerfstudio.matching.glances import Glance, GlanceRays, glance_rays
 from craym_nerfstudio.matching.views import Views
@@ -58,8 +59,8 @@ class CoarseVolume:
 
     def __init__(self, c2w: Float[np.ndarray, "cams 3 4"], ball: Ball, seed: int = 0) -> None:
         self._rotation = torch.from_numpy(c2w[:, :, :3]).float()
-        self._arm = torch.from_numpy((c2w[:, :, 3] - ball.center) / ball.radius).float()
-        self._ball = ball
+        self._world_from_ball = Similarity.of(ball.radius, translation=ball.center)
+        self._arm = torch.from_numpy(self._world_from_ball.inverse().points(c2w[:, :, 3])).float()
         self._motion = torch.zeros(len(c2w), 6, requires_grad=True)
         self._values = torch.zeros(1, 4, 2, 2, 2)
         self._values[:, 0] = _EMPTY
@@ -72,7 +73,7 @@ class CoarseVolume:
             turn = so3_exp(self._motion[:, :3].double())
             rotation = turn @ self._rotation.double()
             arm = (turn @ self._arm.double()[..., None]).squeeze(-1) + self._motion[:, 3:].double()
-        center = self._ball.center + self._ball.radius * arm.numpy()
+        center = self._world_from_ball.points(arm.numpy())
         return np.concatenate([rotation.numpy(), center[..., None]], axis=-1)
 
     def fit(self, rays: GlanceRays, level: Level) -> float:

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int32
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from craym_nerfstudio.console import track
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
@@ -46,6 +45,8 @@ def best_pairs(
 
     Then the best pair between separate groups of images, until all hang together.
     """
+    from scipy.sparse.csgraph import connected_components
+
     score = np.where(np.eye(len(score), dtype=bool), -1.0, score)
     chosen = np.zeros(score.shape, dtype=bool)
     np.put_along_axis(chosen, np.argsort(-score, axis=1, kind="stable")[:, :neighbours], True, axis=1)

@@ -4,7 +4,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import so3_exp, so3_log
@@ -54,6 +53,8 @@ def chained_rotations(
 
     A start for averaging that owes nothing to the rough poses but its frame.
     """
+    from scipy.sparse.csgraph import breadth_first_order, connected_components, minimum_spanning_tree
+
     count = len(start)
     i, j = pairs.T.numpy()
     cost = coo_matrix((1.0 / (1.0 + support.numpy()), (i, j)), shape=(count, count))

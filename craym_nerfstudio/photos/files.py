@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from craym_nerfstudio.console import console, track
+from craym_nerfstudio.console import console, track, warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
 from craym_nerfstudio.photos.lens import Lens, read_lens
@@ -82,7 +82,7 @@ def _without_copies(paths: list[Path], keys: list[str]) -> tuple[list[Path], lis
     first = {key: index for index, key in reversed(list(enumerate(keys)))}
     copies = [path.name for index, path in enumerate(paths) if first[keys[index]] != index]
     if copies:
-        console.print(f"[yellow]Photos: {listed(copies)} left out: copies of other photos")
+        warn(f"Photos: {listed(copies)} left out: copies of other photos")
     kept = sorted(first.values())
     return [paths[index] for index in kept], [keys[index] for index in kept]
 

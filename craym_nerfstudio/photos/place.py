@@ -63,8 +63,8 @@ def place_photos(
             write_folder(folder, lambda place: _write(place, photos, problem, solution))
     report = json.loads((folder / "photos.json").read_text())
     for line in report["lines"]:
-        console.print(line, markup=False)
-    console.print(f"Photos: model in {folder}", markup=False)
+        console.print(line)
+    console.print(f"Photos: model in {folder}")
     return folder / "sparse" / "0", report["missing"]
 
 

@@ -34,7 +34,7 @@ def video_frames(path: Path, cache_dir: Path, frames: int = FRAMES) -> Path:
         if not folder.is_dir():
             write_folder(folder, lambda place: _extract(path, place, frames))
     chosen = len(list(folder.glob("*.jpg")))
-    console.print(f"Video: {chosen} frames in {folder}", markup=False)
+    console.print(f"Video: {chosen} frames in {folder}")
     return folder
 
 

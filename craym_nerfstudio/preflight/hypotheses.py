@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial.transform import Rotation
 
+from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.lie import inverse, rotation_angle_deg
 from craym_nerfstudio.preflight.lens import Motions
 
 Poses = Float[np.ndarray, "cams 3 4"]
 
-OPENCV = np.diag([1.0, -1.0, -1.0])
+OPENCV = flip_pose_axes(np.eye(3, 4))[:, :3]
 _TRANSLATION_WEIGHT = 0.3
 """Directions of translation are several times less certain than rotations."""
 _LONGEST_SHIFT = 3

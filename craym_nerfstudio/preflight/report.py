@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.matching.matches import groups_in_words
@@ -53,16 +53,16 @@ def print_summary(checked: Checked, page_path: Path, region: RegionFigures | Non
     verdict = checked.verdict
     table = Table(title="Preflight", show_header=False)
     for name, value in figures(checked, region).items():
-        table.add_row(name, escape(value))
+        table.add_row(name, value)
     console.print(table)
     for each in checked.suspicious[:_MOST_LISTED]:
-        console.print(f"[yellow]{escape(each.name)}[/yellow]: {'; '.join(each.reasons)}")
+        console.print(Text.assemble((each.name, "yellow"), f": {'; '.join(each.reasons)}"))
     if len(checked.suspicious) > _MOST_LISTED:
         console.print(f"... and {len(checked.suspicious) - _MOST_LISTED} more suspicious cameras, see the report")
     for finding in checked.diagnosis.findings:
-        console.print(f"[bold]{finding.kind}[/bold]: {escape(finding.problem)}.\n  -> {escape(finding.remedy)}")
-    color = _COLORS[verdict.grade]
-    console.print(f"[bold {color}]{verdict.grade}[/bold {color}]: {escape(verdict.reason)}. {escape(verdict.advice)}")
+        console.print(Text.assemble((finding.kind, "bold"), f": {finding.problem}.\n  -> {finding.remedy}"))
+    grade = (verdict.grade, f"bold {_COLORS[verdict.grade]}")
+    console.print(Text.assemble(grade, f": {verdict.reason}. {verdict.advice}"))
     console.print(f"Report: {page_path}")
 
 

@@ -50,17 +50,19 @@ def text(content: str, kind: str = "") -> Fragment:
 
 
 def table(rows: Sequence[Sequence[object]], header: Sequence[str] = (), caption: str = "") -> Fragment:
-    """A table; cells that start with a digit or a sign are set flush right, but for the first of a row."""
+    """A table; under a header numbers are set flush right, but for the first of a row."""
     lines = [f"<caption>{escape(caption)}</caption>"] if caption else []
     if header:
         lines.append("<tr>" + "".join(f"<th>{escape(name)}</th>" for name in header) + "</tr>")
-    lines += ["<tr>" + "".join(_cell(value, place) for place, value in enumerate(row)) + "</tr>" for row in rows]
+    for row in rows:
+        cells = (_cell(value, may_be_number=bool(header) and place > 0) for place, value in enumerate(row))
+        lines.append(f"<tr>{''.join(cells)}</tr>")
     return Fragment("<table>" + "\n".join(lines) + "</table>")
 
 
-def _cell(value: object, place: int) -> str:
+def _cell(value: object, may_be_number: bool) -> str:
     shown = str(value)
-    kind = ' class="number"' if place and re.fullmatch(r"[-+]?\d[\d.,e+\-]*( [%\w]+)?", shown) else ""
+    kind = ' class="number"' if may_be_number and re.fullmatch(r"[-+]?\d[\d.,e+\-]*( [%\w]+)?", shown) else ""
     return f"<td{kind}>{escape(shown)}</td>"
 
 

@@ -39,7 +39,10 @@ def camera_figure(
     refined_c2w: Float[np.ndarray, "cams 3 4"],
     reference_c2w: Float[np.ndarray, "cams 3 4"] | None,
 ) -> "Figure":
-    """Plot of the given and the refined cameras from above and from the side, the true ones in grey where known."""
+    """Plot of the given and the refined cameras along two axes of their frame, the true ones in grey where known.
+
+    Not "from above": data need not have z for up, and what cameras take for up is no help for photos of the ground.
+    """
     from matplotlib.figure import Figure
 
     given, refined = (torch.from_numpy(poses).double() for poses in (given_c2w, refined_c2w))
@@ -50,14 +53,16 @@ def camera_figure(
     everything = torch.cat([*shown, target[..., 3]])
     for column, (label, poses) in enumerate((("given", given), ("refined", refined))):
         aligned = align_poses(poses, target).poses(poses)
-        for row, (axes, view) in enumerate((([0, 1], "from above"), ([0, 2], "from the side"))):
+        for row, axes in enumerate(([0, 1], [0, 2])):
             plot = figure.add_subplot(2, 2, 1 + column + 2 * row)
             if truth is not None:
                 _draw(plot, truth.numpy(), axes, "0.6", "true")
                 both = np.stack([truth[:, axes, 3].numpy(), aligned[:, axes, 3].numpy()])
                 plot.plot(*both.transpose(2, 0, 1), color="tab:red", linewidth=0.6)
             _draw(plot, aligned.numpy(), axes, "tab:blue" if column else "tab:orange", label)
-            plot.set_title(f"{label}, {view}")
+            plot.set_title(label)
+            plot.set_xlabel("xyz"[axes[0]])
+            plot.set_ylabel("xyz"[axes[1]], rotation=0)
             _frame(plot, everything[:, axes].numpy())
             plot.legend(loc="upper right")
     return figure

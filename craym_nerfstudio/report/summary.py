@@ -22,9 +22,16 @@ _LABELS = {
     "pose_translation_x100": "translation error after [x100]",
 }
 
+_LOCAL_HOSTS = ("127.0.0.1", "localhost", "::1")
+_LOCAL_VIEWER = "on this machine alone; --viewer.websocket-host 0.0.0.0 lets others in"
 
-def announce_training(pipeline: CraymPipeline, start_step: int, steps: int) -> None:
-    """Print what was found before the first step: images, matches, poses, and what runs where."""
+
+def announce_training(pipeline: CraymPipeline, start_step: int, steps: int, viewer_host: str | None) -> None:
+    """Print what was found before the first step: images, matches, poses, and what runs where.
+
+    Args:
+        viewer_host: address on which the viewer listens; None without a viewer.
+    """
     manager, start = pipeline.datamanager, pipeline.start
     table = Table(title="About to train", show_header=False)
     sizes = manager.train_dataset.metadata["image_size_px"]
@@ -38,7 +45,8 @@ def announce_training(pipeline: CraymPipeline, start_step: int, steps: int) -> N
     table.add_row("runs on", f"{pipeline.device}, hash grid by {backend} ({reason})")
     table.add_row("finding poses", f"took {pipeline.start_seconds:.0f} s")
     table.add_row("training", f"steps {start_step} to {start_step + steps}; the table below tells the time left")
-    table.add_row("viewer", "on this machine alone; --viewer.websocket-host 0.0.0.0 lets others in")
+    if viewer_host is not None:
+        table.add_row("viewer", _LOCAL_VIEWER if viewer_host in _LOCAL_HOSTS else f"listens on {viewer_host}")
     console.print(table)
 
 
@@ -74,17 +82,18 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
             table.add_row(label, f"{results[name]:.3f}")
     if "pose_rotation_deg" not in results:
         table.add_row("pose errors", "unknown: no true poses given (craym-data --reference-poses)")
-    table.add_row("run", str(run_dir))
-    table.add_row("pictures", "test_views/, before_after/, cameras.png")
     console.print(table)
+    # Not in the table, which cuts a long path to the width of the terminal.
+    console.print(f"{run_dir}: figures in {METRICS_NAME}; pictures in test_views/, before_after/ and cameras.png")
     console.print("What to do next:")
     for command in _next_steps(run_dir):
-        console.print(f"  {command}", markup=False)
+        console.print(f"  {command}")
 
 
 def _next_steps(run_dir: Path) -> list[str]:
     """Commands that go on from a finished run."""
     return [
+        f"craym report {run_dir}    # one page: views and cameras before and after, errors, losses",
         f"craym export --load-config {run_dir}    # textured mesh, splats, refined data set, report",
         f"ns-viewer --load-config {run_dir / 'config.yml'} --viewer.websocket-host 127.0.0.1",
     ]

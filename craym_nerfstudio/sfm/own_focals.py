@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.lie import compose, so3xr3_exp
+from craym_nerfstudio.geometry.pinhole import refocused
 from craym_nerfstudio.sfm.bundle import PosePrior, damped_step
 from craym_nerfstudio.sfm.levenberg_marquardt import minimise
 from craym_nerfstudio.sfm.normal_equations import NormalBlocks, RayObservations, RayResiduals
@@ -144,7 +145,6 @@ def _seen_through(
 ) -> tuple[Float[Tensor, "obs 3"], Float[Tensor, "obs"]]:
     """Bearings for focal lengths with a log factor, and by what a keypoint's standard deviation in radians grows."""
     factor = log.exp()
-    rays = torch.cat([bearing[:, :2] / factor[:, None], bearing[:, 2:]], dim=-1)
-    rays = rays / rays.norm(dim=-1, keepdim=True)
+    rays = torch.from_numpy(refocused(bearing.numpy(), factor.numpy()))
     # As in `RayGraph.sigma_rad`: a pixel covers less away from the axis.
     return rays, (rays[:, 2] / bearing[:, 2]) ** 1.5 / factor

@@ -62,12 +62,15 @@ class Intrinsics:
     @property
     def in_words(self) -> str:
         """The corrections, such as "focal length x 1.0213, principal point moved by (+0.010, -0.003) focal lengths"."""
-        words = [f"focal length x {self.focal_factor:.4f}"]
-        words.append("principal point moved by ({:+.4f}, {:+.4f}) focal lengths".format(*self.center))
+        words = []
+        if self.own_focal:
+            words.append(f"focal length of each image x {min(self.own_focal):.4f} to {max(self.own_focal):.4f}")
+        if self.focal_factor != 1.0 or not self.own_focal:
+            words.append(f"focal length{' of all' if self.own_focal else ''} x {self.focal_factor:.4f}")
+        if any(self.center):
+            words.append("principal point moved by ({:+.4f}, {:+.4f}) focal lengths".format(*self.center))
         if self.k1 or self.k2:
             words.append(f"radial distortion {self.k1:+.4f}, {self.k2:+.4f}")
-        if self.own_focal:
-            words.append(f"before it each image's own x {min(self.own_focal):.4f} to {max(self.own_focal):.4f}")
         return ", ".join(words)
 
     @classmethod

@@ -7,7 +7,6 @@ solid tetrahedra is the surface (Labatut, Pons and Keriven 2009).
 import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 from scipy.spatial import Delaunay, cKDTree
 
 _CELL = 0.01
@@ -75,6 +74,8 @@ class CarvedSurface:
         self, empty: np.ndarray, solid: np.ndarray, spacing: float, points: int
     ) -> tuple[Bool[np.ndarray, " tetrahedra"], Int[np.ndarray, "faces 3"]]:
         """Which tetrahedra are solid, and the faces between solid and empty ones."""
+        from scipy.sparse.csgraph import breadth_first_order, maximum_flow
+
         simplices, count = self.mesh.simplices, len(self.mesh.simplices)
         first, corner = np.nonzero(self.mesh.neighbors > np.arange(count)[:, None])
         second = self.mesh.neighbors[first, corner]

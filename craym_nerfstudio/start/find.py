@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 
 from craym_nerfstudio.cameras.selection import select_cameras
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, warn
 from craym_nerfstudio.data.world import find_target
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
@@ -139,5 +139,5 @@ def report_stage_zero(stage: StageZero, left_out: Mapping[str, str]) -> None:
     if stage.intrinsics is not None:
         console.print(f"Stage 0: {stage.intrinsics.in_words}")
     for note in stage.notes:
-        console.print(f"[yellow]Stage 0: {note}")
+        warn(f"Stage 0: {note}")
     show_not_adjusted(stage, left_out)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from rich.table import Table
+from rich.table import Column, Table
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.sfm.absolute_pose import MIN_RAYS
@@ -52,9 +52,9 @@ def show_not_adjusted(stage: StageZero | None, left_out: Mapping[str, str]) -> N
         return
     placed = 0 if stage is None else len(stage.names) - sum(row.state == "predicted" for row in rows)
     title = f"{len(rows)} images without a camera of their own" + (f", beside {placed} with one" if placed else "")
-    table = Table(*COLUMNS, title=title)
+    table = Table(Column(COLUMNS[0], overflow="fold"), *COLUMNS[1:], title=title)
     for row in rows[:_SHOWN]:
         table.add_row(*row)
     if len(rows) > _SHOWN:
         table.add_row(f"and {len(rows) - _SHOWN} more", "", "", "", "")
-    console.print(table, markup=False)
+    console.print(table)

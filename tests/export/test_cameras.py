@@ -17,7 +17,7 @@ from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_poses
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.cameras import write_cameras, write_points, write_table
+from craym_nerfstudio.export.cameras import describe, write_cameras, write_points, write_table
 from craym_nerfstudio.export.refined import RefinedCameras, rays_of_best_pair
 from craym_nerfstudio.export.transforms import write_transforms
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
@@ -113,6 +113,9 @@ def test_test_images_keep_their_poses_and_their_part(tmp_path: Path) -> None:
     assert len(outputs.image_filenames) == 3
     again = detect_and_read(tmp_path / "transforms.json")
     np.testing.assert_allclose(again.subset(again.test).c2w, test.c2w, atol=1e-12)
+    for include_test, also in ((True, " (beside 3 test images)"), (False, "")):
+        figures = write_cameras(cameras_of(train, test), tmp_path / "all", include_test=include_test)
+        assert f"{len(train)} cameras in transforms.json{also}, colmap" in describe(tmp_path / "all", figures)
 
 
 def stage_of(cameras: RefinedCameras, points: np.ndarray, size_px: tuple[int, int]) -> StageZero:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from craym_nerfstudio.cli.main import main
+from craym_nerfstudio.export.run import load_run
 from craym_nerfstudio.report.record import RunRecord
+from craym_nerfstudio.report.summary import announce_training, report_training
 from tests.host.conftest import TrainedRun
-from tests.host.tiny_run import TRAIN
+from tests.host.tiny_run import STEPS, TRAIN
 
 SECTIONS = (
     *("Summary", "Views before and after", "Mesh and cameras", "Cameras before and after", "Per camera"),
@@ -29,6 +31,31 @@ def test_training_leaves_a_record(trained: TrainedRun) -> None:
     np.testing.assert_allclose(record.reference_c2w, trained.data.cameras.train_c2w, atol=1e-6)
     assert record.matchability is not None and len(record.matchability) >= 1000
     assert (record.matchability >= 0).all() and (record.matchability <= 1).all() and record.matchability.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("host", "told"), [("127.0.0.1", "on this machine alone"), ("0.0.0.0", "listens on 0.0.0.0"), (None, None)]
+)
+def test_before_training_it_says_who_reaches_the_viewer(
+    host: str | None, told: str | None, trained: TrainedRun, capsys: pytest.CaptureFixture
+) -> None:
+    announce_training(load_run(trained.folder).pipeline, 0, STEPS, host)
+    shown = capsys.readouterr().out
+    assert f"{TRAIN} to train on" in shown and ("viewer" in shown) is (told is not None) and (told or "") in shown
+
+
+def test_the_end_tells_figures_with_units_and_where_things_lie(
+    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = tmp_path / (30 * "long_")
+    report_training(load_run(trained.folder).pipeline, folder, STEPS - 1)
+    shown = capsys.readouterr().out
+    assert "test PSNR [dB]" in shown and "rotation error after [deg]" in shown
+    assert f"\n{folder}: figures in metrics.json" in shown
+    for command in (f"craym report {folder} ", f"craym export --load-config {folder} ", "ns-viewer --load-config"):
+        assert f"\n  {command}" in shown
+    for name in ("metrics.json", "test_views", "before_after", "cameras.png"):
+        assert (folder / name).exists()
 
 
 def test_page_of_a_finished_run(trained: TrainedRun, tmp_path: Path) -> None:

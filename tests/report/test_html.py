@@ -44,6 +44,7 @@ def test_page_is_well_formed_and_refers_to_itself_alone(tmp_path: Path) -> None:
     page.add_heading("One")
     page.add(html.text("1 < 2", "warning"))
     page.add(html.table([("psnr", "28.1", "<b>")], header=("name", "value", "note")))
+    page.add(html.table([("images", "16"), ("matches", "20366 in 118 pairs")]))
     page.add(html.columns([html.picture(np.zeros((4, 6, 3))), html.joined(html.text("x"), html.text("y"))]))
     plot = Figure(figsize=(2, 1))
     plot.add_subplot().plot([0, 1])
@@ -55,7 +56,7 @@ def test_page_is_well_formed_and_refers_to_itself_alone(tmp_path: Path) -> None:
     assert reader.open == []
     assert all(each.startswith(("data:image/", "#section-")) for each in reader.references)
     assert "<script" not in text and "1 &lt; 2" in text and "&lt;b&gt;" in text and "<i>" not in text
-    assert 'class="number">28.1' in text
+    assert 'class="number">28.1' in text and text.count('class="number"') == 1
     assert [image.size for image in embedded(text)] == [(6, 4), (200, 100)]
 
 

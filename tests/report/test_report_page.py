@@ -13,7 +13,7 @@ from craym_nerfstudio.geometry.lie import compose, se3_exp
 from craym_nerfstudio.model import CraymModelConfig
 from craym_nerfstudio.pipeline import CraymPipelineConfig
 from craym_nerfstudio.report.page import build_page
-from craym_nerfstudio.report.plots import camera_errors, loss_curves, per_camera
+from craym_nerfstudio.report.plots import camera_errors, camera_figure, loss_curves, per_camera
 from craym_nerfstudio.report.record import RunRecord
 from craym_nerfstudio.report.runs import Curve, RunFolder, read_curves
 from samples.analytic_scene import dome_cameras
@@ -50,6 +50,15 @@ def test_errors_of_every_camera_with_truth() -> None:
     np.testing.assert_allclose(columns["rotation error after [deg]"], expected / 10, atol=1e-6)
     assert columns["translation error after [x100]"][3] > 1.0
     assert len(camera_errors(columns).axes) == 2
+
+
+def test_cameras_are_drawn_along_the_axes_that_are_named() -> None:
+    shown = record()
+    plots = camera_figure(shown.given_c2w, shown.refined_c2w, shown.reference_c2w).axes
+    assert [plot.get_title() for plot in plots] == ["given", "given", "refined", "refined"]
+    for plot in plots:
+        axes = ["xyz".index(name) for name in (plot.get_xlabel(), plot.get_ylabel())]
+        np.testing.assert_allclose(plot.collections[0].get_offsets(), shown.reference_c2w[:, axes, 3], atol=1e-12)
 
 
 def test_without_truth_corrections_and_epipolar_residuals() -> None:

@@ -11,6 +11,7 @@ from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.own_focals import _Problem, agreed_factors
 from craym_nerfstudio.sfm.ray_graph import RayGraph, ray_graph
+from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.sfm.structure import build_structure
 from craym_nerfstudio.sfm.view_focals import with_focal_factors
 from tests.sfm.synthetic import FOCAL_PX, make_scene, ring
@@ -80,3 +81,13 @@ def test_bearings_and_precision_follow_the_factors() -> None:
     seen = with_focal_factors(graph, np.full(6, 2.0))
     np.testing.assert_allclose(seen.bearing[0], np.array([1.0, 0.0, -2.0]) / 5**0.5)
     assert seen.focal_px[0] == 2 * FOCAL_PX
+
+
+def test_what_was_corrected_is_said_and_nothing_else() -> None:
+    own = Intrinsics(own_focal=(0.95, 1.0, 1.06))
+    assert own.in_words == "focal length of each image x 0.9500 to 1.0600"
+    assert replace(own, focal_factor=1.01, k1=0.1).in_words == (
+        f"{own.in_words}, focal length of all x 1.0100, radial distortion +0.1000, +0.0000"
+    )
+    shared = Intrinsics(1.02, (0.01, -0.003))
+    assert shared.in_words == "focal length x 1.0200, principal point moved by (+0.0100, -0.0030) focal lengths"

@@ -51,6 +51,8 @@ def test_table_is_printed_where_there_is_something_to_say(stage: StageZero, caps
     show_not_adjusted(None, {f"[{number}].jpg": "no pose" for number in range(100)})
     said = capsys.readouterr().out
     assert "[29].jpg" in said and "[30].jpg" not in said and "and 70 more" in said
+    show_not_adjusted(None, {150 * "Q": "a name longer than the terminal is wide"})
+    assert capsys.readouterr().out.count("Q") == 150
 
 
 def test_a_whole_data_set_says_nothing(capsys: pytest.CaptureFixture) -> None:
