@@ -37,7 +37,7 @@ def test_sift_puts_the_first_pixels_centre_at_one_half(size_px: int) -> None:
     assert np.linalg.norm(errors, axis=1).max() < 0.2
 
 
-def mirror_shift(detector: Sift | XFeatLighterGlue) -> np.ndarray:
+def mirror_shift(detector: Sift | AlikedLightGlue) -> np.ndarray:
     """Median of x + x' - width over keypoints and those of the mirrored image: twice the detector's bias in px."""
     image = corner_scene.render(corner_scene.poses(1)[0])
     height, width = image.shape[:2]
@@ -56,6 +56,37 @@ def mirror_shift(detector: Sift | XFeatLighterGlue) -> np.ndarray:
 
 def test_mirrored_image_has_mirrored_keypoints() -> None:
     assert np.abs(mirror_shift(Sift())).max() < 0.05
+
+
+def test_alikeds_bias_is_taken_off() -> None:
+    """Two keypoints that should be one would lie 1.4 px apart, in an image enlarged twice."""
+    assert np.abs(mirror_shift(AlikedLightGlue(256))).max() < 0.15
+
+
+def test_sift_finds_in_the_object_what_it_finds_in_the_whole_image() -> None:
+    rgb = corner_scene.render(corner_scene.poses(1)[0])
+    usable = np.zeros(rgb.shape[:2], dtype=bool)
+    usable[40:120, 60:130] = True
+    whole, masked = Sift().detect(Picture(rgb, None)), Sift().detect(Picture(rgb, usable))
+    inside = whole.keypoints[Picture(rgb, usable).is_usable(whole.keypoints)]
+    gaps = np.linalg.norm(inside[:, None] - masked.keypoints, axis=-1)
+    assert len(inside) > 20
+    assert (gaps.min(axis=1) < 0.1).mean() > 0.8
+
+
+def test_mutual_neighbours_by_hand() -> None:
+    """Of four unit vectors the first two find each other, the third's best is taken, the fourth is ambiguous."""
+
+    def features(vectors: list[list[float]]) -> Features:
+        descriptors = np.zeros((len(vectors), 128), np.uint8)
+        descriptors[:, :4] = np.array(vectors)
+        numbers = np.arange(len(vectors), dtype=np.int32)
+        return Features(np.zeros((len(vectors), 2), np.float32), numbers, descriptors, np.array([9, 9], np.int32))
+
+    first = features([[200, 0, 0, 0], [0, 200, 0, 0], [0, 180, 20, 0], [0, 0, 0, 200]])
+    second = features([[0, 200, 0, 0], [200, 4, 0, 0], [0, 0, 20, 180], [0, 0, 22, 180]])
+    found = Sift().match(first, second)
+    assert sorted(found.keypoints.tolist()) == [[0, 1], [1, 0]]
 
 
 class CentreOfLight:
