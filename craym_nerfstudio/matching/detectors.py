@@ -56,6 +56,8 @@ class Detector(Protocol):
     """Changes whenever its results could; part of the cache keys."""
     knows_turned: bool
     """Whether it matches images that are upside down, so that a large turn does not speak against a pair."""
+    is_aligned: bool
+    """Whether keypoints of its verified matches go where their pixels agree (`alignment`)."""
     least_inliers: int
     least_share: float
     """Number and share of a pair's strict matches that have to agree before it is verified."""
@@ -79,6 +81,7 @@ class Sift:
 
     name = "sift"
     parallel = knows_turned = True
+    is_aligned = False
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:

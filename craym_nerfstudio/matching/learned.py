@@ -48,6 +48,7 @@ class AlikedLightGlue:
 
     name = "aliked-lightglue"
     parallel = knows_turned = False
+    is_aligned = True
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, max_keypoints: int = 2048, thrifty: bool = False) -> None:

@@ -74,21 +74,6 @@ def test_sift_finds_in_the_object_what_it_finds_in_the_whole_image() -> None:
     assert (gaps.min(axis=1) < 0.1).mean() > 0.8
 
 
-def test_mutual_neighbours_by_hand() -> None:
-    """Of four unit vectors the first two find each other, the third's best is taken, the fourth is ambiguous."""
-
-    def features(vectors: list[list[float]]) -> Features:
-        descriptors = np.zeros((len(vectors), 128), np.uint8)
-        descriptors[:, :4] = np.array(vectors)
-        numbers = np.arange(len(vectors), dtype=np.int32)
-        return Features(np.zeros((len(vectors), 2), np.float32), numbers, descriptors, np.array([9, 9], np.int32))
-
-    first = features([[200, 0, 0, 0], [0, 200, 0, 0], [0, 180, 20, 0], [0, 0, 0, 200]])
-    second = features([[0, 200, 0, 0], [200, 4, 0, 0], [0, 0, 20, 180], [0, 0, 22, 180]])
-    found = Sift().match(first, second)
-    assert sorted(found.keypoints.tolist()) == [[0, 1], [1, 0]]
-
-
 class CentreOfLight:
     """Stands for XFeat's extractor: one keypoint, counted from the first pixel's centre as the network counts."""
 
