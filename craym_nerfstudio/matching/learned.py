@@ -29,6 +29,9 @@ _ALIKE = 0.7
 _LEAST_ALIKE = 25
 """A pair needs so many mutual nearest descriptors with that cosine to be worth the network. On a Lego model pairs
 within 35 degrees have 34 to 800, those that share nothing 14; it leaves a third of all pairs."""
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+_CACHED = 1 << 16
+"""Numbers that stay in a core's cache between two operations."""
 _BIAS_PX = 1.2
 """ALIKED places keypoints so far right of and below where they are: half of what separates those of an image from those
 of the mirrored image, mirrored back. 1.0 to 1.5 px in both axes on six scenes, whatever the scale; SIFT has 0.00."""
@@ -75,7 +78,7 @@ class AlikedLightGlue:
         if self._extractor is None:
             # A lower detection threshold than the package's: the strongest are taken anyway.
             extractor = self._package.ALIKED(max_num_keypoints=self.max_keypoints, detection_threshold=0.05)
-            self._extractor = extractor.eval().to(self.device)
+            self._extractor = _with_quick_selu(extractor.eval()).to(self.device)
         height, width = picture.rgb.shape[:2]
         pixels, scale, corner = picture.rgb, np.ones(2), np.zeros(2)
         side: int | None = min(_LONGEST_SIDE_PX, 2 * max(height, width))
@@ -110,6 +113,29 @@ class AlikedLightGlue:
             "descriptors": torch.from_numpy(features.descriptors)[None].float().to(self.device),
             "image_size": torch.from_numpy(features.size_px)[None].float().to(self.device),
         }
+
+
+class QuickSelu(torch.nn.Module):
+    """SELU (Klambauer et al. 2017) in place, a quarter of the time of torch's on a CPU, where ALIKED spends a third."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """The same tensor, changed."""
+        for part in values.view(-1).split(_CACHED):
+            negative = part.clamp_max(0.0).exp_().sub_(1.0).mul_(_SELU_SCALE * _SELU_ALPHA)
+            part.clamp_min_(0.0).mul_(_SELU_SCALE).add_(negative)
+        return values
+
+
+def _with_quick_selu(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with every SELU replaced; as it was on a GPU."""
+    if torch.cuda.is_available():
+        return network
+    for module in list(network.modules()):
+        # One SELU serves many places, of which named_children() shows the first.
+        for name, child in list(module._modules.items()):
+            if isinstance(child, torch.nn.SELU):
+                setattr(module, name, QuickSelu())
+    return network
 
 
 def _are_alike(first: Features, second: Features) -> bool:

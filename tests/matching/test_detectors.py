@@ -9,7 +9,7 @@ from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.matching.crop import enlarged_object, object_box
 from craym_nerfstudio.matching.detectors import ENLARGED_BELOW_PX, Features, Sift
 from craym_nerfstudio.matching.images import Picture
-from craym_nerfstudio.matching.learned import AlikedLightGlue
+from craym_nerfstudio.matching.learned import AlikedLightGlue, QuickSelu
 from craym_nerfstudio.matching.xfeat import XFeatLighterGlue
 from tests.matching import corner_scene
 
@@ -138,6 +138,13 @@ def test_learned_matchers_match_the_corner(detector: AlikedLightGlue | XFeatLigh
     distance_px = sampson_distance(essential(*torch.from_numpy(true)), *rays) * corner_scene.FOCAL_PX
     assert len(distance_px) > 50
     assert (distance_px < 2).double().mean() > 0.9
+
+
+def test_quick_selu_is_selu() -> None:
+    values = torch.linspace(-20.0, 5.0, 100_000).reshape(2, 5, 100, 100)
+    expected = torch.selu(values)
+    assert torch.allclose(QuickSelu()(values), expected, atol=1e-6)
+    assert torch.allclose(values, expected, atol=1e-6)
 
 
 def test_thrifty_matching_skips_images_that_share_nothing() -> None:
