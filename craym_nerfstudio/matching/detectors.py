@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
+from craym_nerfstudio.matching.crop import object_box
 from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.verify import LEAST_SHARE, MIN_INLIERS
 
@@ -55,6 +56,8 @@ class Detector(Protocol):
     """Changes whenever its results could; part of the cache keys."""
     knows_turned: bool
     """Whether it matches images that are upside down, so that a large turn does not speak against a pair."""
+    is_aligned: bool
+    """Whether keypoints of its verified matches go where their pixels agree (`alignment`)."""
     least_inliers: int
     least_share: float
     """Number and share of a pair's strict matches that have to agree before it is verified."""
@@ -68,6 +71,7 @@ class Detector(Protocol):
         ...
 
 
+_OCTAVES_PX = 8
 ENLARGED_BELOW_PX = 1000
 """Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
 
@@ -77,11 +81,12 @@ class Sift:
 
     name = "sift"
     parallel = knows_turned = True
+    is_aligned = False
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:
         self.ratio, self.loose_ratio = ratio, loose_ratio
-        self.settings = f"sift-2 {ratio} {loose_ratio}"
+        self.settings = f"sift-3 {ratio} {loose_ratio}"
 
     def detect(self, picture: Picture) -> Features:
         """The keypoints of highest contrast, 2000 to 4000 by image size; small images are enlarged first."""
@@ -89,20 +94,24 @@ class Sift:
 
         height, width = picture.rgb.shape[:2]
         scale = 2 if max(height, width) <= ENLARGED_BELOW_PX else 1
-        grey = cv2.cvtColor(picture.rgb, cv2.COLOR_RGB2GRAY)
+        # Matching costs the square of the keypoints, and more of them no longer sharpen the poses.
+        most = int(np.clip(2000 + 2000 * width * height / 2e6, 2000, 4000))
+        corner, size = object_box(picture)
+        # Octaves sample the pixels that they would of the whole image.
+        corner, end = corner // _OCTAVES_PX * _OCTAVES_PX, corner + size
+        grey = cv2.cvtColor(picture.rgb[corner[1] : end[1], corner[0] : end[0]], cv2.COLOR_RGB2GRAY)
         if scale > 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        # Descriptors of keypoints that will be left out take a third of the time; what masks leave out is known later.
+        wanted = 0 if picture.usable is not None else most
         # Without precise upscaling OpenCV's doubled first octave shifts all keypoints by a quarter of a pixel.
-        sift = cv2.SIFT.create(contrastThreshold=0.02, enable_precise_upscale=True)
+        sift = cv2.SIFT.create(nfeatures=wanted, contrastThreshold=0.02, enable_precise_upscale=True)
         points, descriptors = sift.detectAndCompute(grey, None)  # type: ignore[call-overload]
         if descriptors is None:
             descriptors = np.zeros((0, 128), np.float32)
-        xy = np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5
-        xy /= scale
+        xy = (np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5) / scale + corner
         response = np.array([point.response for point in points])
         order = np.argsort(-response, kind="stable")
-        # Matching costs the square of the keypoints, and more of them no longer sharpen the poses.
-        most = int(np.clip(2000 + 2000 * width * height / 2e6, 2000, 4000))
         order = order[picture.is_usable(xy[order])][:most]
         # SIFT repeats a position bit by bit for each of its orientations: one keypoint.
         keypoints, keypoint_of = np.unique(xy[order].astype(np.float32), axis=0, return_inverse=True)
@@ -116,11 +125,10 @@ class Sift:
         likeness = _root_sift(first.descriptors) @ _root_sift(second.descriptors).T
         best, nearest = likeness.max(dim=1)
         rows = torch.arange(len(nearest))
-        mutual = likeness.argmax(dim=0)[nearest] == rows
+        mutual = likeness.amax(dim=0)[nearest] == best
         likeness[rows, nearest] = -1.0
         # Unit vectors: squared distance is 2 - 2 likeness. The ratio is taken from both sides.
-        row_second = likeness.max(dim=1).values
-        column_second = likeness.max(dim=0).values[nearest]
+        row_second, column_second = likeness.amax(dim=1), likeness.amax(dim=0)[nearest]
         runner_up = torch.maximum(row_second, column_second)
         ratio = ((1 - best).clamp_min(0) / (1 - runner_up).clamp_min(1e-6)).sqrt()
         found = (mutual & (ratio < self.loose_ratio)).nonzero()[:, 0]

@@ -2,6 +2,8 @@
 
 import importlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -29,6 +31,12 @@ _ALIKE = 0.7
 _LEAST_ALIKE = 25
 """A pair needs so many mutual nearest descriptors with that cosine to be worth the network. On a Lego model pairs
 within 35 degrees have 34 to 800, those that share nothing 14; it leaves a third of all pairs."""
+_SELU_SCALE, _SELU_ALPHA = 1.0507009873554805, 1.6732632423543772
+_CACHED = 1 << 16
+"""Numbers that stay in a core's cache between two operations."""
+_BIAS_PX = 1.2
+"""ALIKED places keypoints so far right of and below where they are: half of what separates those of an image from those
+of the mirrored image, mirrored back. 1.0 to 1.5 px in both axes on five scenes, at two scales; SIFT has 0.00."""
 
 
 def lightglue_package() -> str | None:
@@ -45,6 +53,7 @@ class AlikedLightGlue:
 
     name = "aliked-lightglue"
     parallel = knows_turned = False
+    is_aligned = True
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, max_keypoints: int = 2048, thrifty: bool = False) -> None:
@@ -57,7 +66,7 @@ class AlikedLightGlue:
             self._package: ModuleType = importlib.import_module(package)
         except (ImportError, OSError) as error:
             raise InputError(f"{package} cannot be imported ({error})", None, remedy) from error
-        self.settings = f"{package}-1 aliked-n16 {max_keypoints} {_LONGEST_SIDE_PX}"
+        self.settings = f"{package}-1 aliked-n16 {max_keypoints} {_LONGEST_SIDE_PX} {_BIAS_PX}"
         self.max_keypoints, self.thrifty = max_keypoints, thrifty
         if thrifty:
             self.max_keypoints = min(max_keypoints, _THRIFTY_KEYPOINTS)
@@ -71,7 +80,7 @@ class AlikedLightGlue:
         if self._extractor is None:
             # A lower detection threshold than the package's: the strongest are taken anyway.
             extractor = self._package.ALIKED(max_num_keypoints=self.max_keypoints, detection_threshold=0.05)
-            self._extractor = extractor.eval().to(self.device)
+            self._extractor = _with_quick_selu(extractor.eval()).to(self.device)
         height, width = picture.rgb.shape[:2]
         pixels, scale, corner = picture.rgb, np.ones(2), np.zeros(2)
         side: int | None = min(_LONGEST_SIDE_PX, 2 * max(height, width))
@@ -80,7 +89,7 @@ class AlikedLightGlue:
         image = torch.from_numpy(pixels).permute(2, 0, 1).float().to(self.device) / 255.0
         with torch.inference_mode():
             found = self._extractor.extract(image, resize=side, side="long")
-        xy = (found["keypoints"][0].cpu().double().numpy() + 0.5) / scale + corner
+        xy = (found["keypoints"][0].cpu().double().numpy() + 0.5 - _BIAS_PX) / scale + corner
         descriptors = found["descriptors"][0].cpu().numpy().astype(np.float16)
         keep = picture.is_usable(xy)
         xy, descriptors = xy[keep].astype(np.float32), descriptors[keep]
@@ -95,7 +104,7 @@ class AlikedLightGlue:
         if self._matcher is None:
             sure = {"depth_confidence": _SURE_SHARE} if self.thrifty else {}
             self._matcher = self._package.LightGlue(features="aliked", **sure).eval().to(self.device)
-        with torch.inference_mode():
+        with torch.inference_mode(), _coarse_products(self.device):
             found = self._matcher({"image0": self._input(first), "image1": self._input(second)})
         score = found["scores"][0].cpu().numpy()
         return best_per_keypoint(found["matches"][0].cpu().numpy(), score, np.ones(len(score), dtype=bool))
@@ -106,6 +115,43 @@ class AlikedLightGlue:
             "descriptors": torch.from_numpy(features.descriptors)[None].float().to(self.device),
             "image_size": torch.from_numpy(features.size_px)[None].float().to(self.device),
         }
+
+
+@contextmanager
+def _coarse_products(device: torch.device) -> Iterator[None]:
+    """Products of matrices in bfloat16 where the CPU has it: the same matches in two thirds of the time."""
+    if device.type != "cpu":
+        yield
+        return
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+class QuickSelu(torch.nn.Module):
+    """SELU (Klambauer et al. 2017) in place, a quarter of the time of torch's on a CPU, where ALIKED spends a third."""
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """The same tensor, changed."""
+        for part in values.view(-1).split(_CACHED):
+            negative = part.clamp_max(0.0).exp_().sub_(1.0).mul_(_SELU_SCALE * _SELU_ALPHA)
+            part.clamp_min_(0.0).mul_(_SELU_SCALE).add_(negative)
+        return values
+
+
+def _with_quick_selu(network: torch.nn.Module) -> torch.nn.Module:
+    """The network with every SELU replaced; as it was on a GPU."""
+    if torch.cuda.is_available():
+        return network
+    for module in list(network.modules()):
+        # One SELU serves many places, of which named_children() shows the first.
+        for name, child in list(module._modules.items()):
+            if isinstance(child, torch.nn.SELU):
+                setattr(module, name, QuickSelu())
+    return network
 
 
 def _are_alike(first: Features, second: Features) -> bool:

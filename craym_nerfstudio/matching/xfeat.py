@@ -39,6 +39,7 @@ class XFeatLighterGlue:
 
     name = "xfeat-lighterglue"
     knows_turned = False
+    is_aligned = True
     # Opposite sides of a smooth solid give it a hundred matches too, of which 15 to 24 agree on some motion: with the
     # limits for SIFT 20 views end 4 to 20 degrees off, with these 2 to 4 (a hundred views do not mind).
     least_inliers, least_share = 25, 0.4

@@ -9,7 +9,7 @@ from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.matching.crop import enlarged_object, object_box
 from craym_nerfstudio.matching.detectors import ENLARGED_BELOW_PX, Features, Sift
 from craym_nerfstudio.matching.images import Picture
-from craym_nerfstudio.matching.learned import AlikedLightGlue
+from craym_nerfstudio.matching.learned import AlikedLightGlue, QuickSelu
 from craym_nerfstudio.matching.xfeat import XFeatLighterGlue
 from tests.matching import corner_scene
 
@@ -37,7 +37,7 @@ def test_sift_puts_the_first_pixels_centre_at_one_half(size_px: int) -> None:
     assert np.linalg.norm(errors, axis=1).max() < 0.2
 
 
-def mirror_shift(detector: Sift | XFeatLighterGlue) -> np.ndarray:
+def mirror_shift(detector: Sift | AlikedLightGlue) -> np.ndarray:
     """Median of x + x' - width over keypoints and those of the mirrored image: twice the detector's bias in px."""
     image = corner_scene.render(corner_scene.poses(1)[0])
     height, width = image.shape[:2]
@@ -56,6 +56,22 @@ def mirror_shift(detector: Sift | XFeatLighterGlue) -> np.ndarray:
 
 def test_mirrored_image_has_mirrored_keypoints() -> None:
     assert np.abs(mirror_shift(Sift())).max() < 0.05
+
+
+def test_alikeds_bias_is_taken_off() -> None:
+    """Two keypoints that should be one would lie 1.4 px apart, in an image enlarged twice."""
+    assert np.abs(mirror_shift(AlikedLightGlue(256))).max() < 0.15
+
+
+def test_sift_finds_in_the_object_what_it_finds_in_the_whole_image() -> None:
+    rgb = corner_scene.render(corner_scene.poses(1)[0])
+    usable = np.zeros(rgb.shape[:2], dtype=bool)
+    usable[40:120, 60:130] = True
+    whole, masked = Sift().detect(Picture(rgb, None)), Sift().detect(Picture(rgb, usable))
+    inside = whole.keypoints[Picture(rgb, usable).is_usable(whole.keypoints)]
+    gaps = np.linalg.norm(inside[:, None] - masked.keypoints, axis=-1)
+    assert len(inside) > 20
+    assert (gaps.min(axis=1) < 0.1).mean() > 0.8
 
 
 class CentreOfLight:
@@ -122,6 +138,13 @@ def test_learned_matchers_match_the_corner(detector: AlikedLightGlue | XFeatLigh
     distance_px = sampson_distance(essential(*torch.from_numpy(true)), *rays) * corner_scene.FOCAL_PX
     assert len(distance_px) > 50
     assert (distance_px < 2).double().mean() > 0.9
+
+
+def test_quick_selu_is_selu() -> None:
+    values = torch.linspace(-20.0, 5.0, 100_000).reshape(2, 5, 100, 100)
+    expected = torch.selu(values)
+    assert torch.allclose(QuickSelu()(values), expected, atol=1e-6)
+    assert torch.allclose(values, expected, atol=1e-6)
 
 
 def test_thrifty_matching_skips_images_that_share_nothing() -> None:
