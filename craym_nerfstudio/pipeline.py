@@ -118,13 +118,13 @@ class CraymPipeline(VanillaPipeline):
                 manager.calibrate(start.intrinsics)
             if start.matches:
                 manager.draw_matches(start.matches)
+                model.camera_optimizer.let_guard(start.matches, manager.views().focal_px)
                 if self.config.exposure == "auto" and not model.has_alpha:
                     self._expose(start.matches)
             if start.world_from_unit:
                 model.set_region(start.world_from_unit)
             if start.stage_zero is not None:
-                known["settled"] = torch.from_numpy(start.stage_zero.registered)
-                known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
+                known |= start.stage_zero.known_poses()
             if start.matches is None and model.has_alpha:
                 known |= self._compare_silhouettes()
         model.camera_optimizer.set_poses(given, center=model.center, **known)
@@ -162,10 +162,9 @@ class CraymPipeline(VanillaPipeline):
             if landmarks is not None:
                 with self.own_threads():
                     model.learn_landmarks(landmarks)
-        if landmarks is None:
-            console.print("Warm start: none, stage 0's points in the region are too few to tell of a surface")
-        else:
-            console.print(f"Warm start: the field begins with the surface between {len(landmarks)} points of stage 0")
+        none = "none, stage 0's points in the region are too few to tell of a surface"
+        told = f"the field begins with the surface between {len(landmarks)} points of stage 0" if landmarks else none
+        console.print(f"Warm start: {told}")
 
     @property
     def craym_model(self) -> CraymModel:
