@@ -96,10 +96,20 @@ def ablation(results: Results, size: str) -> str:
 
 def sparse(results: Results, size: str) -> str:
     """Few views."""
-    chosen = cells("sparse", size)
-    figures = (*POSE_ERRORS, ("psnr", 2))
-    groups = grouped(chosen, lambda c: f"`{c.scene}`, {METHODS[c.method].label}", lambda c: f"{c.views} views")
-    return "\n\n".join([_SPARSE, provenance(results, "sparse", size), grid(results, (groups, figures))])
+    parts = []
+    for scene, chosen in grouped(cells("sparse", size), lambda c: c.scene, lambda c: c.method).items():
+        before = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
+        label = f"`{scene}`, {METHODS['input'].label}"
+        parts.append((grouped(chosen["craym"], lambda _, text=label: text, _views), before))
+        for method in ("stage0", "craym"):
+            label = f"`{scene}`, {METHODS[method].label}"
+            rows = grouped(chosen[method], lambda _, text=label: text, _views)
+            parts.append((rows, (*POSE_ERRORS, ("psnr", 2)) if method == "craym" else POSE_ERRORS))
+    return "\n\n".join([_SPARSE, provenance(results, "sparse", size), grid(results, *parts)])
+
+
+def _views(cell: Cell) -> str:
+    return f"{cell.views} views"
 
 
 def stage_zero(results: Results) -> list[str]:
