@@ -21,7 +21,7 @@ from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManager
 from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.judging import TestViews, write_picture
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.matching.matches import Matches
@@ -210,8 +210,9 @@ class CraymPipeline(VanillaPipeline):
     def reference_to_model(self) -> Similarity:
         """Similarity from the frame of the true poses (of the given ones where no truth is known) to the model's."""
         reference = self.datamanager.reference
-        source = self.given_c2w() if reference is None else torch.from_numpy(reference.train_c2w)
-        return align_poses(source.double(), self.refined_c2w().double())
+        if reference is None:
+            return self.craym_model.camera_optimizer.drift_undone().inverse()
+        return align_poses(torch.from_numpy(reference.train_c2w).double(), self.refined_c2w().double())
 
     def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
         """Test poses in the frame of the true poses, or in that of the given ones where no truth is known."""
@@ -244,12 +245,8 @@ class CraymPipeline(VanillaPipeline):
         return None if self.start is None else self.start.stage_zero
 
     def data_from_model(self) -> Similarity:
-        """The map from the frame of the refined cameras to that of the data's files, in their units.
-
-        Nothing ties the frame of refined cameras to their input but the cameras themselves: see `undrift`.
-        """
-        fixed = self.craym_model.camera_optimizer.fixed.cpu()
-        return self.datamanager.scene.world_from_data.inverse() @ undrift(self.refined_c2w(), self.given_c2w(), fixed)
+        """The map from the frame of the refined cameras to that of the data's files, in their units."""
+        return self.datamanager.scene.world_from_data.inverse() @ self.craym_model.camera_optimizer.drift_undone()
 
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
@@ -289,7 +286,7 @@ class CraymPipeline(VanillaPipeline):
         """Loss on random rays of test images, mapped into the model's frame."""
         self.eval()
         rays, batch = self.datamanager.next_eval(step)
-        similarity = align_poses(self.given_c2w().double(), self.refined_c2w().double())
+        similarity = self.craym_model.camera_optimizer.drift_undone().inverse()
         rays.origins, rays.directions = similarity.points(rays.origins), similarity.directions(rays.directions)
         with torch.no_grad():
             outputs = self.model(rays)

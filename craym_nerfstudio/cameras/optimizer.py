@@ -24,6 +24,7 @@ from craym_nerfstudio.cameras.guard import PoseGuard, PoseVerdict
 from craym_nerfstudio.cameras.motions import make_motion
 from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.matching.matches import Matches
 
@@ -180,6 +181,14 @@ class CraymCameraOptimizer(CameraOptimizer):
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable."""
         poses = self.motion.poses(self.start_c2w, self.pivot_distance, self.step_size, self.waiting)
         return poses if indices is None else poses[_as_index(indices, self.device)]
+
+    def drift_undone(self) -> Similarity:
+        """The similarity of the world that takes the cameras as a whole back to where they started: see `undrift`.
+
+        That is the frame of the input, in which stage 0 leaves its poses. The input's own centres would turn few
+        cameras, which are rough, by any angle.
+        """
+        return undrift(self.optimised_c2w().detach().cpu(), self.start_c2w.cpu(), self.fixed.cpu())
 
     def forward(self, indices: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3 4"]:
         """Delta in the camera's frame: ``dataset_c2w @ forward(indices) == optimised_c2w(indices)``."""

@@ -81,6 +81,20 @@ def test_poses_that_fit_their_matches_stay_trained(noisy: Scene) -> None:
     assert optimizer.optimised_c2w().requires_grad
 
 
+def test_the_drift_of_few_cameras_is_undone_by_where_they_started() -> None:
+    """Three cameras whose given centres are turned over: the frame stays that of the start."""
+    start, optimizer = ring(3).float(), CraymCameraOptimizerConfig().setup(num_cameras=3, device="cpu")
+    given = start.clone()
+    given[:, :, 3] = given[[1, 0, 2], :, 3]
+    optimizer.set_poses(given, start)
+    undone = optimizer.drift_undone()
+    torch.testing.assert_close(undone.poses(start), start, rtol=0, atol=1e-5)
+    with torch.no_grad():
+        optimizer.motion.residual[:, 2] = 0.1  # all of them 0.1 of their distance back
+    back = optimizer.drift_undone().poses(optimizer.optimised_c2w().detach())
+    torch.testing.assert_close(back.float(), start, rtol=0, atol=1e-3)
+
+
 def test_held_cameras_stay_and_others_move(noisy: Scene) -> None:
     optimizer, held = guarded(noisy), torch.arange(CAMERAS) < 4
     optimizer.set_poses(noisy.c2w.float(), settled=held, held=held)
