@@ -10,10 +10,11 @@ from torch import Tensor
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.sfm.ray_graph import ray_graph
 
-_WORSE = 1.15
+_WORSE = 1.1
 """Median distance of the matches from their epipolar lines, relative to that under the start poses, from which on poses
-are worse. Where training improves poses the ratio stays below 1.05, though the start poses are those that fit best."""
-_WORSE_PX = 0.02
+are worse. In 28 runs of 10 to 100 views it was 0.996 to 1.018, where training improved poses (chair_400, 0.208 to 0.189
+degrees: 1.018) as where it did not."""
+_WORSE_PX = 0.01
 """The same as a difference: exact matches say nothing by their ratio."""
 _LEAST_MATCHES, _ENOUGH_MATCHES = 30, 20_000
 

@@ -38,7 +38,7 @@ def test_a_similarity_of_all_cameras_changes_nothing(noisy: Scene) -> None:
 
 
 def test_hundredths_of_a_pixel_are_not_worse_than_nothing(exact: Scene) -> None:
-    verdict = PoseGuard(exact.matches, exact.views.focal_px).judge(exact.c2w, disturbed(exact.c2w, 0.001, 0.0))
+    verdict = PoseGuard(exact.matches, exact.views.focal_px).judge(exact.c2w, disturbed(exact.c2w, 0.0005, 0.0))
     assert verdict is not None and verdict.trained_px > 5 * verdict.start_px and not verdict.is_worse
 
 
