@@ -13,7 +13,7 @@ import torch
 from benchmarks.harness import machine
 from benchmarks.peers import nerfacto_cell, pycolmap_cell
 from benchmarks.scenes import prepare
-from benchmarks.suite import METHODS, SIZES, Cell, NoResult
+from benchmarks.suite import METHODS, Cell, NoResult
 from benchmarks.train import Place, craym_cell, input_cell, stage0_cell
 from craym_nerfstudio.storage import write_json
 
@@ -27,7 +27,7 @@ def fill(cell: Cell, data_root: Path, place: Place) -> dict:
     Raises:
         NoResult: to be continued, or the scene is not on this machine.
     """
-    scene = prepare(cell.scene, SIZES[cell.size], data_root, place.work, cell.views)
+    scene = prepare(cell.scene, cell.scale, data_root, place.work, cell.views)
     result = KINDS[METHODS[cell.method].kind](cell, scene, place)
     if place.device.type == "cuda":
         result["device_memory_mb"] = torch.cuda.max_memory_allocated(place.device) >> 20

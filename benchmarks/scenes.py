@@ -20,6 +20,10 @@ from craym_nerfstudio.storage import content_key, file_key
 EVAL_INTERVAL = 8
 _WITHOUT_SURFACE = ("temple_ring",)
 _LEAST_APART_DEG = 15.0
+_FEW_VIEWS = {"dtu_scan24": (25, 22, 28, 40, 44, 48, 0, 8, 13)}
+"""Numbers of the few images to train on, in the order in which they are taken: the split of pixelNeRF and SPARF."""
+_BADLY_LIT = {"dtu_scan24": (3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 36, 37, 38, 39)}
+"""Images that this split neither trains on nor tests with."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,11 @@ def _write_blender(source: Path, target: Path, size: Size, views: int) -> None:
 def _write_nerfstudio(source: Path, target: Path, size: Size, views: int) -> None:
     everything = json.loads((source / "transforms.json").read_text())["frames"]
     everything.sort(key=lambda frame: frame["file_path"])
-    test = everything[::EVAL_INTERVAL]
-    chosen = _choose([frame for frame in everything if frame not in test], test, size, views)
+    if views and source.name in _FEW_VIEWS:
+        chosen = _published_split(everything, source.name, size, views)
+    else:
+        test = everything[::EVAL_INTERVAL]
+        chosen = _choose([frame for frame in everything if frame not in test], test, size, views)
     train_names, test_names = ([frame["file_path"] for frame in frames] for frames in chosen)
     wanted = {*train_names, *test_names}
     for path in [source / "transforms.json", *source.glob("transforms_colmap.json")]:
@@ -89,6 +96,14 @@ def _write_nerfstudio(source: Path, target: Path, size: Size, views: int) -> Non
             _shrink(source / mask, target / mask, size)
         _scale_intrinsics(content, *factors)
         (target / path.name).write_text(json.dumps(content))
+
+
+def _published_split(everything: list[dict], name: str, size: Size, views: int) -> tuple[list[dict], list[dict]]:
+    """Frames to train on and to test with, as others have split this scene; test views are equally spaced."""
+    left_out = {*_FEW_VIEWS[name], *_BADLY_LIT[name]}
+    test = [frame for number, frame in enumerate(everything) if number not in left_out]
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(size.test_views or len(test), len(test))).round().astype(int))
+    return [everything[number] for number in _FEW_VIEWS[name][:views]], [test[index] for index in chosen]
 
 
 def _scale_intrinsics(content: dict, factor: tuple[float, float]) -> None:

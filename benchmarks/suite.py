@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -15,11 +15,14 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT.parent / "shared" / "data"
 SCENES = ("lego_400", "still_life", "chair_400", "dtu_scan24", "temple_ring", "spot")
+SPARSE_SCENES = ("lego_400", "dtu_scan24", "still_life")
 NOISES = ("barf", "l2g", "colmap", "real", "none")
 """Noise protocols; `colmap`, for dtu_scan24 alone, are the poses that COLMAP found for it."""
 ANY = "any"
 """Noise of methods that never see the given poses."""
 SEEDS = (0, 1, 2)
+VIEWS = (3, 6, 9)
+_FEW_VIEWS_PX = 400
 PAUSED, MISSING = 75, 76
 """Exit status of a cell that goes on the next time, and of one whose scene is not on this machine."""
 
@@ -90,6 +93,13 @@ class Cell:
         return f"{self.size}-{self.scene}-{self.noise}-{self.method}{views}-seed{self.seed}"
 
     @property
+    def scale(self) -> Size:
+        """How large the work is; few images keep 400 px on a CPU too."""
+        size = SIZES[self.size]
+        few = self.views and self.size == "cpu"
+        return replace(size, least_image_px=_FEW_VIEWS_PX) if few else size
+
+    @property
     def path(self) -> Path:
         """Its result, relative to the folder of results."""
         return Path(self.table) / f"{self.name}.json"
@@ -153,7 +163,12 @@ def _ablation(size: str) -> Iterator[Cell]:
         yield Cell("ablation", scene, "l2g", f"{row}{suffix}", seed, size)
 
 
-TABLES: dict[str, Callable[[str], Iterator[Cell]]] = {"poses": _poses, "ablation": _ablation}
+def _sparse(size: str) -> Iterator[Cell]:
+    for seed, views, scene, method in product(SEEDS, VIEWS, SPARSE_SCENES, ("craym", "stage0")):
+        yield Cell("sparse", scene, "barf", method, seed, size, views)
+
+
+TABLES: dict[str, Callable[[str], Iterator[Cell]]] = {"poses": _poses, "ablation": _ablation, "sparse": _sparse}
 
 
 def cells(table: str, size: str) -> list[Cell]:

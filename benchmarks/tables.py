@@ -1,14 +1,13 @@
 """The sections of docs/results.md: those of cells, then those of benchmarks that have a script of their own."""
 
-import re
 import statistics
 from collections.abc import Callable
 
+from benchmarks.field_tables import POSE_ERRORS, coherency, ran, sparse
 from benchmarks.gpu_tables import device_step, first_run
 from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
 from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
 
-POSE_ERRORS: Figures = (("pose_rotation_deg", 3), ("pose_translation_x100", 2))
 _POSES = """Mean rotation / translation error. pycolmap runs its own SIFT and exhaustive matching with the true \
 intrinsics held, from the same images, and never sees the given poses; its errors are those of the images it \
 registered. nerfacto runs its torch implementation with the SO3xR3 camera optimizer."""
@@ -65,6 +64,7 @@ def of_cells(results: Results) -> list[str]:
         by_noise(results, _VIEWS, (("psnr", 2), ("ssim", 3)), 1, lambda c: METHODS[c.method].trains),
         by_noise(results, _SURFACES, (distance, ("surface.f_score_0.02", 3)), -1, _has_surface),
         *(ablation(results, size) for size in results.sizes("ablation")),
+        *(sparse(results, size) for size in results.sizes("sparse")),
     ]
 
 
@@ -161,7 +161,7 @@ def encoding(results: Results) -> list[str]:
             case = f"{row['levels']}, 2^{row['log2_table_size']}, {row['points']}"
             times = [f"{row[name]:.2f}" if row.get(name) is not None else NOTHING for name in names]
             rows.append([case, f"`{row['work']}`", *times])
-        parts += [_told(content), markdown_table(head, rows)]
+        parts += [ran(content), markdown_table(head, rows)]
     return parts if parts[1:] else []
 
 
@@ -171,7 +171,7 @@ def train_step(results: Results) -> list[str]:
     for content in results.files("train_step*.json"):
         times = ", ".join(f"{name.replace('_', ' ')} {ms}" for name, ms in content["ms_per_step"].items())
         parts += [
-            _told(content),
+            ran(content),
             f"`{content['method']}` on `{content['data']}`, {content['rays_per_step']} rays per step. Milliseconds per "
             f"step: {times}. Peak memory {content['peak_memory_mb']} MiB.",
         ]
@@ -204,7 +204,7 @@ def large(results: Results) -> list[str]:
             "CPU seconds, all threads together (seconds of the clock, beside other work) / peak memory of "
             "the process in MiB. Images are used at 1600 px."
         )
-        parts += [_told(content), text, markdown_table(["", "each / all", *names], rows)]
+        parts += [ran(content), text, markdown_table(["", "each / all", *names], rows)]
     return parts
 
 
@@ -230,7 +230,7 @@ def kills(results: Results) -> list[str]:
             f"{content['good']} of {count} next runs were good; matches and stage 0 the same byte for byte in {same}."
         )
         head = ["killed in", "by", "steps left to the next run, of 12"]
-        parts += [_told(content), told, markdown_table(head, rows)]
+        parts += [ran(content), told, markdown_table(head, rows)]
     return parts
 
 
@@ -255,18 +255,8 @@ def delivery(results: Results) -> list[str]:
             rows.append([f"`{name}`", *shown, faster, shape, winding, sizes or NOTHING])
         head = ["run", *ways.values(), "traced is faster", "faces, pieces, watertight", "winding", "GLB / splats MB"]
         text = "PSNR in dB of test views, drawn by other renderers than the export's own; the field as a volume."
-        parts += [_told(content), text, markdown_table(head, rows)]
+        parts += [ran(content), text, markdown_table(head, rows)]
     return parts
-
-
-def _told(content: dict) -> str:
-    """How a script was started, and on what it ran."""
-    # Scripts were once started by their paths.
-    command = re.sub(r"benchmarks/(\w+)\.py", r"-m benchmarks.\1", content["command"])
-    machine = content["machine"]
-    names = [str(machine[name]) for name in ("device", "cpu") if machine.get(name)]
-    commit = machine["commit"][:7]
-    return f"`{command}` at {commit}, {', '.join(names)}, torch {machine['torch']}, {machine['threads']} threads"
 
 
 def earlier(section: dict) -> str:
@@ -286,7 +276,7 @@ def basin(results: Results) -> list[str]:
         rows = [[way, *(found.get((way, *each), NOTHING) for each in given)] for way in ways]
         text = f"`{content['scene']}`, no matches, {content['steps']} steps: rotation in degrees / translation x100."
         head = ["", *(f"`{noise}`, seed {seed}" for noise, seed in given)]
-        parts += [_told(content), text, markdown_table(head, [["poses as given", *given.values()], *rows])]
+        parts += [ran(content), text, markdown_table(head, [["poses as given", *given.values()], *rows])]
     return parts
 
 
@@ -303,6 +293,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
     "On a GPU": ("benchmarks.first_run run --carry FOLDER", first_run),
     "Basin": ("benchmarks.basin --output benchmarks/results/basin.json", basin),
+    "Matchability": ("benchmarks.coherency --output benchmarks/results/coherency.json", coherency),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),

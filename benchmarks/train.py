@@ -6,6 +6,7 @@ A training that runs out of time keeps its state and goes on from there the next
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,14 +21,13 @@ from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.scene import Scene as Dataset
 from craym_nerfstudio.data.scene import read_scene
 from craym_nerfstudio.evaluation.surfaces import compare_surfaces, sample_mesh
+from craym_nerfstudio.export.photo_views import Visibility
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.storage import write_atomically
 
-MATCHER = "sift"
-"""The same on every machine, whatever is installed there."""
 _SAVE_S = 120.0
 
 
@@ -73,11 +73,16 @@ def input_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     return pose_results(data.rough_c2w, data)
 
 
+def _matcher(cell: Cell) -> Literal["auto", "sift"]:
+    # SIFT is the same on every machine, whatever is installed there; of few views all matches count.
+    return "auto" if cell.views else "sift"
+
+
 def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     """Matched-ray bundle adjustment, and no training."""
     data, start = given(cell, scene), time.perf_counter()
     views = data.views
-    matches = find_matches(views, MATCHER, place.work / "cache")
+    matches = find_matches(views, _matcher(cell), place.work / "cache")
     matched = time.perf_counter()
     stage = adjust_rays(views, matches)
     times = {"matching_s": round(matched - start, 2), "adjustment_s": round(time.perf_counter() - matched, 2)}
@@ -94,7 +99,7 @@ def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     pipeline = config.pipeline
     pipeline.datamanager.dataparser = parser_config(cell, scene)
     pipeline.datamanager.seed = pipeline.model.seed = cell.seed
-    pipeline.start.matcher, pipeline.start.cache_dir = MATCHER, place.work / "cache"
+    pipeline.start.matcher, pipeline.start.cache_dir = _matcher(cell), place.work / "cache"
     # As ns-train does it.
     method = tyro.conf.FlagConversionOff[tyro.extras.subcommand_type_from_defaults({size.method: config})]
     return tyro.cli(tyro.conf.SuppressFixed[method], args=[size.method, *METHODS[cell.method].flags])
@@ -152,7 +157,9 @@ def _surface(pipeline: CraymPipeline, scene: Scene, resolution: int) -> dict:
         # Wants numba, which not every machine has that can train.
         from craym_nerfstudio.export.mesh import extract_mesh
 
-        mesh = extract_mesh(model, resolution).moved(aligned @ model.world_from_unit)
+        # What no camera sees stays, as in all cells before: the reference leaves it out.
+        everything = extract_mesh(model, resolution, [], Visibility(model.tracer, 0.0, model.device), "keep")
+        mesh = everything.moved(aligned @ model.world_from_unit)
         metrics = compare_surfaces(sample_mesh(mesh.vertices, mesh.faces), reference).metrics()
     except (ValueError, ImportError) as error:
         return {"surface": {}, "surface_problem": str(error)}

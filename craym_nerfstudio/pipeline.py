@@ -21,7 +21,7 @@ from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManager
 from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.errors import show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors, undrift
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.judging import TestViews, write_picture
 from craym_nerfstudio.kernels.threads import reserved_threads
 from craym_nerfstudio.matching.matches import Matches
@@ -118,13 +118,13 @@ class CraymPipeline(VanillaPipeline):
                 manager.calibrate(start.intrinsics)
             if start.matches:
                 manager.draw_matches(start.matches)
+                model.camera_optimizer.let_guard(start.matches, manager.views().focal_px)
                 if self.config.exposure == "auto" and not model.has_alpha:
                     self._expose(start.matches)
             if start.world_from_unit:
                 model.set_region(start.world_from_unit)
             if start.stage_zero is not None:
-                known["settled"] = torch.from_numpy(start.stage_zero.registered)
-                known["sigma_deg"] = torch.from_numpy(start.stage_zero.rotation_sigma_deg)
+                known |= start.stage_zero.known_poses()
             if start.matches is None and model.has_alpha:
                 known |= self._compare_silhouettes()
         model.camera_optimizer.set_poses(given, center=model.center, **known)
@@ -162,10 +162,9 @@ class CraymPipeline(VanillaPipeline):
             if landmarks is not None:
                 with self.own_threads():
                     model.learn_landmarks(landmarks)
-        if landmarks is None:
-            console.print("Warm start: none, stage 0's points in the region are too few to tell of a surface")
-        else:
-            console.print(f"Warm start: the field begins with the surface between {len(landmarks)} points of stage 0")
+        none = "none, stage 0's points in the region are too few to tell of a surface"
+        told = f"the field begins with the surface between {len(landmarks)} points of stage 0" if landmarks else none
+        console.print(f"Warm start: {told}")
 
     @property
     def craym_model(self) -> CraymModel:
@@ -211,8 +210,9 @@ class CraymPipeline(VanillaPipeline):
     def reference_to_model(self) -> Similarity:
         """Similarity from the frame of the true poses (of the given ones where no truth is known) to the model's."""
         reference = self.datamanager.reference
-        source = self.given_c2w() if reference is None else torch.from_numpy(reference.train_c2w)
-        return align_poses(source.double(), self.refined_c2w().double())
+        if reference is None:
+            return self.craym_model.camera_optimizer.drift_undone().inverse()
+        return align_poses(torch.from_numpy(reference.train_c2w).double(), self.refined_c2w().double())
 
     def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
         """Test poses in the frame of the true poses, or in that of the given ones where no truth is known."""
@@ -245,12 +245,8 @@ class CraymPipeline(VanillaPipeline):
         return None if self.start is None else self.start.stage_zero
 
     def data_from_model(self) -> Similarity:
-        """The map from the frame of the refined cameras to that of the data's files, in their units.
-
-        Nothing ties the frame of refined cameras to their input but the cameras themselves: see `undrift`.
-        """
-        fixed = self.craym_model.camera_optimizer.fixed.cpu()
-        return self.datamanager.scene.world_from_data.inverse() @ undrift(self.refined_c2w(), self.given_c2w(), fixed)
+        """The map from the frame of the refined cameras to that of the data's files, in their units."""
+        return self.datamanager.scene.world_from_data.inverse() @ self.craym_model.camera_optimizer.drift_undone()
 
     def stage_zero_metrics(self) -> dict[str, float]:
         """Median epipolar residuals of the matches before and after stage 0, in pixels; empty without it."""
@@ -290,7 +286,7 @@ class CraymPipeline(VanillaPipeline):
         """Loss on random rays of test images, mapped into the model's frame."""
         self.eval()
         rays, batch = self.datamanager.next_eval(step)
-        similarity = align_poses(self.given_c2w().double(), self.refined_c2w().double())
+        similarity = self.craym_model.camera_optimizer.drift_undone().inverse()
         rays.origins, rays.directions = similarity.points(rays.origins), similarity.directions(rays.directions)
         with torch.no_grad():
             outputs = self.model(rays)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 from jaxtyping import Bool, Float, Int
@@ -19,14 +20,22 @@ from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor, nn
 
 from craym_nerfstudio.cameras import MotionName
+from craym_nerfstudio.cameras.guard import PoseGuard, PoseVerdict
 from craym_nerfstudio.cameras.motions import make_motion
+from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
+from craym_nerfstudio.matching.matches import Matches
 
 _SETTLED_STEP = 0.03
 """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has fixed best."""
 _STEP_PER_DEG = 0.6
 """The same per degree of stage 0's formal uncertainty: poses that few matches hold have farther to go."""
+
+_LOOK_FROM, _LOOK_EVERY = 2.0, 100
+"""When the guard looks: from so many times the waiting time on, every so many steps; what is left of the training then
+fits the field to the poses that stay."""
 
 
 @dataclass
@@ -59,7 +68,7 @@ class CraymCameraOptimizer(CameraOptimizer):
     settled: Bool[Tensor, "cams"]
     """Cameras whose start poses are about right: adjusted to matched rays already, or confirmed by silhouettes."""
     step_size: Float[Tensor, "cams"]
-    """Size of the optimiser's steps relative to its rate: 1 for cameras that are not settled, 0 for fixed ones."""
+    """Size of the optimiser's steps relative to its rate: 1 for cameras that are not settled, 0 for those that stay."""
     waiting: bool = False
     """Whether the cameras wait for the field; their rays need no gradient then, which is cheaper."""
     centering_steps: int = 0
@@ -67,6 +76,11 @@ class CraymCameraOptimizer(CameraOptimizer):
     turned cannot be told."""
     all_settled: bool = False
     any_settled: bool = False
+    is_held: bool = False
+    """Whether all cameras stay at their start poses to the end."""
+    verdict: PoseVerdict | None = None
+    """What the matches said of the poses last, if they were asked."""
+    _guard: PoseGuard | None = None
 
     def __init__(
         self, config: CraymCameraOptimizerConfig, num_cameras: int, device: torch.device | str = "cpu", **kwargs: Any
@@ -98,6 +112,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         center: Float[Tensor, "3"] | None = None,
         settled: Bool[Tensor, "cams"] | None = None,
         sigma_deg: Float[Tensor, "cams"] | None = None,
+        held: Bool[Tensor, "cams"] | None = None,
     ) -> None:
         """Tells the dataset's poses and where to start (default: there).
 
@@ -106,6 +121,7 @@ class CraymCameraOptimizer(CameraOptimizer):
             center: middle of the scene, whose distance sets the pivots (default: the origin).
             settled: cameras that stage 0 has adjusted (default: none).
             sigma_deg: how well it knows their rotations (default: perfectly).
+            held: cameras that stay where they start, though that is not exact (default: none).
         """
         if len(input_c2w) != self.num_cameras:
             raise ValueError(f"{len(input_c2w)} poses for {self.num_cameras} cameras")
@@ -119,22 +135,60 @@ class CraymCameraOptimizer(CameraOptimizer):
         sigma = torch.zeros_like(self.step_size) if sigma_deg is None else sigma_deg.to(self.step_size)
         step = (_STEP_PER_DEG * sigma.nan_to_num(torch.inf)).clamp(_SETTLED_STEP, 1.0)
         self.step_size.copy_(torch.where(self.settled, step, 1.0) * ~self.fixed)
+        if held is not None:
+            self.step_size *= ~held.to(self.device)
         self._has_poses = True
         self._note_settled()
 
     def _note_settled(self) -> None:
         """Keep as Python booleans what every step asks: to ask the device would wait for it."""
         self.all_settled, self.any_settled = bool(self.settled.all()), bool(self.settled.any())
+        self.is_held = not bool(self.step_size.any())
 
     def update_to_step(self, step: int) -> None:
-        """Hold poses that stage 0 has found until the field can tell something about them."""
-        self.waiting = step < self.config.settled_delay_steps and self.any_settled
+        """Hold poses that stage 0 has found until the field can tell something about them; late, ask the guard."""
+        if step >= _LOOK_FROM * self.config.settled_delay_steps and step % _LOOK_EVERY == 0:
+            self._look(step)
+        self.waiting = self.is_held or (step < self.config.settled_delay_steps and self.any_settled)
         self.motion.turns = step >= self.centering_steps
+
+    def let_guard(self, matches: Matches, focal_px: Float[np.ndarray, " cams"]) -> None:
+        """Late in training, let these matches say whether its poses are as good as those that it began with."""
+        self._guard = PoseGuard(matches, focal_px)
+
+    def _look(self, step: int) -> None:
+        """Put all cameras back to where they started, for good, where the matches find that better."""
+        if self._guard is None or self.is_held:
+            return
+        self.verdict = verdict = self._guard.judge(self.start_c2w, self.optimised_c2w())
+        if verdict is not None and verdict.is_worse:
+            self.step_size.zero_()
+            self.is_held = True
+            console.print(f"[yellow]Poses: back to those that training began with (step {step}): {verdict.in_words}")
+
+    @property
+    def in_words(self) -> str:
+        """What became of the poses."""
+        if self.config.mode == "off" or bool(self.fixed.all()):
+            return "not trained"
+        if not self.is_held:
+            return "trained" if self.verdict is None else f"trained; {self.verdict.in_words}"
+        if self.verdict is not None:
+            return f"back to those that training began with: {self.verdict.in_words}"
+        return "those that training began with"
 
     def optimised_c2w(self, indices: Int[Tensor, "*b"] | None = None) -> Float[Tensor, "*b 3 4"]:
         """Camera-to-world poses as they are now, of all cameras or of the given ones; differentiable."""
         poses = self.motion.poses(self.start_c2w, self.pivot_distance, self.step_size, self.waiting)
         return poses if indices is None else poses[_as_index(indices, self.device)]
+
+    def drift_undone(self) -> Similarity:
+        """The similarity of the world that takes the cameras as a whole back to where they started: see `undrift`.
+
+        That is the frame of the input, in which stage 0 leaves its poses. The input's own centres would turn few
+        cameras, which are rough, by any angle.
+        """
+        return undrift(self.optimised_c2w().detach().cpu(), self.start_c2w.cpu(), self.fixed.cpu())
 
     def forward(self, indices: Int[Tensor, "*b"]) -> Float[Tensor, "*b 3 4"]:
         """Delta in the camera's frame: ``dataset_c2w @ forward(indices) == optimised_c2w(indices)``."""

@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import track
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.geometry.alignment import undrift
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.geometry.pinhole import Pinhole
 from craym_nerfstudio.pipeline import CraymPipeline
@@ -106,8 +105,7 @@ def before_and_after(pipeline: CraymPipeline, folder: Path) -> list[Path]:
     refined, given = pipeline.refined_c2w().double(), pipeline.given_c2w().double()
     model, was_training = pipeline.craym_model, pipeline.training
     pipeline.eval()
-    fixed = model.camera_optimizer.fixed.cpu()
-    given = undrift(refined, given, fixed).inverse().poses(given)
+    given = model.camera_optimizer.drift_undone().inverse().poses(given)
     turned = rotation_angle_deg(compose(inverse(given), refined)[..., :3])
     order = turned.argsort()
     chosen = sorted({int(order[round(rank * (len(order) - 1))]) for rank in _COMPARED})

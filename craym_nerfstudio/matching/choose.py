@@ -33,6 +33,10 @@ TEXTURED = 600
 then beat XFeat's, while on smooth surfaces XFeat finds more. A Lego model has 1800, an untextured solid 200."""
 _PATIENCE_S = 150.0
 """Core seconds that `auto` lets ALIKED + LightGlue take on a CPU: enough for 25 images, every pair of them tried."""
+_FEW_IMAGES, _PLENTY_OF_MATCHES = 10, 500
+"""Of fewer textured images every match counts, unless nine of ten have plenty. ALIKED's at full size take a minute:
+lego_400 0.42 degrees by SIFT, 0.21 by the thrifty kind, 0.19 by the full one (6 views), 0.30 and 0.11 by the latter two
+(3 views); dtu_scan24 0.27 and 0.19 (3 views)."""
 _ALIKED_S, _LIGHTGLUE_S, _ALIKE_SHARE = 1.3, 0.8, 0.4
 """Core seconds of its thrifty kind per image and per pair of 1024 keypoints, on a server CPU of 2024, and the share of
 all pairs whose descriptors are alike enough for the network."""
@@ -96,8 +100,21 @@ class GraphQuality:
         return None
 
 
+def lack_of_images(images: int, keypoints: float, matches: float = 0.0) -> str | None:
+    """Why other matches than SIFT's are worth their time though its graph is not thin, in words; None when not.
+
+    `keypoints` and `matches`: SIFT's of an image, the latter as `GraphQuality` has them.
+    """
+    few = images < _FEW_IMAGES and matches < _PLENTY_OF_MATCHES
+    if few and keypoints >= TEXTURED and lightglue_package() is not None:
+        return f"there are only {images} images"
+    return None
+
+
 def second_choice(images: int, pairs: int, keypoints: float) -> tuple[Detector | None, str]:
     """What `auto` turns to where SIFT's graph is thin, and why; `keypoints`: SIFT's per image. None: nothing else."""
+    if lack_of_images(images, keypoints) is not None:
+        return AlikedLightGlue(), "every match counts"
     seconds = images * _ALIKED_S + _ALIKE_SHARE * pairs * _LIGHTGLUE_S
     if keypoints >= TEXTURED and seconds <= _PATIENCE_S and lightglue_package() is not None:
         return AlikedLightGlue(thrifty=True), f"there are few images (about {seconds:.0f} s on one core)"

@@ -14,6 +14,7 @@ from craym_nerfstudio.matching.choose import (
     GraphQuality,
     Matcher,
     first_choice,
+    lack_of_images,
     make_detector,
     second_choice,
 )
@@ -57,11 +58,14 @@ def find_matches(
     pictures = picture_keys(views)
     detector = chosen_detector(matcher, len(views.names), len(pairs))
     matches, report = _matched(views, detector, pairs, pictures, cache_dir, prior_angle_deg)
-    lack = GraphQuality.of(matches).lack() if matcher == "auto" and detector.name == "sift" else None
-    if lack is None:
+    if matcher != "auto" or detector.name != "sift":
         return _required(matches, report, views)
     features = all_features(views, detector, pictures, cache_dir)
     keypoints = float(np.mean([len(each.keypoints) for each in features]))
+    quality = GraphQuality.of(matches)
+    lack = quality.lack() or lack_of_images(len(views.names), keypoints, quality.matches)
+    if lack is None:
+        return _required(matches, report, views)
     near, also = views, ""
     coarse = None if keypoints >= TEXTURED else coarse_poses(views, pictures, cache_dir)
     if coarse is not None:

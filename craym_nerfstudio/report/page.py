@@ -55,6 +55,7 @@ def _summary(run: RunFolder) -> Fragment:
         ("steps", "not finished" if run.step is None else run.step + 1),
         ("pose noise", f"{parser.pose_noise}, seed {parser.pose_noise_seed}"),
         ("poses start from", start.pose_init),
+        *([("poses end", run.poses)] if run.poses else []),
         ("matcher", "given matches" if start.matches else start.matcher),
         ("parts that are on", ", ".join(name for name, is_on in parts.items() if is_on) or "none"),
         ("background", model.background),

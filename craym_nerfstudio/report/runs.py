@@ -45,6 +45,8 @@ class RunFolder:
     """Why there is no record."""
     stage: StageZero | None = None
     """Where it ran."""
+    poses: str = ""
+    """What training has made of them, in words; empty where that was not recorded."""
     exported: Path | None = None
     """Folder that `craym export` wrote to, where it is not in that of the run."""
 
@@ -114,6 +116,7 @@ def read_run(folder: Path, exported: Path | None = None) -> RunFolder:
         record=record,
         problem=problem,
         stage=stage_zero(folder),
+        poses=metrics.get("poses", ""),
         exported=exported,
     )
 

@@ -59,6 +59,8 @@ def _start_of_poses(pipeline: CraymPipeline) -> str:
     metrics = pipeline.pose_metrics()
     if metrics:
         text += f"; rotation error {metrics['pose_rotation_deg_before']:.2f} -> {metrics['pose_rotation_deg']:.3f} deg"
+    if pipeline.craym_model.camera_optimizer.is_held:
+        text += "; training holds them"
     return text
 
 
@@ -71,7 +73,8 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
         results = pipeline.get_average_eval_image_metrics(step, run_dir / "test_views")
     else:
         results = pipeline.pose_metrics()
-    write_json(run_dir / METRICS_NAME, {"step": step, "results": results})
+    poses = pipeline.craym_model.camera_optimizer.in_words
+    write_json(run_dir / METRICS_NAME, {"step": step, "poses": poses, "results": results})
     record_run(pipeline).save(run_dir / RECORD_NAME)
     before_and_after(pipeline, run_dir / "before_after")
     given, refined = pipeline.given_c2w().numpy(), pipeline.refined_c2w().numpy()
@@ -82,6 +85,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
             table.add_row(label, f"{results[name]:.3f}")
     if "pose_rotation_deg" not in results:
         table.add_row("pose errors", "unknown: no true poses given (craym-data --reference-poses)")
+    table.add_row("poses", poses)
     console.print(table)
     # Not in the table, which cuts a long path to the width of the terminal.
     console.print(f"{run_dir}: figures in {METRICS_NAME}; pictures in test_views/, before_after/ and cameras.png")

@@ -5,11 +5,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from craym_nerfstudio.geometry.alignment import Similarity, align_poses
+from craym_nerfstudio.geometry.alignment import Similarity, align_poses, mean_rotation
 from craym_nerfstudio.geometry.lie import rotation_angle_deg, skew, so3_exp, so3_log
 from craym_nerfstudio.sfm.ray_graph import CameraMask, Poses
 
 _ROUNDS = 15
+_ROBUST_FROM = 5
+"""Cameras of which more than half are needed for a similarity: two fit any centres."""
 
 
 def align_to_rough(c2w: Poses, rough_c2w: Poses) -> Similarity:
@@ -19,17 +21,33 @@ def align_to_rough(c2w: Poses, rough_c2w: Poses) -> Similarity:
     positions: both count, each by its own spread (reweighted least squares, Cauchy). Needs two cameras for the scale.
     """
     start = align_poses(c2w, rough_c2w, robust=True)
-    scale, rotation, translation = start.scale.clone(), start.rotation, start.translation
-    centers, targets = c2w[..., 3], rough_c2w[..., 3]
     if len(c2w) < 3:
         return start
+    # Of a few cameras the centres may be turned as far as they like: then the rotations know better where to begin.
+    rotation = mean_rotation(rough_c2w[..., :3] @ c2w[..., :3].transpose(-1, -2))
+    middle, target = c2w[..., 3].mean(0), rough_c2w[..., 3].mean(0)
+    by_rotations = Similarity(start.scale, rotation, target - start.scale * (rotation @ middle))
+    found = [_refined(each, c2w, rough_c2w) for each in (start, by_rotations)]
+    return min(found, key=lambda similarity: _misfit(similarity.poses(c2w), rough_c2w))
+
+
+def _misfit(c2w: Poses, rough_c2w: Poses) -> float:
+    """Product of the spreads of positions and rotations: the volume that the errors of one camera fill, by its root."""
+    shift, turn = pose_spread(c2w, rough_c2w)
+    return shift * turn
+
+
+def _refined(start: Similarity, c2w: Poses, rough_c2w: Poses) -> Similarity:
+    """The similarity near `start` that fits positions and rotations best."""
+    scale, rotation, translation = start.scale.clone(), start.rotation, start.translation
+    centers, targets = c2w[..., 3], rough_c2w[..., 3]
     for _ in range(_ROUNDS):
         turned = (scale * (rotation @ centers[..., None])).squeeze(-1)
         offset = targets - turned - translation
         twist = so3_log(rough_c2w[..., :3] @ (rotation @ c2w[..., :3]).transpose(-1, -2))
         angles, distances = twist.norm(dim=-1), offset.norm(dim=-1)
-        sigma_angle = (angles.quantile(0.5) / 1.54).clamp_min(1e-9)
-        sigma_distance = (distances.quantile(0.5) / 1.54).clamp_min(1e-9 * turned.norm(dim=-1).mean() + 1e-300)
+        sigma_angle = _sigma(angles).clamp_min(1e-9)
+        sigma_distance = _sigma(distances).clamp_min(1e-9 * turned.norm(dim=-1).mean() + 1e-300)
         weight = 1 / (1 + (angles / sigma_angle).square() / 9 + (distances / sigma_distance).square() / 9)
         eye = torch.eye(3, dtype=c2w.dtype).expand(len(c2w), 3, 3)
         rows_turn = torch.cat([eye, eye.new_zeros(len(c2w), 3, 4)], dim=-1) / sigma_angle
@@ -49,8 +67,14 @@ def pose_spread(c2w: Poses, rough_c2w: Poses) -> tuple[float, float]:
     """Robust standard deviation per axis between two sets of poses in one frame: world units, radians."""
     angles = torch.deg2rad(rotation_angle_deg(c2w[..., :3].transpose(-1, -2) @ rough_c2w[..., :3]))
     distances = (c2w[..., 3] - rough_c2w[..., 3]).norm(dim=-1)
-    # 1.54: median length of a 3-vector with unit normal components.
-    return float(distances.quantile(0.5)) / 1.54, float(angles.quantile(0.5)) / 1.54
+    return float(_sigma(distances)), float(_sigma(angles))
+
+
+def _sigma(lengths: Float[Tensor, " cams"]) -> Float[Tensor, ""]:
+    """Standard deviation per axis of 3-vectors by their lengths: robust, but for so few that half could be fitted."""
+    if len(lengths) < _ROBUST_FROM:
+        return (lengths.square().mean() / 3).sqrt()
+    return lengths.quantile(0.5) / 1.54  # median length of a 3-vector with unit normal components
 
 
 def frame_of(c2w: Poses, rough_c2w: Poses, fixed: CameraMask) -> Similarity:

@@ -14,8 +14,6 @@ from craym_nerfstudio.schedules import Scalar, filled
 from craym_nerfstudio.sfm.result import StageZero
 from craym_nerfstudio.start.carving import CarvedSurface
 
-_MIN_TRACK = 3
-"""Rays of a landmark, at least: two always meet near one another."""
 _MIN_LANDMARKS = 100
 _BEHIND = 0.02
 """How far behind a landmark still is inside of what it lies on, in units of the field."""
@@ -76,14 +74,14 @@ class Landmarks:
 
     @classmethod
     def of(cls, stage: StageZero, world_from_unit: Similarity, device: torch.device | str) -> "Landmarks | None":
-        """The points of long tracks inside of the region; None where they do not tell of a surface.
+        """The sure points inside of the region; None where they do not tell of a surface.
 
         Args:
             stage: in the world.
         """
         unit = world_from_unit.cpu().inverse()
         points, sigma = unit.points(stage.points), unit.lengths(stage.point_sigma)
-        sure = (stage.track_length >= _MIN_TRACK) & np.isfinite(sigma) & (np.linalg.norm(points, axis=-1) < 1.0)
+        sure = stage.is_sure & np.isfinite(sigma) & (np.linalg.norm(points, axis=-1) < 1.0)
         if sure.sum() < _MIN_LANDMARKS:
             return None
         rays, number = np.flatnonzero(sure[stage.ray_point]), np.cumsum(sure) - 1

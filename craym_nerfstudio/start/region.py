@@ -34,10 +34,10 @@ _GRID = 5
 def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
     """World from unit frame, by the triangulated points; None, for want of points, keeps the world's unit sphere.
 
-    The sphere holds the points that three images or more see. Cameras that stand round what they look at may see far
+    The sphere holds the sure points (`StageZero.is_sure`). Cameras that stand round what they look at may see far
     beyond it: there it ends at the ring of the cameras, and what lies outside is background.
     """
-    points = stage.points[stage.track_length >= 3]
+    points = stage.points[stage.is_sure]
     if len(points) < _MIN_POINTS:
         return None
     if has_alpha:

@@ -19,7 +19,7 @@ from nerfstudio.viewer.viewer_elements import (
 )
 from viser import ClientHandle
 
-from craym_nerfstudio.geometry.alignment import pose_errors, undrift
+from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 from craym_nerfstudio.viewer.curves import LOGGED, Curve, read_log
@@ -206,9 +206,8 @@ class Panel(ViewerControl):
 
     def _given_c2w(self) -> torch.Tensor:
         """Given poses [cams, 3, 4] in the frame of the refined ones: what exports undo, applied the other way."""
-        refined, given = self._pipeline.refined_c2w(), self._pipeline.given_c2w()
-        fixed = self._pipeline.craym_model.camera_optimizer.fixed.cpu()
-        return undrift(refined, given, fixed).inverse().poses(given.double())
+        undone = self._pipeline.craym_model.camera_optimizer.drift_undone()
+        return undone.inverse().poses(self._pipeline.given_c2w().double())
 
     def _moved_deg(self) -> np.ndarray:
         motion = compose(inverse(self._given_c2w()), self._pipeline.refined_c2w().double())

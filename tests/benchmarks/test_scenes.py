@@ -1,6 +1,7 @@
 """Scenes at the size of a measurement, and the gate of the training step."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 
 from benchmarks.scenes import prepare
-from benchmarks.suite import DATA, MISSING, SIZES, NoResult
+from benchmarks.suite import DATA, MISSING, SIZES, Cell, NoResult
 from benchmarks.train_step import BASELINE, fallen
 
 
@@ -29,6 +30,26 @@ def test_few_views_are_neighbours_that_lie_apart(tmp_path: Path) -> None:
     directions = torch.tensor([frame["transform_matrix"] for frame in content["frames"]])[:, :3, 2]
     angles = torch.rad2deg((directions @ directions.T)[*torch.triu_indices(3, 3, 1)].clamp(-1, 1).acos())
     assert len(directions) == 3 and angles.min() > 15 and angles.max() < 60
+
+
+def test_few_views_of_a_published_split_are_those_of_others(tmp_path: Path) -> None:
+    source = tmp_path / "data" / "dtu_scan24"
+    (source / "images").mkdir(parents=True)
+    frames = [{"file_path": f"images/{k:03d}.png", "transform_matrix": torch.eye(4).tolist()} for k in range(49)]
+    for frame in frames:
+        Image.new("RGB", (8, 6)).save(source / frame["file_path"])
+    (source / "transforms.json").write_text(json.dumps({"frames": frames, "w": 8, "h": 6}))
+    written = prepare("dtu_scan24", SIZES["tiny"], tmp_path / "data", tmp_path, views=6)
+    content = json.loads((written.folder / "transforms.json").read_text())
+    numbers = [int(Path(name).stem) for name in content["train_filenames"]]
+    assert numbers == [25, 22, 28, 40, 44, 48]
+    assert [int(Path(name).stem) for name in content["test_filenames"]] == [1]
+
+
+def test_few_views_keep_their_size_on_a_cpu() -> None:
+    few = Cell("sparse", "lego_400", "barf", "craym", views=3)
+    assert few.scale.least_image_px == 400 and replace(few, views=0).scale == SIZES["cpu"]
+    assert replace(few, size="paper").scale == SIZES["paper"]
 
 
 def test_a_scene_that_is_not_there_gives_no_result(tmp_path: Path) -> None:

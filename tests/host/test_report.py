@@ -1,5 +1,6 @@
 """`craym report` on a tiny trained run."""
 
+import json
 import re
 import shutil
 from pathlib import Path
@@ -30,6 +31,8 @@ def test_training_leaves_a_record(trained: TrainedRun) -> None:
     assert len(record.names) == TRAIN and record.reference_c2w is not None
     np.testing.assert_allclose(record.reference_c2w, trained.data.cameras.train_c2w, atol=1e-6)
     assert record.matchability is not None and len(record.matchability) >= 1000
+    poses = json.loads((trained.folder / "metrics.json").read_text())["poses"]
+    assert poses.startswith("trained; matches are") or poses == "trained"
     assert (record.matchability >= 0).all() and (record.matchability <= 1).all() and record.matchability.std() > 0
 
 
@@ -65,6 +68,7 @@ def test_page_of_a_finished_run(trained: TrainedRun, tmp_path: Path) -> None:
     assert all(each.startswith(("data:image/", "#")) for each in re.findall(r'(?:src|href)="([^"]*)', text))
     without_pictures = re.sub(r"base64,[^\"]*", "", text)
     assert "<script" not in without_pictures and "http" not in without_pictures
+    assert "poses end" in text and "trained" in text
     # A photo, and two pictures under a slider, of three training views.
     assert images(text)[1] == 9 and text.count('type="range"') == 3
     count = dict(zip(SECTIONS, images(text), strict=True))

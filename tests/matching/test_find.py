@@ -14,10 +14,11 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching import choose
-from craym_nerfstudio.matching.choose import GraphQuality, first_choice, second_choice
+from craym_nerfstudio.matching.choose import GraphQuality, first_choice, lack_of_images, second_choice
 from craym_nerfstudio.matching.detectors import Sift
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.images import Picture, load_picture
+from craym_nerfstudio.matching.learned import AlikedLightGlue
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from tests.matching import corner_scene
@@ -255,6 +256,13 @@ def test_auto_is_decided_by_the_machine_and_the_counts(monkeypatch: pytest.Monke
         for images, pairs, keypoints in ((20, 190, 1800.0), (20, 190, 200.0), (100, 1200, 1800.0))
     }
     assert list(chosen.values()) == ["aliked-lightglue", "xfeat-lighterglue", "xfeat-lighterglue"]
+    for images, keypoints, thrifty in ((9, 1800.0, False), (10, 1800.0, True)):
+        detector = second_choice(images, 36, keypoints)[0]
+        assert isinstance(detector, AlikedLightGlue) and detector.thrifty is thrifty
+        assert (lack_of_images(images, keypoints) is None) is thrifty
+    assert lack_of_images(9, 200.0) is None and lack_of_images(9, 1800.0, matches=500.0) is None
+    monkeypatch.setattr(choose, "lightglue_package", lambda: None)
+    assert lack_of_images(9, 1800.0) is None
 
 
 @pytest.mark.parametrize(
