@@ -1,6 +1,6 @@
 """Images alone: what is placed, how well, and what stage 0 makes of it; adds to benchmarks/results/photos.json.
 
-    python -m benchmarks.photos --data-root DATA
+python -m benchmarks.photos --data-root DATA
 """
 
 import argparse

@@ -71,8 +71,7 @@ class CraymModel(Model):
 
     def populate_modules(self) -> None:
         """Build the fields; nothing here reads files or the network."""
-        config = self.config
-        metadata: dict[str, Any] = self.kwargs["metadata"]
+        config, metadata = self.config, self.kwargs["metadata"]
         self.has_alpha = bool(metadata["has_alpha"])
         self.camera_optimizer = config.camera_optimizer.setup(num_cameras=self.num_train_data, device="cpu")
         use_field = config.background == "field" or (config.background == "auto" and not self.has_alpha)
