@@ -13,15 +13,15 @@ _GRID_PX = 32
 """Networks want sides that are multiples of it, and would pad or stretch the image to them."""
 
 
-def object_box(picture: Picture) -> tuple[Int[np.ndarray, " 2"], Int[np.ndarray, " 2"]]:
+def object_box(picture: Picture, border: float = _BORDER) -> tuple[Int[np.ndarray, " 2"], Int[np.ndarray, " 2"]]:
     """Corner (x, y) and size (width, height) in px of what is usable with a border; of the image if all of it is."""
     extent = np.array(picture.rgb.shape[1::-1])
     if picture.usable is None or not picture.usable.any():
         return np.zeros(2, dtype=int), extent
     columns, rows = (np.flatnonzero(picture.usable.any(axis=axis)) for axis in (0, 1))
     low, high = np.array([columns[0], rows[0]]), np.array([columns[-1], rows[-1]]) + 1
-    border = round(_BORDER * float((high - low).max()))
-    low, high = np.maximum(low - border, 0), np.minimum(high + border, extent)
+    border_px = round(border * float((high - low).max()))
+    low, high = np.maximum(low - border_px, 0), np.minimum(high + border_px, extent)
     return low, high - low
 
 

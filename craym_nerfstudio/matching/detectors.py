@@ -72,6 +72,8 @@ class Detector(Protocol):
 
 
 _OCTAVES_PX = 8
+_BORDER = 0.12
+"""Of the object's longest side: coarse octaves have no keypoints near the border, and smooth outlines need them."""
 ENLARGED_BELOW_PX = 1000
 """Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
 
@@ -96,7 +98,7 @@ class Sift:
         scale = 2 if max(height, width) <= ENLARGED_BELOW_PX else 1
         # Matching costs the square of the keypoints, and more of them no longer sharpen the poses.
         most = int(np.clip(2000 + 2000 * width * height / 2e6, 2000, 4000))
-        corner, size = object_box(picture)
+        corner, size = object_box(picture, _BORDER)
         # Octaves sample the pixels that they would of the whole image.
         corner, end = corner // _OCTAVES_PX * _OCTAVES_PX, corner + size
         grey = cv2.cvtColor(picture.rgb[corner[1] : end[1], corner[0] : end[0]], cv2.COLOR_RGB2GRAY)

@@ -153,7 +153,9 @@ def test_thrifty_matching_skips_images_that_share_nothing() -> None:
     images = [corner_scene.render(corner_scene.poses(1)[0]), noise]
     first, second = (detector.detect(Picture(image, None)) for image in images)
     assert len(detector.match(first, second).score) == 0
+    before = torch.get_float32_matmul_precision()
     assert len(detector.match(first, first).score) > 50
+    assert torch.get_float32_matmul_precision() == before
 
 
 def test_xfeat_leaves_the_defaults_of_the_other_lightglues_alone() -> None:
