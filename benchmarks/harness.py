@@ -131,9 +131,12 @@ def machine(device: torch.device) -> dict[str, str | int | float]:
 
 
 def command() -> str:
-    """How this process was started."""
-    module = sys.modules["__main__"].__spec__
-    return " ".join(["python", "-m", module.name if module else "?", *sys.argv[1:]])
+    """How this process was started; where the data lie on this machine is nobody's matter."""
+    module, words = sys.modules["__main__"].__spec__, list(sys.argv[1:])
+    for number, word in enumerate(words[:-1]):
+        if word == "--data-root":
+            words[number + 1] = "DATA"
+    return " ".join(["python", "-m", module.name if module else "?", *words])
 
 
 def keep(path: Path | None, result: dict) -> None:
