@@ -11,8 +11,8 @@ from torch import Tensor
 
 _BLOCK = 509
 """Pixels that are rolled together: about a row."""
-_NEAR_SHARE = 0.04
-"""Of an image's longer side: how far from what is opaque transparent pixels are all drawn."""
+_NEAR_SHARE, _NEAR_PX = 0.04, 8
+"""How far from what is opaque transparent pixels are all drawn: of an image's longer side, and at least."""
 _FAR_EVERY = 10
 """Of the transparent pixels farther away, one in so many is drawn: they say again and again that nothing is there."""
 
@@ -44,7 +44,7 @@ class ImageStore:
         if self.mask is not None and masks is not None:
             for mask, part in zip(masks, self.mask.split(counts.tolist()), strict=True):
                 part[:] = mask.reshape(-1)
-        self._drawn = self._told()
+        self._drawn = self._chosen(near_objects=False)
 
     def __len__(self) -> int:
         return self.size_px.shape[0]
@@ -95,21 +95,27 @@ class ImageStore:
         xy = torch.stack([within % width, torch.div(within, width, rounding_mode="floor")], dim=-1)
         return image, xy + 0.5
 
-    def _told(self) -> Int[Tensor, " pixels"] | None:
+    def draw_near_objects(self) -> None:
+        """Draw few of the pixels far outside of an object, which need not tell that space is free where that is known.
+
+        Where it is not, a field that begins as a blur needs them all.
+        """
+        self._drawn = self._chosen(near_objects=True)
+
+    def _chosen(self, *, near_objects: bool) -> Int[Tensor, " pixels"] | None:
         """Flat numbers of the pixels that rays are drawn from; None for all of them.
 
-        Masked pixels are unknown, and of those far outside of an object few are needed. Where all are masked, all are
-        drawn.
+        Masked pixels are unknown. Where all are masked, all are drawn.
         """
-        parts = self.pixels.split(self.size_px.prod(-1).tolist())
-        told = [
-            _telling(part[:, 3].view(height, width))
-            for part, (width, height) in zip(parts, self.size_px.tolist(), strict=True)
-        ]
-        drawn = torch.cat(told)
+        pixels, sizes = self.pixels[:, 3].cpu(), self.size_px.cpu()
+        parts = pixels.split(sizes.prod(-1).tolist())
+        drawn = torch.ones(len(pixels), dtype=torch.bool)
+        if near_objects:
+            shapes = sizes.flip(-1).tolist()
+            drawn = torch.cat([_telling(part.view(shape)) for part, shape in zip(parts, shapes, strict=True)])
         if self.mask is not None and self.mask.any():
-            drawn = drawn & (self.mask > 0)
-        return None if drawn.all() or not drawn.any() else drawn.nonzero()[:, 0].int()
+            drawn = drawn & (self.mask.cpu() > 0)
+        return None if drawn.all() or not drawn.any() else drawn.nonzero()[:, 0].int().to(self.pixels.device)
 
     def random_patches(
         self, patches: int, side: int, generator: torch.Generator
@@ -166,7 +172,7 @@ def _telling(alpha: UInt8[Tensor, "h w"]) -> Bool[Tensor, " pixels"]:
     """Pixels near to what is opaque, and some of the others."""
     if bool(alpha.all()):
         return torch.ones(alpha.numel(), dtype=torch.bool)
-    reach = max(1, round(_NEAR_SHARE * max(alpha.shape)))
+    reach = max(_NEAR_PX, round(_NEAR_SHARE * max(alpha.shape)))
     near = (alpha > 0).float()[None]
     for window in ((1, 2 * reach + 1), (2 * reach + 1, 1)):
         near = F.max_pool2d(near, window, stride=1, padding=(window[0] // 2, window[1] // 2))

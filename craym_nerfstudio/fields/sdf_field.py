@@ -66,6 +66,8 @@ class SDFField(nn.Module):
             interpolation="smoothstep",  # makes the gradient for poses continuous
         )
         self.encoding = HashEncoding(spec, backend=config.encoding)
+        # A checkpoint without it was trained with other levels, which its tables do not always show.
+        self.register_buffer("finest_resolution", torch.tensor(float(finest)))
         each = config.num_levels * _EACH
         self.feature_size = config.feature_size + each
         self.geometry = DistanceMLP(3 + each, config.hidden_width, config.hidden_layers, 1 + config.feature_size)

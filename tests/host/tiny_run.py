@@ -32,7 +32,7 @@ MATCHES_NAME = "matches.npz"
 SAVED_STEP = 29
 """Training stops here once and goes on from the checkpoint: 30 steps, then 30 more."""
 
-TINY_FIELD = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8, hidden_width=32)
+TINY_FIELD = SDFFieldConfig(num_levels=4, log2_table_size=12, base_resolution=8, cells_per_pixel=0.8, hidden_width=32)
 TINY_FLAGS = [
     *("--pipeline.model.sdf-field.num-levels", "4", "--pipeline.model.sdf-field.log2-table-size", "12"),
     *("--pipeline.model.grid-resolution", "16", "--pipeline.model.fine-samples", "8"),
