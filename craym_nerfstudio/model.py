@@ -322,7 +322,6 @@ class CraymModel(Model):
                 outputs=outputs,
                 target=target,
                 visible=visible,
-                alpha=batch["image"][:, 3].to(self.device) if self.has_alpha else None,
                 layout=batch["layout"],
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),

@@ -17,8 +17,6 @@ _INITIAL_SCALE_PX = 20.0
 _SSIM_SIGMA_PX = 1.5
 _LEAST_OPACITY = 0.5
 """A ray of less ends on nothing whose place could be compared."""
-_LEAST_SHARE = 1e-3
-"""Of a ray's light, added before its logarithm is taken."""
 
 
 def epipolar_residuals_px(
@@ -122,18 +120,6 @@ def silhouette_loss(
     as far as it is off, and the harder the farther: colours of a few pixels' reach know nothing of that.
     """
     return _weighted_mean(torch.relu(outline) * opacity + torch.relu(-outline) * (1.0 - opacity), weights)
-
-
-def opacity_loss(
-    opacity: Float[Tensor, " rays"], alpha: Float[Tensor, " rays"], weights: Float[Tensor, " rays"] | None = None
-) -> Float[Tensor, ""]:
-    """Mean cross entropy of rendered opacity and an image's alpha, weighted as above.
-
-    The gradient of a squared error dies with the opacity itself: of a thin part that is missing nothing tells any more.
-    This one divides by it.
-    """
-    shown, through = (opacity + _LEAST_SHARE).log(), (1.0 - opacity + _LEAST_SHARE).log()
-    return _weighted_mean(-(alpha * shown + (1.0 - alpha) * through), weights)
 
 
 def photometric_loss(

@@ -29,8 +29,6 @@ class ObjectiveConfig:
     """Matched Rays Coherency (Eq. 3, 4): colours of matched key rays are fused by their matchability."""
     photometric_loss_mult: float = 10.0
     """Weight of the squared colour error."""
-    opacity_loss_mult: float = 0.1
-    """Weight of the cross entropy of rendered opacity and the images' alpha; for images that have one."""
     ssim_loss_mult: float = 0.05
     """Weight of 1 - SSIM on patches."""
     epipolar_loss_mult: float = 0.1
@@ -73,8 +71,6 @@ class TrainingStep:
     """Colours of the images, on the background that was rendered."""
     visible: Float[Tensor, " rays"]
     """1 where the image is known, 0 where it is masked."""
-    alpha: Float[Tensor, " rays"] | None
-    """Opacity of the images; None where they have none."""
     layout: RayLayout
     pairs: MatchedPairs | None
     """Matches whose key rays are rendered."""
@@ -109,9 +105,6 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
         if step.number < config.silhouette_steps[0]:
             return result
     result["photometric"] = config.photometric_loss_mult * _photometric(config, step)
-    if step.alpha is not None and config.opacity_loss_mult:
-        opacity = step.outputs["accumulation"][:, 0]
-        result["opacity"] = config.opacity_loss_mult * losses.opacity_loss(opacity, step.alpha, step.visible)
     if config.ssim_loss_mult and step.layout.patches:
         result["ssim"] = config.ssim_loss_mult * _ssim(step)
     if step.probes is not None and config.landmark_loss_mult:

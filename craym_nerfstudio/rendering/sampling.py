@@ -64,7 +64,7 @@ class DistanceGrid(nn.Module):
         total, flat = self.resolution**3, self.values.view(-1)
         size = -(-total // parts)
         numbers = ((step % parts * size + _numbers(size, flat.device)) % total).long()
-        for nodes in numbers.split(1 << 16):
+        for nodes in numbers.split(1 << 17):
             flat.index_copy_(0, nodes, sdf(self.points.index_select(0, nodes)).to(flat.dtype))
 
     def lookup(self, points: Float[Tensor, "rays n 3"]) -> Float[Tensor, "rays n"]:

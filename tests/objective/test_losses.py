@@ -1,7 +1,5 @@
 """Losses: zero at the truth, invariances, hand values, float64 gradients, empty batches."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -14,7 +12,6 @@ from craym_nerfstudio.objective.losses import (
     eikonal_loss,
     epipolar_loss,
     epipolar_residuals_px,
-    opacity_loss,
     photometric_loss,
     point_alignment_loss,
     robust_cost,
@@ -210,26 +207,3 @@ def test_silhouette_by_hand() -> None:
     opacity, outline = torch.tensor([0.5, 0.9, 1.0]), torch.tensor([0.3, -0.2, 0.4])
     loss = silhouette_loss(opacity, outline, torch.tensor([1.0, 1.0, 0.0]))
     assert float(loss) == pytest.approx((0.15 + 0.02) / 2)
-
-
-def test_opacity_is_compared_by_cross_entropy() -> None:
-    opacity, alpha = torch.tensor([0.25, 0.5, 1.0]), torch.tensor([0.0, 1.0, 1.0])
-    expected = -(math.log(0.75) + math.log(0.5)) / 3
-    assert float(opacity_loss(opacity, alpha)) == pytest.approx(expected, abs=2e-3)
-    assert float(opacity_loss(opacity, alpha, torch.tensor([0.0, 0.0, 1.0]))) == pytest.approx(0.0, abs=2e-3)
-
-
-def test_what_is_missing_is_missed_however_transparent() -> None:
-    """The opacity of a ray that passes an opaque part falls exponentially with its distance; its pull must not."""
-    distance = torch.tensor([0.0, 2.0, 4.0], requires_grad=True)
-    opacity = (-distance).exp() / 2
-    (squared,) = torch.autograd.grad((1 - opacity).square().sum(), distance, retain_graph=True)
-    (pull,) = torch.autograd.grad(opacity_loss(opacity, torch.ones(3)) * 3, distance)
-    assert squared[2] < 0.05 * squared[0]
-    assert pull[2] > 0.85 * pull[0]
-
-
-def test_opacity_loss_is_finite_at_its_ends() -> None:
-    opacity = torch.tensor([0.0, 1.0], requires_grad=True)
-    (slopes,) = torch.autograd.grad(opacity_loss(opacity, torch.tensor([1.0, 0.0])), opacity)
-    assert slopes.isfinite().all()

@@ -38,7 +38,6 @@ def made_step(number: int = 0) -> TrainingStep:
         outputs=outputs,
         target=torch.rand((RAYS, 3), generator=generator),
         visible=visible,
-        alpha=None,
         layout=LAYOUT,
         pairs=pairs,
         epipolar_pairs=pairs,
