@@ -8,6 +8,8 @@ from nerfstudio.cameras.rays import RayBundle
 from nerfstudio.data.scene_box import OrientedBox
 from torch import Tensor
 
+from craym_nerfstudio.rendering.outputs import ray_outputs
+
 if TYPE_CHECKING:
     from craym_nerfstudio.model import CraymModel
 
@@ -36,8 +38,12 @@ def draw_picture(model: "CraymModel", camera: Cameras, obb_box: OrientedBox | No
 
 
 def _traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
-    """What the model's `get_outputs` gives, by sphere tracing."""
+    """What the model's `get_outputs` gives to be looked at, by sphere tracing.
+
+    That it is looked at is known here: another thread may end an evaluation meanwhile, and set the model to train again.
+    """
     origins, directions = model.unit_rays(rays)
     background = model.background_rgb.expand(len(origins), 3)
     with model.full_precision():
-        return model.host_outputs(model.tracer.render(origins, directions, background))
+        found = model.tracer.render(origins, directions, background)
+        return ray_outputs(found, model.world_from_unit.single().lengths(found.depth), final=True)

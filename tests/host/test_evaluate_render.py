@@ -11,6 +11,7 @@ from nerfstudio.scripts.eval import ComputePSNR
 from nerfstudio.scripts.render import DatasetRender, RenderInterpolated
 from PIL import Image
 
+from craym_nerfstudio import pictures
 from craym_nerfstudio.evaluation.images import lpips_metric
 from craym_nerfstudio.export.run import load_run
 from tests.host.conftest import TrainedRun
@@ -72,6 +73,28 @@ def test_depth_in_pictures_is_that_of_a_backdrop_where_nothing_is(trained: Train
     assert missed.any() and (exported["depth"][missed] == 1e3).all()
     assert distances.max() - 1e-4 <= picture["depth"].max() < 10.0
     assert (picture["normals"][missed.expand_as(picture["normals"])] == 0.5).all()
+
+
+def test_a_picture_is_whole_though_training_goes_on_meanwhile(
+    trained: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The viewer draws in a thread of its own: an evaluation that ends sets the model to train between two parts."""
+    run = load_run(trained.config_path)
+    model, camera = run.pipeline.craym_model, run.pipeline.datamanager.train_dataset.cameras[:1]
+    render, calls = model.tracer.render, []
+
+    def interrupted(*rays):
+        calls.append(model.training)
+        model.training = len(calls) > 1
+        return render(*rays)
+
+    monkeypatch.setattr(pictures, "_RAYS", SIZE_PX * SIZE_PX // 2)
+    expected = model.get_outputs_for_camera(camera)
+    monkeypatch.setattr(model.tracer, "render", interrupted)
+    picture = model.get_outputs_for_camera(camera)
+    assert len(calls) == 2
+    assert picture.keys() == expected.keys()
+    torch.testing.assert_close(picture["normals"], expected["normals"])
 
 
 @pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="videos need ffmpeg (apt-get install ffmpeg)")
