@@ -40,7 +40,7 @@ def draw_picture(model: "CraymModel", camera: Cameras, obb_box: OrientedBox | No
 def _traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
     """What the model's `get_outputs` gives to be looked at, by sphere tracing.
 
-    That it is looked at is known here: another thread may end an evaluation meanwhile, and set the model to train again.
+    That it is looked at is known here: another thread may end an evaluation meanwhile and let the model train.
     """
     origins, directions = model.unit_rays(rays)
     background = model.background_rgb.expand(len(origins), 3)
