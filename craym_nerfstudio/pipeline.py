@@ -162,7 +162,8 @@ class CraymPipeline(VanillaPipeline):
             if landmarks is not None:
                 with self.own_threads():
                     model.learn_landmarks(landmarks)
-                self.datamanager.train_images().draw_near_objects()
+                if model.has_alpha:
+                    self.datamanager.train_images().draw_near_objects()
         none = "none, stage 0's points in the region are too few to tell of a surface"
         told = f"the field begins with the surface between {len(landmarks)} points of stage 0" if landmarks else none
         console.print(f"Warm start: {told}")

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from craym_nerfstudio.cameras import MotionName
 from craym_nerfstudio.cameras.guard import PoseGuard, PoseVerdict
 from craym_nerfstudio.cameras.motions import make_motion
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
@@ -164,7 +164,7 @@ class CraymCameraOptimizer(CameraOptimizer):
         if verdict is not None and verdict.is_worse:
             self.step_size.zero_()
             self.is_held = True
-            console.print(f"[yellow]Poses: back to those that training began with (step {step}): {verdict.in_words}")
+            warn(f"Poses: back to those that training began with (step {step}): {verdict.in_words}")
 
     @property
     def in_words(self) -> str:

@@ -63,7 +63,9 @@ def test_worse_poses_go_back_late_in_training_and_stay(noisy: Scene, capsys: pyt
     assert optimizer.verdict is None and optimizer.in_words == "trained"
     optimizer.update_to_step(100)
     torch.testing.assert_close(optimizer.optimised_c2w(), start, rtol=0, atol=1e-6)
-    assert "back to those that training began with (step 100)" in capsys.readouterr().out.replace("\n", " ")
+    told = capsys.readouterr().out.replace("\n", " ")
+    assert "back to those that training began with (step 100)" in told
+    assert told.startswith("Poses: ")
     assert optimizer.is_held and "px at the start" in optimizer.in_words
     optimizer.update_to_step(101)
     assert not optimizer.optimised_c2w().requires_grad
