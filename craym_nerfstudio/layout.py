@@ -1,9 +1,10 @@
-"""What a training batch consists of: the order of its rays, the matches its key rays stand for, and probes."""
+"""What a training batch consists of: the order of its rays, matches of its key rays, probes, and photos to look up."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -67,3 +68,29 @@ class Probes:
     most: Float[Tensor, " n"]
     weights: Float[Tensor, " n"]
     """Trust, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class SurfaceRays:
+    """Rays through pixels of photos, and where they meet the surface, in the unit frame."""
+
+    image: Int[Tensor, " n"]
+    origins: Float[Tensor, "n 3"]
+    directions: Float[Tensor, "n 3"]
+    distance: Float[Tensor, " n"]
+    """0 where they meet none."""
+    normals: Float[Tensor, "n 3"]
+
+
+class Photos(Protocol):
+    """Grey photos, looked up by image number and bearing (camera frame, OpenGL axes, of any length)."""
+
+    pixel: Float[Tensor, "images 2"]
+    """What one pixel of each is at distance 1 before its camera, across and down."""
+    neighbours: Int[Tensor, "images k"]
+    """Images that see the same from directions that differ a little, best first."""
+
+    def at(
+        self, image: Int[Tensor, " n"], bearings: Float[Tensor, "n points 3"]
+    ) -> tuple[Float[Tensor, "n points"], Bool[Tensor, "n points"]]:
+        """Grey values in [0, 1], differentiable in the bearings, and where they are known."""

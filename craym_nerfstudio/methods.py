@@ -126,6 +126,7 @@ _lite = CraymPipelineConfig(
         surface_interval_steps=1500,
         silhouette_steps=(360, 1200),
         landmark_steps=1500,
+        consistency_steps=(150, 450),
         grid_resolution=64,
         grid_refresh_steps=32,
         fine_samples=16,

@@ -20,13 +20,14 @@ from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import Probes, RayLayout
+from craym_nerfstudio.layout import Photos, Probes, RayLayout
 from craym_nerfstudio.objective import losses
+from craym_nerfstudio.objective.consistency import COMPARED_RAYS
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
 from craym_nerfstudio.objective.warm_start import learn_distances
 from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.config import RenderingConfig
-from craym_nerfstudio.rendering.outputs import key_outputs, ray_outputs
+from craym_nerfstudio.rendering.outputs import background_colors, key_outputs, ray_outputs, surface_rays
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
 from craym_nerfstudio.schedules import Scalar, StepGenerator, ramp
@@ -93,6 +94,7 @@ class CraymModel(Model):
         self._random = StepGenerator()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
+        self.photos: Photos | None = None  # which the consistency loss compares
         self.shown_levels = config.sdf_field.num_levels
         self._tracer = SphereTracer(self.scene)
 
@@ -184,7 +186,11 @@ class CraymModel(Model):
         """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
         cameras, config = self.camera_optimizer, self.config
         by_step = int(self.level_weights.count_nonzero()), cameras.waiting, config.aligns(self.step)
-        return *by_step, cameras.motion.turns, config.enrichment, config.coherency
+        return *by_step, self._compares, cameras.motion.turns, config.enrichment, config.coherency
+
+    @property
+    def _compares(self) -> bool:
+        return self.photos is not None and self.config.compares(self.step)
 
     def generator(self) -> torch.Generator:
         """Source of this step's random numbers, at its start."""
@@ -198,13 +204,13 @@ class CraymModel(Model):
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
         return replace(state, generator=self.generator(), dense=self.device.type != "cpu") if jitter else state
 
-    def _probed(self, state: RenderState) -> RenderState:
-        """A training step's state, with points at which landmarks put bounds on the distance."""
-        if self.landmarks is None or state.generator is None:
-            return state
-        carved = 1.0 - ramp(self._now, 0, self.config.landmark_steps)
-        self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
-        return replace(state, probes=self.probes.points)
+    def _asked(self, state: RenderState) -> RenderState:
+        """A training step's state, with what losses ask for besides colours."""
+        if state.generator is not None and self.landmarks is not None:
+            carved = 1.0 - ramp(self._now, 0, self.config.landmark_steps)
+            self.probes = self.landmarks.draw(_PROBES, state.generator, carved)
+            state = replace(state, probes=self.probes.points)
+        return replace(state, crossing=COMPARED_RAYS) if state.generator is not None and self._compares else state
 
     def get_outputs(self, ray_bundle: RayBundle) -> dict[str, Tensor]:  # type: ignore[override]
         """Render rays; while training, with corrected poses and the key rays of the batch enriched."""
@@ -229,10 +235,11 @@ class CraymModel(Model):
         rendered, background, points = self._rendered(ray_bundle, layout)
         outputs = self.host_outputs(rendered)
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
-        if rendered.probed is not None:
-            outputs["probed"] = rendered.probed
-        if rendered.gradient_weights is not None:
-            outputs["gradient_weights"] = rendered.gradient_weights
+        further = {"probed": rendered.probed, "gradient_weights": rendered.gradient_weights}
+        outputs |= {name: value for name, value in further.items() if value is not None}
+        if rendered.crossing is not None:
+            rays = ray_bundle.camera_indices[:, 0], *self.unit_rays(ray_bundle)  # type: ignore[index]
+            outputs["surface"] = surface_rays(rendered.crossing, *rays)  # type: ignore[assignment]
         return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
@@ -240,20 +247,13 @@ class CraymModel(Model):
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
         origins, directions = self.unit_rays(rays)
-        state = self._probed(self._state(self.training))
+        state = self._asked(self._state(self.training))
         if self.training:  # the cache of distances is kept fresh, slab by slab
             self.scene.refresh_grid(state.level_weights, self._now, self.config.grid_refresh_steps)
-        background = self._background(layout.plain, layout.grouped, state)
+        drawn = state.generator if self.has_alpha and self.config.random_background else None
+        background = background_colors(self.background_rgb, layout, drawn)
         rendered = self.scene(origins, directions, background, state, layout)
         return rendered, background, torch.addcmul(origins, directions, rendered.depth[:, None])
-
-    def _background(self, plain: int, key_rays: int, state: RenderState) -> Float[Tensor, "rays 3"]:
-        """One colour per ray: random for plain training rays of images with alpha, the chosen colour elsewhere."""
-        chosen = self.background_rgb.expand(plain + key_rays, 3)
-        if state.generator is None or not (self.has_alpha and self.config.random_background):
-            return chosen
-        drawn = torch.rand((plain, 3), generator=state.generator, device=self.device)
-        return torch.cat([drawn, chosen[plain:]])
 
     def host_outputs(self, rendered: Rendered) -> dict[str, Tensor]:
         """Outputs by the names, units and ranges that the host's viewer and exporters expect."""
@@ -326,6 +326,7 @@ class CraymModel(Model):
                 pairs=batch.get("pairs"),
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 probes=self.probes,
+                photos=self.photos,
                 outline=batch.get("outline"),
                 settled=self.camera_optimizer.all_settled,
                 unit_from_world=self._frames[1],

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,22 +18,16 @@ from torch import Tensor, distributed
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
-from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.errors import show_input_errors
-from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
+from craym_nerfstudio.handover import hand_over, own_threads
 from craym_nerfstudio.judging import TestViews, write_picture
-from craym_nerfstudio.kernels.threads import reserved_threads
-from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.recording import StepRecorder, TakenStep
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
-from craym_nerfstudio.start.exposure import find_exposure
 from craym_nerfstudio.start.find import Start, find_start
-from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.region import asked_region, figures_in_data
-from craym_nerfstudio.start.silhouettes import Silhouettes
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -86,7 +80,9 @@ class CraymPipeline(VanillaPipeline):
             start = self._find_start()
         self.start, self.start_seconds = start, time.perf_counter() - began
         self.register_buffer("log_gain", torch.zeros(len(self.datamanager.train_dataset), 3, device=self.device))
-        self._begin(start)
+        log_gain = hand_over(start, self.datamanager, self.craym_model, ask_exposure=config.exposure == "auto")
+        if log_gain is not None:
+            self.log_gain.copy_(log_gain)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
         self.panel = Panel(self)
 
@@ -107,67 +103,6 @@ class CraymPipeline(VanillaPipeline):
             console.print(f"Region: {figures.in_words}")
         return start
 
-    def _begin(self, start: Start | None) -> None:
-        """Hand the start to data and model; without one a checkpoint will say more."""
-        manager, model = self.datamanager, self.craym_model
-        given = manager.train_dataset.cameras.camera_to_worlds
-        known: dict[str, Any] = {}
-        if start is not None:
-            known = {"start_c2w": torch.from_numpy(start.c2w), "fixed": torch.from_numpy(start.fixed)}
-            if start.intrinsics:
-                manager.calibrate(start.intrinsics)
-            if start.matches:
-                manager.draw_matches(start.matches)
-                model.camera_optimizer.let_guard(start.matches, manager.views().focal_px)
-                if self.config.exposure == "auto" and not model.has_alpha:
-                    self._expose(start.matches)
-            if start.world_from_unit:
-                model.set_region(start.world_from_unit)
-            if start.stage_zero is not None:
-                known |= start.stage_zero.known_poses()
-            if start.matches is None and model.has_alpha:
-                known |= self._compare_silhouettes()
-        model.camera_optimizer.set_poses(given, center=model.center, **known)
-        if start is not None and start.stage_zero is not None and model.config.landmark_loss_mult:
-            self._learn_landmarks(start.stage_zero)
-        model.fill_grid()
-
-    def _compare_silhouettes(self) -> dict[str, Tensor]:
-        """Without matches: let silhouettes find the cameras' places; what is known of poses with which they agree."""
-        manager, config = self.datamanager, self.craym_model.config
-        if not config.silhouette_loss_mult or config.camera_optimizer.mode == "off":
-            return {}
-        found = Silhouettes.of(Outlines(manager.train_images()), manager.views())
-        if found is None:
-            return {}
-        console.print(f"Silhouettes: {found.in_words}")
-        if found.far_off:
-            manager.outlines = found.outlines
-            self.craym_model.camera_optimizer.centering_steps = config.silhouette_steps[0]
-        return found.known_poses(len(manager.train_dataset))
-
-    def _expose(self, matches: Matches) -> None:
-        """Train photos that differ in exposure as if they had been taken alike."""
-        exposure = find_exposure(self.datamanager.train_images(), matches)
-        if exposure.needed:
-            console.print(f"Exposure: {exposure.in_words}")
-            self.log_gain.copy_(torch.from_numpy(exposure.log_gain))
-            self.datamanager.train_images().gain = self.log_gain.exp()
-
-    def _learn_landmarks(self, stage: StageZero) -> None:
-        """Start from the surface that stage 0's points tell of, where they do."""
-        model = self.craym_model
-        with console.status("Warm start: the surface between stage 0's points"):
-            landmarks = Landmarks.of(stage, model.world_from_unit, self.device)
-            if landmarks is not None:
-                with self.own_threads():
-                    model.learn_landmarks(landmarks)
-                if model.has_alpha:
-                    self.datamanager.train_images().draw_near_objects()
-        none = "none, stage 0's points in the region are too few to tell of a surface"
-        told = f"the field begins with the surface between {len(landmarks)} points of stage 0" if landmarks else none
-        console.print(f"Warm start: {told}")
-
     @property
     def craym_model(self) -> CraymModel:
         """The model without the wrapper of distributed training."""
@@ -177,8 +112,7 @@ class CraymPipeline(VanillaPipeline):
 
     def own_threads(self) -> AbstractContextManager:
         """How a training step shares the cores of a CPU: with the hash grid's kernels, they get all threads."""
-        backend, _ = choose_backend(self.device, self.craym_model.config.sdf_field.encoding)
-        return reserved_threads() if backend == "cpu" else nullcontext()
+        return own_threads(self.craym_model)
 
     def load_pipeline(self, loaded_state: dict[str, Any], step: int) -> None:
         """Load a checkpoint; outside of training the data set then carries the refined poses.

@@ -32,6 +32,7 @@ SCHEDULED = (
     "point_alignment_steps",
     "silhouette_steps",
     "landmark_steps",
+    "consistency_steps",
 )
 """Settings of the model that are counted in steps of training, for a training of the method's own length."""
 

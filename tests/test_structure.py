@@ -22,7 +22,7 @@ ORDER = [
     *("errors", "console", "stops", "storage", "images", "schedules", "layout", "geometry", "kernels"),
     *("matching", "sfm", "photos", "cameras", "data", "start"),
     *("fields", "rendering", "evaluation", "objective", "pictures", "model", "recording", "judging"),
-    *("viewer", "pipeline"),
+    *("viewer", "handover", "pipeline"),
     *("export", "report", "preflight", "api", "trainer", "methods", "entry_points", "cli"),
 ]
 """A room imports only from itself and from rooms before it."""

@@ -3,14 +3,16 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import MatchedPairs, Probes, RayLayout
+from craym_nerfstudio.layout import MatchedPairs, Photos, Probes, RayLayout, SurfaceRays
 from craym_nerfstudio.objective import losses
+from craym_nerfstudio.objective.consistency import consistency_loss
 from craym_nerfstudio.schedules import Scalar, exponential_decay, ramp
 
 _FUSED_SHARE = 0.5
@@ -54,9 +56,18 @@ class ObjectiveConfig:
     landmark_steps: int = 10000
     """Steps over which that weight falls to 0.4 of it, and trust in the surface between the points to nothing."""
 
+    consistency_loss_mult: float = 0.5
+    """Weight of 1 - NCC between patches of photos that see the same place of the surface, once it is fully on."""
+    consistency_steps: tuple[int, int] = (1000, 3000)
+    """That loss is ramped up between these steps: before, the surface is too far off for patches to tell the way."""
+
     def aligns(self, step: int) -> bool:
         """Whether the point alignment loss has begun at a step."""
         return bool(self.point_alignment_loss_mult * ramp(step, *self.point_alignment_steps) > 0)
+
+    def compares(self, step: int) -> bool:
+        """Whether the consistency loss has begun at a step."""
+        return bool(self.consistency_loss_mult * ramp(step, *self.consistency_steps) > 0)
 
 
 @dataclass(frozen=True)
@@ -87,6 +98,8 @@ class TrainingStep:
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
     clock: Float[Tensor, ""] | None = None
     """The number on the device, where what is recorded at this step is replayed at others."""
+    photos: Photos | None = None
+    """In which the places of the surface that rays see are compared, `surface` among the outputs."""
 
     @property
     def now(self) -> Scalar:
@@ -113,6 +126,11 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
         probes = step.probes
         bounds = losses.bounds_loss(step.outputs["probed"], probes.least, probes.most, probes.weights)
         result["landmarks"] = weight * bounds
+    if step.photos is not None and "surface" in step.outputs:
+        surface = cast(SurfaceRays, step.outputs["surface"])
+        weight = config.consistency_loss_mult * ramp(step.now, *config.consistency_steps)
+        unit_c2w = step.unit_from_world.poses(step.outputs["train_c2w"])
+        result["consistency"] = weight * consistency_loss(step.photos, surface, unit_c2w)
     if step.pairs is not None and step.epipolar_pairs is not None:
         result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)
     return result

@@ -1,7 +1,10 @@
 """NeuS volume rendering: from signed distances to weights, colours and depths (Wang et al. 2021, Eq. 10-13)."""
 
+from dataclasses import dataclass
+
 import torch
-from jaxtyping import Float
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from craym_nerfstudio.schedules import Scalar
@@ -41,7 +44,7 @@ def render_weights(alpha: Float[Tensor, "*b samples"]) -> Float[Tensor, "*b samp
     """Contribution T_j alpha_j of each sample, front to back."""
     # By logarithms: the derivative of a cumulative product asks the device whether a factor is 0.
     transmittance = (1.0 - alpha + 1e-7).log().cumsum(-1).exp()
-    ahead = torch.nn.functional.pad(transmittance[..., :-1], (1, 0), value=1.0)
+    ahead = F.pad(transmittance[..., :-1], (1, 0), value=1.0)
     return ahead * alpha
 
 
@@ -57,3 +60,33 @@ def expected_depth(
 ) -> Float[Tensor, "*b"]:
     """Mean distance along the ray where the ray is absorbed, normalised by its opacity, the sum of the weights."""
     return accumulate(weights, distances[..., None])[..., 0] / opacity.clamp_min(1e-6)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """Where rays meet the surface."""
+
+    distance: Float[Tensor, " rays"]
+    """Along the ray; 0 where it meets none."""
+    normal: Float[Tensor, "rays 3"]
+
+
+def first_crossing(
+    sdf: Float[Tensor, "rays samples"],
+    distances: Float[Tensor, "rays samples"],
+    active: Bool[Tensor, "rays samples"],
+    normals: Float[Tensor, "rays samples 3"],
+) -> Crossing:
+    """Where the signed distance of rays first turns negative, on the line through the samples before and behind.
+
+    Unlike the mean depth it is on the surface, and differentiable in the distances of just two samples.
+    """
+    turns = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0) & active[:, :-1] & active[:, 1:]
+    before = turns.byte().argmax(-1, keepdim=True)
+    both = torch.cat([before, before + 1], dim=-1)
+    found, (ahead, behind) = turns.gather(-1, before)[:, 0], sdf.gather(-1, both).unbind(-1)
+    near, far = distances.gather(-1, both).unbind(-1)
+    outer, inner = normals.gather(1, both[..., None].expand(-1, -1, 3)).unbind(1)
+    share = torch.where(found, ahead / torch.where(found, ahead - behind, 1.0), 0.0)
+    normal = torch.lerp(outer, inner, share.detach()[:, None])
+    return Crossing(torch.where(found, torch.lerp(near, far, share), 0.0), F.normalize(normal, dim=-1))

@@ -1,12 +1,23 @@
-"""Outputs of the model by their names: of all rays for the host, of matched key rays for the losses."""
+"""What the model puts behind rays, and its outputs by their names: for the host, and of some rays for the losses."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from craym_nerfstudio.layout import RayLayout
+from craym_nerfstudio.layout import RayLayout, SurfaceRays
 from craym_nerfstudio.rendering.key_rays import fuse_matched, matchability
+from craym_nerfstudio.rendering.neus import Crossing
 from craym_nerfstudio.rendering.renderer import Rendered
+
+
+def background_colors(
+    chosen: Float[Tensor, "3"], layout: RayLayout, generator: torch.Generator | None
+) -> Float[Tensor, "rays 3"]:
+    """One colour per ray: the chosen one, or where a generator is given a random one for plain rays."""
+    if generator is None:
+        return chosen.expand(layout.plain + layout.grouped, 3)
+    drawn = torch.rand((layout.plain, 3), generator=generator, device=chosen.device)
+    return torch.cat([drawn, chosen.expand(layout.grouped, 3)])
 
 
 def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], final: bool) -> dict[str, Tensor]:
@@ -37,3 +48,14 @@ def key_outputs(rendered: Rendered, points: Float[Tensor, "rays 3"], layout: Ray
         "key_points": points[layout.heads].unflatten(0, (-1, 2)),
         "key_accumulation": rendered.accumulation[layout.heads].unflatten(0, (-1, 2)),
     }
+
+
+def surface_rays(
+    crossing: Crossing,
+    image: Int[Tensor, " rays"],
+    origins: Float[Tensor, "rays 3"],
+    directions: Float[Tensor, "rays 3"],
+) -> SurfaceRays:
+    """The first rays of a batch, of which it is known where they meet the surface."""
+    first = slice(len(crossing.distance))
+    return SurfaceRays(image[first], origins[first], directions[first], crossing.distance, crossing.normal)

@@ -14,7 +14,15 @@ from craym_nerfstudio.fields.encoding import LevelWeights
 from craym_nerfstudio.fields.sdf_field import SDFField, SurfacePoint
 from craym_nerfstudio.layout import RayLayout
 from craym_nerfstudio.rendering.key_rays import enrich
-from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
+from craym_nerfstudio.rendering.neus import (
+    Crossing,
+    accumulate,
+    expected_depth,
+    first_crossing,
+    iter_cos,
+    neus_alpha,
+    render_weights,
+)
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
     Placing,
@@ -55,6 +63,8 @@ class RenderState:
     which spares a GPU two waits and costs it up to 1.4 times the points."""
     probes: Float[Tensor, "probes 3"] | None = None
     """Further points at which the signed distance is asked for."""
+    crossing: int = 0
+    """Of how many of the first rays it is asked where they meet the surface."""
 
     def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
         """A random number in (0, 1) for each row of a tensor; None without jitter."""
@@ -77,6 +87,8 @@ class Rendered:
     """0 for points that count for nothing; None where all count."""
     probed: Float[Tensor, " probes"] | None = None
     """Signed distance at the probes."""
+    crossing: Crossing | None = None
+    """Of the first rays, where the state asks for it."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +145,7 @@ class SceneRenderer(nn.Module):
         active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
         surface, every, evaluated = self._evaluate(origins, directions, samples, active, layout, inv_s, state)
         dense = scatter_active(evaluated, samples.active, active.index)
-        opacity, values = dense.split([1, 6], dim=-1)
+        opacity, values, sdf = dense.split([1, 6, 1], dim=-1)
         weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
@@ -146,6 +158,7 @@ class SceneRenderer(nn.Module):
             gradients=every.gradient,
             gradient_weights=_padded_with_ones(active.counts, len(every.gradient)),
             probed=None if state.probes is None else every.sdf[len(every.sdf) - len(state.probes) :],
+            crossing=_crossing(samples, sdf[..., 0], values[..., 3:], state.crossing),
         )
 
     def _evaluate(
@@ -157,8 +170,8 @@ class SceneRenderer(nn.Module):
         layout: RayLayout,
         inv_s: Tensor,
         state: RenderState,
-    ) -> tuple[SurfacePoint, SurfacePoint, Float[Tensor, "n 7"]]:
-        """Geometry of the active sections, that of all points evaluated, and opacity, colour and normal."""
+    ) -> tuple[SurfacePoint, SurfacePoint, Float[Tensor, "n 8"]]:
+        """Geometry of the active sections, that of all points evaluated, and opacity, colour, normal, distance."""
         middles = samples.middles.flatten().index_select(0, active.index)
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
@@ -171,7 +184,7 @@ class SceneRenderer(nn.Module):
             alpha = alpha * active.counts
         normal = F.normalize(surface.gradient, dim=-1)
         color = self.color(surface.feature, harmonics, normal)
-        return surface, every, torch.cat([alpha[:, None], color, normal], dim=-1)
+        return surface, every, torch.cat([alpha[:, None], color, normal, surface.sdf[:, None]], dim=-1)
 
     def _ray_feature(
         self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
@@ -247,6 +260,13 @@ class SceneRenderer(nn.Module):
         teaches = passing.index_select(0, rays)[:, None] > _LEAST_TEACHING
         # Elsewhere it may have any colour; that of the surface before it pulls no opacity up or down.
         return seen.index_copy(0, rays, torch.where(teaches, found, found.detach()))
+
+
+def _crossing(samples: RaySamples, sdf: Tensor, normals: Tensor, rays: int) -> Crossing | None:
+    """Where the first rays meet the surface; None where none are asked for."""
+    if not rays:
+        return None
+    return first_crossing(sdf[:rays], samples.middles[:rays], samples.active[:rays], normals[:rays])
 
 
 def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:
