@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.data.scene_box import SceneBox
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -25,6 +26,7 @@ from benchmarks.harness import keep
 from benchmarks.suite import running_commit
 from craym_nerfstudio.cameras.rays import PinholeRays
 from craym_nerfstudio.data.datamanager import CraymDataManager
+from craym_nerfstudio.data.grey_photos import GreyPhotos
 from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.data.key_rays import KeyRaySource
 from craym_nerfstudio.methods import craym
@@ -76,6 +78,13 @@ def _data() -> tuple[KeyRaySource, PinholeRays, ImageStore]:
     return source, pinhole, ImageStore(images, [(SIDE_PX, SIDE_PX)] * CAMERAS)
 
 
+def _photos(images: ImageStore) -> GreyPhotos:
+    """What patches are compared in, on the CPU."""
+    c2w = torch.eye(4)[:3].repeat(CAMERAS, 1, 1)
+    cameras = Cameras(c2w, 40.0, 40.0, 0.5 * SIDE_PX, 0.5 * SIDE_PX, SIDE_PX, SIDE_PX)
+    return GreyPhotos(images, cameras, torch.zeros(CAMERAS, 8, dtype=torch.long))
+
+
 def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> Watch:
     """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches.
 
@@ -83,11 +92,12 @@ def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> W
     """
     device, model = torch.device("lazy", 0), full_size_model(alpha)
     watch, data, landmarks = Watch(device), _data(), _landmarks()
+    photos = _photos(data[-1])
     with pretended(watch):
         move_module(model, device)
-        for part in (*data, landmarks):
+        for part in (*data, landmarks, photos):
             vars(part).update(moved(vars(part), device))
-        model.landmarks = landmarks
+        model.landmarks, model.photos = landmarks, photos
         source, pinhole, images = data
         config = craym.config.pipeline.datamanager
         manager: Any = SimpleNamespace(config=config, key_source=source, outlines=None, pinhole_rays=pinhole)

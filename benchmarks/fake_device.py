@@ -24,7 +24,7 @@ from craym_nerfstudio.fields.encoding import interface, triton_backend
 from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
-from craym_nerfstudio.objective import losses, objective
+from craym_nerfstudio.objective import consistency, losses, objective
 from craym_nerfstudio.rendering import key_rays, renderer, sampling, triton_kernels
 from craym_nerfstudio.start import landmarks
 
@@ -39,6 +39,7 @@ _CACHES = (
     objective._shares,
     losses._windows,
     losses._stability,
+    consistency._square,
     renderer._section_order,
     renderer._sharing,
     key_rays._scales,

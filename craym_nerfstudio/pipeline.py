@@ -19,6 +19,7 @@ from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
 from craym_nerfstudio.errors import show_input_errors
+from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.handover import hand_over, own_threads
 from craym_nerfstudio.judging import TestViews, write_picture

@@ -63,7 +63,7 @@ class GreyPhotos:
         values = self.grey[corners.flatten(-2)]
         sides = torch.stack([1.0 - share, share], dim=-1)
         weights = (sides[..., 1, :, None] * sides[..., 0, None, :]).flatten(-2)
-        return (weights * (values.float() / 255.0)).sum(-1), inside & values.all(-1)
+        return (weights * (values.float() / 255.0)).sum(-1), inside & (values.amin(-1) > 0)
 
 
 def _grey(pixels: Tensor, mask: Tensor | None) -> Tensor:

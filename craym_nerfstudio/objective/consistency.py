@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from craym_nerfstudio.layout import Photos, SurfaceRays
@@ -34,36 +34,44 @@ def consistency_loss(photos: Photos, rays: SurfaceRays, c2w: Float[Tensor, "imag
     Args:
         c2w: poses of all images in the unit frame; they, the surface and its normals get gradients.
     """
-    count = len(rays.image)
-    turn, center = c2w[..., :3], c2w[..., 3]
+    count, turn, center = len(rays.image), c2w[..., :3], c2w[..., 3]
     own_turn = turn.index_select(0, rays.image)
-    bearing = (rays.directions[:, None] @ own_turn.detach())[:, 0].detach()
+    # Where a ray lies in its own photo is no matter of poses.
+    bearing = (rays.directions[:, None] @ own_turn)[:, 0].detach()
     patch = patch_bearings(bearing, photos.pixel.index_select(0, rays.image))
-    with torch.no_grad():
-        reference, known = photos.at(rays.image, patch)
-    # Rays are drawn anew at each step: even ones look at every other neighbour, odd ones at the rest.
-    first = torch.arange(count, device=c2w.device) % 2
-    columns = first[:, None] + 2 * torch.arange(_VIEWS, device=c2w.device)
-    views = photos.neighbours.index_select(0, rays.image).gather(1, columns).flatten()
+    views = _views(rays, photos)
     point = rays.origins + rays.distance[:, None] * rays.directions
-    there = center.index_select(0, views).view(count, _VIEWS, 3)
-    # One motion per patch and neighbour: from the patch's bearings to those under which the neighbour sees its plane.
+    there = center.index_select(0, views.flatten()).unflatten(0, views.shape)
+    # One motion per patch and neighbour: from bearings of its own photo to those under which others see its plane.
     motion = plane_motion(rays.origins, point, rays.normals, there)
-    motion = turn.index_select(0, views).view(count, _VIEWS, 3, 3).mT @ motion @ own_turn[:, None]
-    seen, visible = photos.at(views, (motion @ patch.mT[:, None]).mT.flatten(0, 1))
-    facing = (F.normalize(there - point[:, None], dim=-1) * rays.normals[:, None]).sum(-1)
-    usable = visible.all(-1).view(count, _VIEWS) & (facing > _LEAST_FACING)
-    cost = 1.0 - correlation(reference[:, None], seen.view(count, _VIEWS, -1))
-    best = torch.where(usable, cost, 2.0).topk(_KEPT, dim=-1, largest=False).values
-    contrast = reference.var(-1, correction=0)
-    weight = contrast / (contrast + _CONTRAST**2) * (known.all(-1) & (rays.distance > 0))
+    turns = turn.index_select(0, views.flatten()).unflatten(0, views.shape)
+    motion = turns.mT @ motion @ own_turn[:, None]
+    everywhere = torch.cat([patch[:, None], (motion @ patch.mT[:, None]).mT], dim=1)
+    images = torch.cat([rays.image[:, None], views], dim=1)
+    grey, known = (each.unflatten(0, images.shape) for each in photos.at(images.flatten(), everywhere.flatten(0, 1)))
+    visible, reference = known.all(-1), grey[:, :1]
+    facing = (F.normalize(there - point[:, None], dim=-1) * rays.normals[:, None]).sum(-1) > _LEAST_FACING
+    cost = torch.where(visible[:, 1:] & facing, 1.0 - correlation(reference, grey[:, 1:]), 2.0)
+    best = cost.topk(_KEPT, dim=-1, largest=False).values
+    contrast = reference[:, 0].var(-1, correction=0).detach()
+    weight = contrast / (contrast + _CONTRAST**2) * (visible[:, 0] & (rays.distance > 0))
     return (best * (best < _MOST_COST) * weight[:, None]).sum() / max(_KEPT * count, 1)
+
+
+def _views(rays: SurfaceRays, photos: Photos) -> Int[Tensor, "n views"]:
+    """Which photos each ray is looked up in: of the neighbours every other one, the first of them for even rays.
+
+    That is as good as a draw, for rays are drawn anew at each step.
+    """
+    number = torch.arange(len(rays.image), device=rays.image.device)[:, None]
+    columns = number % 2 + 2 * torch.arange(_VIEWS, device=rays.image.device)
+    return photos.neighbours.index_select(0, rays.image).gather(1, columns)
 
 
 def patch_bearings(bearing: Float[Tensor, "n 3"], pixel: Float[Tensor, "n 2"]) -> Float[Tensor, "n points 3"]:
     """Bearings through the pixels of a square round each bearing, row by row, at distance 1 before the camera."""
     middle = bearing / -bearing[:, 2:]
-    return middle[:, None] + _square(bearing.device) * F.pad(pixel, (0, 1))[:, None]
+    return middle[:, None] + _square(bearing.device, bearing.dtype) * F.pad(pixel, (0, 1))[:, None]
 
 
 def plane_motion(
@@ -90,8 +98,8 @@ def correlation(first: Float[Tensor, "*b points"], second: Float[Tensor, "*b poi
 
 
 @lru_cache(maxsize=2)
-def _square(device: torch.device) -> Float[Tensor, "points 3"]:
+def _square(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "points 3"]:
     """Pixels (across, up, 0) of a patch from its middle, row by row."""
-    steps = torch.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=torch.float32)
+    steps = torch.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=dtype)
     down, across = torch.cartesian_prod(steps, steps).unbind(-1)
     return torch.stack([across, -down, torch.zeros_like(across)], dim=-1).to(device)

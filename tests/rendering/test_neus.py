@@ -5,7 +5,14 @@ import math
 import pytest
 import torch
 
-from craym_nerfstudio.rendering.neus import accumulate, expected_depth, iter_cos, neus_alpha, render_weights
+from craym_nerfstudio.rendering.neus import (
+    accumulate,
+    expected_depth,
+    first_crossing,
+    iter_cos,
+    neus_alpha,
+    render_weights,
+)
 
 
 def scalar(value: float) -> torch.Tensor:
@@ -83,3 +90,48 @@ def test_accumulate_and_depth_hand_values() -> None:
     depth = expected_depth(weights, distances, weights.sum(-1))
     assert depth[0].item() == pytest.approx(2.0)
     assert depth[1].isfinite()
+
+
+def crossing_of(
+    sdf: list[float], active: list[bool] | None = None, normals: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Distances [1], normals [1, 3] and the SDF [1, n], of one ray sampled at 1, 2, 3, ..."""
+    values = torch.tensor([sdf], dtype=torch.float64).requires_grad_()
+    count = len(sdf)
+    places = torch.arange(1.0, count + 1.0, dtype=torch.float64)[None]
+    known = torch.tensor([active or [True] * count])
+    normals = torch.zeros(1, count, 3, dtype=torch.float64) if normals is None else normals
+    found = first_crossing(values, places, known, normals)
+    return found.distance, found.normal, values
+
+
+def test_the_first_crossing_lies_on_the_line_between_its_samples() -> None:
+    distance, _, sdf = crossing_of([0.5, 0.3, -0.1, 0.2, -0.4])
+    assert float(distance) == pytest.approx(2.75)
+    distance.backward()
+    assert sdf.grad is not None
+    # d/ds of 2 + s0 / (s0 - s1): -s1 / (s0 - s1)^2 and s0 / (s0 - s1)^2.
+    assert sdf.grad[0].tolist() == pytest.approx([0.0, 0.1 / 0.16, 0.3 / 0.16, 0.0, 0.0])
+
+
+@pytest.mark.parametrize(
+    ("sdf", "active", "expected"),
+    [
+        ([0.5, 0.2, 0.1], None, 0.0),
+        ([-0.5, -0.2, 0.1], None, 0.0),
+        ([0.1, -0.1, 0.3, -0.3], [True, False, True, True], 3.5),
+        ([0.1, 0.0, -0.1], None, 2.0),
+    ],
+)
+def test_no_surface_and_sections_that_were_not_evaluated(sdf: list, active: list | None, expected: float) -> None:
+    distance, _, values = crossing_of(sdf, active)
+    assert float(distance) == pytest.approx(expected)
+    (gradient,) = torch.autograd.grad(distance.sum(), values)
+    assert gradient.isfinite().all()
+
+
+def test_the_normal_at_a_crossing_is_that_between_its_samples() -> None:
+    normals = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]]], dtype=torch.float64)
+    _, normal, _ = crossing_of([0.5, 0.2, -0.2], normals=normals)
+    expected = torch.tensor([[0.0, math.sqrt(0.5), math.sqrt(0.5)]], dtype=torch.float64)
+    torch.testing.assert_close(normal, expected)
