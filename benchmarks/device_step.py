@@ -85,10 +85,11 @@ def _photos(images: ImageStore) -> GreyPhotos:
     return GreyPhotos(images, cameras, torch.zeros(CAMERAS, 8, dtype=torch.long))
 
 
-def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> Watch:
+def full_size_step(number: int, alpha: bool = True, *, compares: bool = False, recorded: bool = False) -> Watch:
     """One step of `craym` at full size, as the host takes it, on a fake device; not the first, which fills caches.
 
-    A step that is `recorded` is scheduled by a clock on the device.
+    A step that `compares` has photos for the consistency loss; one that is `recorded` is scheduled by a clock on the
+    device.
     """
     device, model = torch.device("lazy", 0), full_size_model(alpha)
     watch, data, landmarks = Watch(device), _data(), _landmarks()
@@ -97,7 +98,7 @@ def full_size_step(number: int, alpha: bool = True, recorded: bool = False) -> W
         move_module(model, device)
         for part in (*data, landmarks, photos):
             vars(part).update(moved(vars(part), device))
-        model.landmarks, model.photos = landmarks, photos
+        model.landmarks, model.photos = landmarks, photos if compares else None
         source, pinhole, images = data
         config = craym.config.pipeline.datamanager
         manager: Any = SimpleNamespace(config=config, key_source=source, outlines=None, pinhole_rays=pinhole)
@@ -151,11 +152,12 @@ def _optimizer_launches(model: CraymModel) -> Counter:
     return watch.launches
 
 
-def counted(number: int, alpha: bool) -> dict:
+def counted(number: int, alpha: bool, compares: bool = False) -> dict:
     """Launches by phase, and waits."""
-    watch = full_size_step(number, alpha)
+    watch = full_size_step(number, alpha, compares=compares)
     return {
         "step": number,
+        "compares": compares,
         "background": "color" if alpha else "field",
         "launches": {phase: watch.total(phase) for phase in PHASES},
         "total": watch.total(),
@@ -169,7 +171,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
     args = parser.parse_args()
-    rows = [counted(number, True) for number in STEPS] + [counted(STEPS[-1], False)]
+    rows = [counted(number, True) for number in STEPS] + [counted(STEPS[-1], False), counted(STEPS[-1], True, True)]
     content = {"commit": running_commit(), "torch": torch.__version__, "rows": rows}
     keep(args.output, content)
     print(json.dumps(content, indent=1))

@@ -34,6 +34,8 @@ WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
 MOST_LAUNCHES = 900
 """Of a step, optimizers included; may only fall."""
+MOST_COMPARING = 334
+"""What the consistency loss adds to them; may only fall."""
 CUDA = torch.device("cuda", 0)
 
 
@@ -73,11 +75,17 @@ def test_a_full_size_step_launches_little(number: int) -> None:
     assert watch.total("optimizers") <= 6  # one per group, and their counters
 
 
+def test_a_step_that_compares_photos_launches_more_and_waits_for_nothing() -> None:
+    watch = full_size_step(12505, compares=True)
+    assert not watch.waits
+    assert watch.total() <= MOST_LAUNCHES + MOST_COMPARING
+
+
 @pytest.mark.parametrize("number", [2005, 12505])
 @pytest.mark.parametrize("alpha", [True, False])
 def test_a_step_can_be_recorded(number: int, alpha: bool) -> None:
     """Nothing comes from the host or goes there between the drawing of rays and the gradients."""
-    watch = full_size_step(number, alpha, recorded=True)
+    watch = full_size_step(number, alpha, compares=True, recorded=True)
     assert not watch.waits
     assert not watch.copies
 
