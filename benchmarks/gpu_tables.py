@@ -19,8 +19,8 @@ def device_step(results: Results) -> list[str]:
     rows.sort(key=lambda row: (row[1], int(row[0])))
     text = """Operations that a step of `craym` at full size launches on a GPU, and where the host waits for it, \
 counted on tensors without numbers. At the first step poses wait; later they move; at the last all is on. The cache of \
-distances is refreshed in the forward phase. Only the count after has landmarks, and photos compared patch by patch (NCC), which came in between. Recorded as a \
-CUDA graph, all but the optimizers is one launch."""
+distances is refreshed in the forward phase. Only the count after has landmarks, and photos compared patch by patch, \
+which came in between. Recorded as a CUDA graph, all but the optimizers is one launch."""
     return [text, f"{'; '.join(told)}.", markdown_table(head, rows)]
 
 

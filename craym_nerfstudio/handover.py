@@ -108,7 +108,7 @@ def _learn_landmarks(manager: CraymDataManager, model: CraymModel, stage: StageZ
 def _compare_photos(manager: CraymDataManager, model: CraymModel, stage: StageZero) -> None:
     """Let photos be compared on the surface, with the lenses as they are corrected by now."""
     cameras = manager.train_dataset.cameras
-    if GreyPhotos.fit(cameras):
-        model.photos = GreyPhotos(manager.train_images(), cameras, neighbours_of(stage))
+    if hindrance := GreyPhotos.hindrance(cameras):
+        console.print(f"Photos are not compared patch by patch: {hindrance}")
     else:
-        console.print("Photos are not compared patch by patch: that needs perspective lenses, not fisheyes")
+        model.photos = GreyPhotos(manager.train_images(), cameras, neighbours_of(stage))

@@ -88,8 +88,11 @@ def test_values_change_with_bearings_as_their_gradients_say(lens: Tensor | None)
     assert torch.autograd.gradcheck(lambda b: photos.at(torch.tensor([0]), b)[0], [local], atol=1e-5)
 
 
-def test_fisheyes_and_panoramas_do_not_fit() -> None:
+def test_fisheyes_and_small_photos_are_not_compared() -> None:
     pose = torch.eye(4)[:3].repeat(2, 1, 1)
     kinds = torch.tensor([[CameraType.PERSPECTIVE.value], [CameraType.FISHEYE.value]])
-    assert GreyPhotos.fit(Cameras(pose, 10.0, 10.0, 4.0, 3.0, 8, 6))
-    assert not GreyPhotos.fit(Cameras(pose, 10.0, 10.0, 4.0, 3.0, 8, 6, camera_type=kinds))
+    assert GreyPhotos.hindrance(Cameras(pose, 500.0, 500.0, 150.0, 200.0, 300, 400)) is None
+    assert "fisheyes" in str(
+        GreyPhotos.hindrance(Cameras(pose, 500.0, 500.0, 150.0, 200.0, 300, 400, camera_type=kinds))
+    )
+    assert "200 pixels" in str(GreyPhotos.hindrance(Cameras(pose, 250.0, 250.0, 75.0, 100.0, 150, 200)))
