@@ -43,6 +43,8 @@ class Case:
     longest_px: int = 10_000
     positions_off: float | None = None
     """Noise of measured positions that go with the photos, in parts of the cameras' distance to what they look at."""
+    is_video: bool = False
+    """The images become the frames of one MP4."""
 
 
 CASES = {
@@ -53,6 +55,7 @@ CASES = {
     "lego_every_5th": Case("lego_400", every=5),
     "chair": Case("chair_400"),
     "fox": Case("fox", longest_px=960),
+    "fox_mp4": Case("fox", longest_px=960, is_video=True),
     "dtu_positions": Case("dtu_scan24", positions_off=0.02),
 }
 
@@ -65,12 +68,14 @@ def measure(case: Case, root: Path, scratch: Path) -> dict:
     _copy(truth, scratch / "photos", case.longest_px)
     if case.positions_off is not None:
         _write_positions(truth, scratch / "photos" / POSITIONS_NAME, case.positions_off)
-    cache = scratch / "cache"
+    data, cache = scratch / "photos", scratch / "cache"
+    names = [path.name for path in truth.paths]
+    if case.is_video:
+        data, names = _film(data), [f"frame_{number:06d}.jpg" for number in range(len(truth))]
     try:
-        frames, place_s = _timed(lambda: read_unposed(scratch / "photos", "auto", cache))
+        frames, place_s = _timed(lambda: read_unposed(data, "auto", cache))
     except InputError as error:
         return {"images": len(truth), "refused": error.problem}
-    names = [path.name for path in truth.paths]
     true = truth.subset(np.array([names.index(path.name) for path in frames.paths])).scaled_to(frames.size_px)
     views = views_of(frames, frames.c2w)
     matches, match_s = _timed(lambda: find_matches(views, "auto", cache))
@@ -98,6 +103,22 @@ def _copy(truth: Frames, folder: Path, longest_px: int) -> None:
             else:
                 image.thumbnail((longest_px, longest_px), Image.Resampling.BOX)
                 image.save(folder / path.name, quality=95)
+
+
+def _film(folder: Path) -> Path:
+    """The images of a folder, in the order of their names, as a video beside it."""
+    import av
+
+    path = folder.with_suffix(".mp4")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"crf": "18"})
+        stream.pix_fmt = "yuv420p"
+        for each in sorted(folder.iterdir()):
+            with Image.open(each) as image:
+                stream.width, stream.height = image.size
+                container.mux(stream.encode(av.VideoFrame.from_image(image.convert("RGB"))))
+        container.mux(stream.encode())
+    return path
 
 
 def _write_positions(truth: Frames, path: Path, off: float) -> None:

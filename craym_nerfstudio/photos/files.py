@@ -13,8 +13,8 @@ from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
 from craym_nerfstudio.photos.lens import Lens, read_lens
 from craym_nerfstudio.storage import file_key
 
-POSITIONS_NAME = "positions.csv"
-"""Table beside the photos that says where they were taken."""
+POSITIONS_NAME, DATABASE_NAME = "positions.csv", "database.db"
+"""Table, or COLMAP's database, beside the photos that says where they were taken."""
 _LONGEST_PX = 1600
 """Keypoints are sought in images of at most this size, as training reads them: both share the cached ones."""
 _NAMED = 5
@@ -62,7 +62,7 @@ def read_photos(folder: Path) -> Photos:
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     inside = [path for path in inside if path.relative_to(folder).parts[0] != "masks"]
     paths = sorted((path for path in inside if _is_image(path)), key=lambda path: _natural(path, folder))
-    others = [path.name for path in inside if not _is_image(path) and path.name != POSITIONS_NAME]
+    others = [path.name for path in inside if not _is_image(path) and path.name not in (POSITIONS_NAME, DATABASE_NAME)]
     if others:
         console.print(f"Photos: {listed(others)} ignored: no image{'s' if len(others) > 1 else ''}")
     for path in paths:

@@ -1,4 +1,4 @@
-"""Where photos were taken, by GPS or survey: from a table beside them, or from EXIF; in metres east, north and up."""
+"""Where photos were taken, by GPS or survey: a table or COLMAP's database beside them, or EXIF; in metres if it can."""
 
 import csv
 import io
@@ -12,7 +12,8 @@ from PIL import ExifTags, Image
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import exif_of
-from craym_nerfstudio.photos.files import POSITIONS_NAME, Photos
+from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, Photos
+from craym_nerfstudio.photos.pose_priors import read_pose_priors
 from craym_nerfstudio.stops import load_pycolmap
 
 _GEODETIC, _METRIC = ("latitude", "longitude", "altitude"), ("x", "y", "z")
@@ -29,23 +30,26 @@ class Positions:
     accuracy: Float[np.ndarray, " photos"]
     """Standard deviation along an axis, in the same units; NaN where it is not said."""
     source: str
-    """The table's name, or EXIF."""
+    """The file's name, or EXIF."""
     frame: str
     """What the coordinates are, in words."""
 
 
 def find_positions(photos: Photos, data: Path) -> Positions | None:
-    """Of the table `positions.csv` in the data folder or beside the photos, else of EXIF; None where there are none.
+    """Of `positions.csv` in the data folder or beside the photos, else of the pose priors of COLMAP's `database.db`
+    there, else of EXIF; None where there are none.
 
     The table has a header: name, latitude, longitude, altitude (WGS 84, degrees and metres), or name, x, y, z in any
     metric system, and accuracy where it is known. Degrees become metres east, north and up of the middle.
 
     Raises:
-        InputError: a table that cannot be used, with the line.
+        InputError: a table that cannot be used, with the line; a database that cannot be read.
     """
-    for folder in (data, photos.folder):
-        if (folder / POSITIONS_NAME).is_file():
-            return _of_table(folder / POSITIONS_NAME, photos.names)
+    for name, read in ((POSITIONS_NAME, _of_table), (DATABASE_NAME, _of_database)):
+        for folder in (data, photos.folder):
+            found = read(folder / name, photos.names) if (folder / name).is_file() else None
+            if found is not None:
+                return found
     rows = np.array([_of_exif(path) for path in photos.paths])
     if np.isnan(rows[:, 0]).all():
         return None
@@ -74,6 +78,20 @@ def _of_table(path: Path, names: Sequence[str]) -> Positions:
     if keys == _METRIC:
         return Positions(points, accuracy, path.name, "the table's own")
     return _local(points, accuracy, path.name)
+
+
+def _of_database(path: Path, names: Sequence[str]) -> Positions | None:
+    """Of the photos that the database names; None where it has no positions of them."""
+    priors = read_pose_priors(path)
+    number = {} if priors is None else {name: row for row, name in enumerate(priors.names)}
+    rows = np.array([number.get(name, number.get(f"images/{name}", -1)) for name in names])
+    if priors is None or (rows < 0).all():
+        return None
+    points = np.where(rows[:, None] < 0, np.nan, priors.points[rows])
+    accuracy = np.where(rows < 0, np.nan, priors.accuracy[rows])
+    if priors.is_geodetic:
+        return _local(points, accuracy, path.name)
+    return Positions(points, accuracy, path.name, "the database's own")
 
 
 def _rows(path: Path) -> tuple[tuple[str, ...], list[tuple[int, dict[str, str]]]]:

@@ -44,8 +44,8 @@ class RayGraph:
         """The two images of every match."""
         return self.image[self.ends]
 
-    def sigma_rad(self, sigma_px: float) -> Float[np.ndarray, " nodes"]:
-        """Standard deviation of each bearing when keypoints have `sigma_px`."""
+    def sigma_rad(self, sigma_px: float | Float[np.ndarray, " nodes"]) -> Float[np.ndarray, " nodes"]:
+        """Standard deviation of each bearing when keypoints have `sigma_px`, all or each its own."""
         # Away from the axis of a pinhole a pixel covers less: cos^2 radially, cos across; their mean in between.
         cosine = np.abs(self.bearing[:, 2]).clip(0.2, 1.0)
         return sigma_px / self.focal_px[self.image] * cosine**1.5

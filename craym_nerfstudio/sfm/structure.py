@@ -23,8 +23,8 @@ class Structure:
     point: Int[np.ndarray, " obs"]
     node: Int[np.ndarray, " obs"]
 
-    def observations(self, graph: RayGraph, sigma_px: float) -> RayObservations:
-        """The rays of the structure, keypoints being precise to `sigma_px`."""
+    def observations(self, graph: RayGraph, sigma_px: float | Float[np.ndarray, " nodes"]) -> RayObservations:
+        """The rays of the structure, keypoints being precise to `sigma_px`, all or each its own."""
         return RayObservations(
             camera=torch.from_numpy(graph.image[self.node]),
             point=torch.from_numpy(self.point),

@@ -1,8 +1,10 @@
 """GPS and surveyed positions of photos: how they are read, and the frame and scale that they give."""
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
+import pycolmap
 import pytest
 import torch
 from PIL import ExifTags, Image
@@ -14,6 +16,7 @@ from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
 from craym_nerfstudio.photos.files import read_photos
 from craym_nerfstudio.photos.georeference import georeference
 from craym_nerfstudio.photos.positions import Positions, find_positions
+from craym_nerfstudio.storage import file_key
 from tests.matching.corner_scene import poses, render
 from tests.sfm.synthetic import ring
 
@@ -88,6 +91,68 @@ def test_a_table_comes_before_exif_and_keeps_its_coordinates(tmp_path: Path) -> 
 def test_a_wrong_table_is_named(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         written(tmp_path, table)
+
+
+OLDER_PRIORS = "CREATE TABLE pose_priors (image_id INTEGER, position BLOB, coordinate_system INTEGER)"
+
+
+def database_in(folder: Path, names: list[str], system: pycolmap.PosePriorCoordinateSystem) -> Path:
+    """A database of three photos as COLMAP writes it; the last one has no position, the first one's is precise."""
+    with pycolmap.Database.open(folder / "database.db") as database:
+        camera = database.write_camera(pycolmap.Camera.create(1, pycolmap.CameraModelId.PINHOLE, 10.0, 8, 6))
+        for number, name in enumerate(names):
+            image = pycolmap.Image(name=name, camera_id=camera)
+            image.image_id = database.write_image(image)
+            if number < 2:
+                prior = pycolmap.PosePrior(position=[0.001 * number, 10.0, 5.0], coordinate_system=system)
+                prior.corr_data_id = image.data_id
+                if number == 0:
+                    prior.position_covariance = 4.0 * np.eye(3)
+                database.write_pose_prior(prior)
+    return folder / "database.db"
+
+
+@pytest.mark.parametrize("prefix", ["", "images/"])
+def test_pose_priors_of_a_colmap_database_are_positions(tmp_path: Path, prefix: str) -> None:
+    folder = photos_in(tmp_path / "data", [None] * 3)
+    names = [f"{prefix}{number}.jpg" for number in range(3)]
+    before = file_key(database_in(folder, names, pycolmap.PosePriorCoordinateSystem.WGS84))
+    positions = found(folder)
+    assert positions is not None and positions.source == "database.db" and "latitude 0.000500" in positions.frame
+    np.testing.assert_allclose(positions.points[:2], [[0, -55.287, 0], [0, 55.287, 0]], atol=2e-3)
+    assert np.isnan(positions.points[2]).all()
+    assert positions.accuracy[0] == 2.0 and np.isnan(positions.accuracy[1:]).all()
+    assert file_key(folder / "database.db") == before
+
+
+def test_pose_priors_may_be_metric_and_a_table_comes_first(tmp_path: Path) -> None:
+    folder = photos_in(tmp_path / "data", [None] * 3)
+    database_in(folder, ["0.jpg", "1.jpg", "2.jpg"], pycolmap.PosePriorCoordinateSystem.CARTESIAN)
+    positions = found(folder)
+    assert positions is not None
+    np.testing.assert_array_equal(positions.points[1], [0.001, 10.0, 5.0])
+    (folder / "positions.csv").write_text("name,x,y,z\n0.jpg,1,2,3\n")
+    positions = found(folder)
+    assert positions is not None and positions.source == "positions.csv"
+
+
+def test_older_databases_and_those_without_positions(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    folder = photos_in(tmp_path / "data", [None] * 3)
+    database = sqlite3.connect(folder / "database.db")
+    database.execute("CREATE TABLE images (image_id INTEGER, name TEXT)")
+    database.commit()
+    assert found(folder) is None and "ignored" not in capsys.readouterr().out
+    database.execute(OLDER_PRIORS)
+    database.execute("INSERT INTO images VALUES (7, '1.jpg')")
+    database.execute("INSERT INTO pose_priors VALUES (7, ?, 1)", (np.array([1.0, 2.0, 3.0]).tobytes(),))
+    database.commit()
+    database.close()
+    positions = found(folder)
+    assert positions is not None
+    np.testing.assert_array_equal(positions.points[1], [1.0, 2.0, 3.0])
+    (folder / "database.db").write_text("no database")
+    with pytest.raises(InputError, match="Unreadable COLMAP database"):
+        found(folder)
 
 
 def test_large_coordinates_keep_their_precision() -> None:
