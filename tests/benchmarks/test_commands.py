@@ -1,0 +1,30 @@
+"""What holds for the commands of all benchmarks."""
+
+import importlib
+import re
+import warnings
+from pathlib import Path
+
+import pytest
+
+import benchmarks
+
+FILES = sorted(Path(__file__).parents[2].joinpath("benchmarks").glob("*.py"))
+COMMANDS = [path for path in FILES if "argparse.ArgumentParser(" in path.read_text()]
+
+
+def test_warnings_of_others_stay_out_of_the_terminal() -> None:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        importlib.reload(benchmarks)
+        warnings.warn_explicit("deprecated", FutureWarning, "_script.py", 1, module="torch.jit._script")
+        warnings.warn_explicit("ours", UserWarning, "run.py", 1, module="benchmarks.run")
+    assert [str(each.message) for each in seen] == ["ours"]
+
+
+@pytest.mark.parametrize("path", COMMANDS, ids=lambda path: path.stem)
+def test_help_shows_the_command_as_it_is_typed(path: Path) -> None:
+    """A line of its own in the docstring, which argparse must not wrap into the text."""
+    text = path.read_text()
+    assert re.search(rf"^    .*python -m benchmarks\.{path.stem}\b", text, re.MULTILINE)
+    assert "formatter_class=argparse.RawDescriptionHelpFormatter" in text
