@@ -13,7 +13,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
-from craym_nerfstudio.console import console, warn
+from craym_nerfstudio.console import console, silence_others, warn
 from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.record import METRICS_NAME
@@ -43,7 +43,8 @@ class CraymTrainerConfig(TrainerConfig):
     _target: type = field(default_factory=lambda: CraymTrainer)
 
     def setup(self, **kwargs: Any) -> Any:
-        """The trainer, its schedules as long as the training."""
+        """The trainer, its schedules as long as the training; the host's has warnings of its own to give."""
+        silence_others()
         self.fit_schedules()
         return super().setup(**kwargs)
 
