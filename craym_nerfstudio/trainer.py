@@ -77,8 +77,18 @@ class CraymTrainerConfig(TrainerConfig):
         return 1 + (max(steps, default=-1) if self.load_step is None else self.load_step)
 
     def print_to_terminal(self) -> None:
-        """One line."""
+        """One line.
+
+        Raises:
+            InputError: the machine lacks the GPUs that were asked for; the host would say so in each process.
+        """
         show_input_errors()
+        wanted, found = self.machine.num_devices, torch.cuda.device_count()
+        if wanted * self.machine.num_machines > 1 and wanted > found:
+            raise InputError(
+                f"--machine.num-devices {wanted} asks for as many CUDA devices on this machine; there are {found}",
+                remedy="Leave the flag out: one process trains on what is there.",
+            )
         console.print(f"{self.method_name}: settings and results in {self.get_base_dir()}")
 
     def save_config(self) -> None:

@@ -225,3 +225,11 @@ def test_the_hosts_trainer_is_set_up_without_warnings_of_others() -> None:
         warnings.simplefilter("always")
         assert config.setup() == "trainer"
     assert seen == []
+
+
+def test_more_processes_than_gpus_are_refused_before_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = deepcopy(craym_lite.config)
+    config.machine.num_devices = 2
+    with pytest.raises(InputError, match=r"--machine.num-devices 2 .* there are 1"):
+        config.print_to_terminal()
