@@ -2,12 +2,15 @@
 
 import importlib
 import re
+import shlex
+import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
 import benchmarks
+from benchmarks.harness import command
 
 FILES = sorted(Path(__file__).parents[2].joinpath("benchmarks").glob("*.py"))
 COMMANDS = [path for path in FILES if "argparse.ArgumentParser(" in path.read_text()]
@@ -28,3 +31,11 @@ def test_help_shows_the_command_as_it_is_typed(path: Path) -> None:
     text = path.read_text()
     assert re.search(rf"^    .*python -m benchmarks\.{path.stem}\b", text, re.MULTILINE)
     assert "formatter_class=argparse.RawDescriptionHelpFormatter" in text
+
+
+def test_the_command_beside_figures_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words with blanks are quoted; folders of this machine are not told."""
+    words = ["--data-root", "/here/data", "--only", "OpenCV axes", "still_life=/here/outputs/run", "--output=a.json"]
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *words])
+    told = ["--data-root", "DATA", "--only", "OpenCV axes", "still_life=RUN", "--output=a.json"]
+    assert shlex.split(command())[3:] == told
