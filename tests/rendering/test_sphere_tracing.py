@@ -89,10 +89,12 @@ def sweep() -> tuple[Tensor, Tensor]:
 
 
 def test_rendering_equals_the_volume(way: str) -> None:
-    traced, white = tracer(0.7), torch.ones(241, 3)
-    rendered, exact = traced.render(*sweep(), white), traced.scene(*sweep(), white, STATE)
-    assert (rendered.rgb - exact.rgb).abs().max() < 0.02
-    assert (rendered.accumulation - exact.accumulation).abs().max() < 0.03
+    """One of very many sections; the few of the rays that graze the rim are placed well."""
+    traced, volume, white = tracer(0.7), sphere_renderer(0.7), torch.ones(241, 3)
+    volume.fine_samples = 512
+    rendered, exact = traced.render(*sweep(), white), volume(*sweep(), white, STATE)
+    assert (rendered.rgb - exact.rgb).abs().max() < 0.01
+    assert (rendered.accumulation - exact.accumulation).abs().max() < 0.01
     shown = exact.accumulation > 0.5
     assert (rendered.depth - exact.depth)[shown].abs().max() < 0.01
 
