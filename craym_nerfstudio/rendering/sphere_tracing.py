@@ -24,6 +24,9 @@ from craym_nerfstudio.schedules import at_most
 
 _RESOLUTION = 128
 """Of the cached distances."""
+_BLOCK = 4
+"""Cells on a side of the blocks whose least distance is kept too: it bounds steps far from the surface, and the blocks
+fit into a core's own cache, which the distances do not."""
 _OPAQUE = 2.0
 """Widths of the logistic density, ``1 / inv_s``, within which a surface neither stops light (88 %) nor lets it pass."""
 _SIDES = (-1.9, 1.9)
@@ -95,11 +98,17 @@ class SphereTracer:
         coarse = self.scene.grid
         self.grid.to(coarse.values.device)
         size = (_RESOLUTION,) * 3
-        self.grid.values = F.interpolate(coarse.values, size, mode="trilinear", align_corners=True)
-        flat = self.grid.values.view(-1)
+        values = F.interpolate(coarse.values, size, mode="trilinear", align_corners=True)
+        flat = values.view(-1)
         near = (flat.abs() < 2.0 * coarse.cell).nonzero()[:, 0]
         for part in near.split(_CHUNK):
             flat[part] = self._sdf(self.grid.points[part])
+        self.keep(values)
+
+    def keep(self, values: Float[Tensor, "1 1 n n n"]) -> None:
+        """Distances to walk through."""
+        self.grid.values = values
+        self._blocks = -F.max_pool3d(-values, _BLOCK + 1, _BLOCK, ceil_mode=True)[0, 0]
 
     @torch.no_grad()
     def trace(self, origins: Float[Tensor, "*b 3"], directions: Float[Tensor, "*b 3"]) -> SurfaceHits:
@@ -152,7 +161,7 @@ class SphereTracer:
             x, y, z = (low + corner).clip(0, self.grid.resolution - 1).T
             known[solid[z, y, x]] = True
         cleared = np.where(known[solid] | (solid == 0), values, np.maximum(np.abs(values), 2.0 * self.grid.cell))
-        kept.grid.values = torch.from_numpy(cleared)[None, None].to(self.grid.values)
+        kept.keep(torch.from_numpy(cleared)[None, None].to(self.grid.values))
         kept.state, kept.version = self.state, self.version
         return kept
 
@@ -170,8 +179,9 @@ class SphereTracer:
     def march(self, origins: Float[Tensor, "rays 3"], directions: Float[Tensor, "rays 3"]) -> March:
         """Walk through the cached distances."""
         margin = _OPAQUE / float(self.scene.inv_s)
-        on_cpu = origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba")
-        return (_march_by_kernel if on_cpu else _march)(self.grid, origins, directions, margin)
+        if origins.device.type == "cpu" and origins.dtype == torch.float32 and importable("numba"):
+            return _march_by_kernel(self.grid, self._blocks, origins, directions, margin)
+        return _march(self.grid, origins, directions, margin)
 
     def _volume(self, origins: Tensor, directions: Tensor, background: Tensor) -> Rendered:
         """Rays that a surface point does not tell: with few sections, which the finer cache places well."""
@@ -255,16 +265,19 @@ class SphereTracer:
         return distance, slope, fine
 
 
-def _march_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, margin: float) -> March:
+def _march_by_kernel(
+    grid: DistanceGrid, blocks: Tensor, origins: Tensor, directions: Tensor, margin: float
+) -> March:
     """`_march` without a fixed step, on all cores of a CPU."""
     native = load_kernels("craym_nerfstudio.rendering.sphere_tracing_kernel", "march", "Sphere tracing")
     rays = len(origins)
     march = March(*(torch.empty(rays, dtype=kind) for kind in (torch.float32, torch.float32, torch.bool, torch.bool)))
-    inputs = (grid.values[0, 0], origins, directions, *sphere_bounds(origins, directions))
+    inputs = (grid.values[0, 0], blocks, origins, directions, *sphere_bounds(origins, directions))
     given = [tensor.detach().contiguous().numpy() for tensor in inputs]
+    per_unit = np.float32(1.0 / (_BLOCK * grid.cell))
     out = [tensor.numpy() for tensor in vars(march).values()]
     ranges = equal_ranges(rays, max(1, min(4 * thread_count(), rays // _RAYS_PER_TASK)))
-    run_parallel([partial(native.march, *ends, *given, np.float32(margin), *out) for ends in ranges])
+    run_parallel([partial(native.march, *ends, *given, per_unit, np.float32(margin), *out) for ends in ranges])
     return march
 
 

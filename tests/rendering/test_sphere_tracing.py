@@ -47,7 +47,7 @@ def test_shapes_follow_the_rays() -> None:
 @pytest.mark.parametrize("offset", [-0.03, 0.03], ids=["cache thinks it farther", "cache thinks it nearer"])
 def test_the_field_corrects_the_cache(way: str, offset: float) -> None:
     stale = tracer()
-    stale.grid.values += -offset
+    stale.keep(stale.grid.values - offset)
     found = stale.trace(*rays_at(*INSIDE))
     torch.testing.assert_close(found.distance, hits(*rays_at(*INSIDE))[0], rtol=0, atol=5e-5)
 
@@ -57,7 +57,7 @@ def test_a_floater_is_left_out_with_what_it_hides(way: str) -> None:
     littered, (origins, directions) = tracer(), rays_at(INSIDE[0], OUTSIDE[0])
     specks = origins + torch.tensor([[2.2], [2.6]]) * directions
     away = torch.cdist(littered.grid.points, specks).min(-1).values - 3.0 * littered.grid.cell
-    littered.grid.values = torch.minimum(littered.grid.values, away.view_as(littered.grid.values))
+    littered.keep(torch.minimum(littered.grid.values, away.view_as(littered.grid.values)))
     assert littered.march(origins, directions).entry.isfinite().all()
     poles = RADIUS * torch.eye(3).numpy()
     clean = littered.showing(poles).march(origins, directions).entry
