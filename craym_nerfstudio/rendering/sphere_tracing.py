@@ -228,14 +228,13 @@ class SphereTracer:
         """Normals at distances along rays, and the colours seen there."""
         width = 1.0 / (float(self.scene.inv_s) * slope.clamp_min(0.1))
         normal = F.normalize(surface.gradient, dim=-1)
-        features = [surface.feature]
-        for logit in _SIDES:
-            depth = distance + logit * width
-            points = origins + directions * depth[:, None]
-            features.append(self.scene.field.outputs(points, self.state.level_weights)[:, 1:])
         harmonics = spherical_harmonics(directions)
-        rgb = [self.scene.color(feature, harmonics, normal) for feature in features]
-        return normal, torch.stack(rgb).mean(0)
+        rgb = self.scene.color(surface.feature, harmonics, normal)
+        for logit in _SIDES:
+            points = torch.addcmul(origins, directions, (distance + logit * width)[:, None])
+            feature = self.scene.field.outputs(points, self.state.level_weights)[:, 1:]
+            rgb += self.scene.color(feature, harmonics, normal)
+        return normal, rgb / (1 + len(_SIDES))
 
     def _refined(
         self, origins: Tensor, directions: Tensor, distance: Tensor, slope: Tensor
