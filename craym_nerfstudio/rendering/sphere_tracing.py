@@ -264,9 +264,7 @@ class SphereTracer:
         return distance, slope, fine
 
 
-def _march_by_kernel(
-    grid: DistanceGrid, blocks: Tensor, origins: Tensor, directions: Tensor, margin: float
-) -> March:
+def _march_by_kernel(grid: DistanceGrid, blocks: Tensor, origins: Tensor, directions: Tensor, margin: float) -> March:
     """`_march` without a fixed step, on all cores of a CPU."""
     native = load_kernels("craym_nerfstudio.rendering.sphere_tracing_kernel", "march", "Sphere tracing")
     rays = len(origins)

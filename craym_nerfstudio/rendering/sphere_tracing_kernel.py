@@ -38,8 +38,13 @@ def _bound(blocks, per_unit, origins, directions, ray, t):
 
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
-def march(first, last, grid, blocks, origins, directions, near, far, meets, per_unit, margin, entry, slope, clear, opaque):
-    """Rays number first:last through cached distances; see `sphere_tracing.March` for what is written."""
+def march(
+    first, last, grid, blocks, origins, directions, near, far, meets, per_unit, margin, entry, slope, clear, opaque
+):  # fmt: skip
+    """Rays number first:last through cached distances; see `sphere_tracing.March` for what is written.
+
+    The least distances of `blocks`, `per_unit` of which are a unit long, bound steps far from the surface.
+    """
     cell = np.float32(2.0) / np.float32(grid.shape[0] - 1)
     least, close = FINEST * cell, margin + CLOSE * cell
     for ray in range(first, last):

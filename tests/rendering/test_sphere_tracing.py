@@ -99,6 +99,22 @@ def test_rendering_equals_the_volume(way: str) -> None:
     assert (rendered.depth - exact.depth)[shown].abs().max() < 0.01
 
 
+def test_blocks_change_no_ray() -> None:
+    """Rays all round through a sphere with a speck beside it walk the same with and without them."""
+    torch.manual_seed(0)
+    walked, origins = tracer(), nn.functional.normalize(torch.randn(2000, 3), dim=-1) * 2.0
+    directions = nn.functional.normalize(0.4 * torch.randn(2000, 3) - origins, dim=-1)
+    speck = (walked.grid.points - torch.tensor([0.7, 0.1, 0.0])).norm(dim=-1) - 0.05
+    walked.keep(torch.minimum(walked.grid.values, speck.view_as(walked.grid.values)))
+    quick = walked.march(origins, directions)
+    walked._blocks.fill_(-1.0)
+    slow = walked.march(origins, directions)
+    assert 300 < quick.entry.isfinite().sum() < 1700
+    both = quick.clear & slow.clear
+    assert both.float().mean() > 0.9 and (quick.clear ^ slow.clear).float().mean() < 0.01
+    torch.testing.assert_close(quick.entry[both], slow.entry[both], rtol=0, atol=1e-3)
+
+
 class Sky(nn.Module):
     """A background field of one colour."""
 
