@@ -6,6 +6,7 @@ Also what every script tells beside its figures: the machine, the commit, and ho
 import os
 import platform
 import re
+import shlex
 import sys
 import time
 from contextlib import nullcontext
@@ -131,12 +132,15 @@ def machine(device: torch.device) -> dict[str, str | int | float]:
 
 
 def command() -> str:
-    """How this process was started; where the data lie on this machine is nobody's matter."""
+    """How this process was started; where data and runs lie on this machine is nobody's matter."""
     module, words = sys.modules["__main__"].__spec__, list(sys.argv[1:])
-    for number, word in enumerate(words[:-1]):
-        if word == "--data-root":
-            words[number + 1] = "DATA"
-    return " ".join(["python", "-m", module.name if module else "?", *words])
+    for number, word in enumerate(words):
+        name, is_run, _ = word.partition("=")
+        if is_run and not name.startswith("-"):
+            words[number] = f"{name}=RUN"
+        elif number and words[number - 1] == "--data-root":
+            words[number] = "DATA"
+    return shlex.join(["python", "-m", module.name if module else "?", *words])
 
 
 def keep(path: Path | None, result: dict) -> None:

@@ -253,7 +253,7 @@ def listing(folder: Path) -> dict[str, int]:
 
 def main() -> None:
     """Measure, write, and fail if one resume was not good."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=30)
     parser.add_argument("--first", type=int, default=0, help="number of the first kill: parts of one series")
     parser.add_argument("--phases", nargs="*", default=list(PHASES))

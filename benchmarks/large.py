@@ -131,9 +131,9 @@ def measure(data: Path, cache: Path, last: str) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure every case in a process of its own and add to the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scratch", type=Path, required=True)
-    parser.add_argument("--cases", nargs="*", default=list(CASES))
+    parser.add_argument("--cases", nargs="*", choices=list(CASES), default=list(CASES))
     parser.add_argument("--last", default="", help="step after which to stop, such as pair; all by default")
     parser.add_argument("--inside", action="store_true", help="measure here, as this script calls itself")
     arguments = parser.parse_args()

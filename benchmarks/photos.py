@@ -1,6 +1,8 @@
 """Images alone: what is placed, how well, and what stage 0 makes of it; adds to benchmarks/results/photos.json.
 
-python -m benchmarks.photos --data-root DATA
+    python -m benchmarks.photos --data-root DATA [--scenes still_life temple]
+
+Cameras are compared with the true ones after the best similarity between them; seconds are of the processor.
 """
 
 import argparse
@@ -156,9 +158,9 @@ def _errors(frames: Frames, c2w: np.ndarray, true: Frames, factor: float, when: 
 
 def main() -> None:
     """Measure and add to the results."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-root", type=Path, required=True)
-    parser.add_argument("--scenes", nargs="*", default=list(CASES))
+    parser.add_argument("--scenes", nargs="*", choices=list(CASES), default=list(CASES))
     arguments = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in arguments.scenes:

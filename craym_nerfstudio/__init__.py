@@ -34,5 +34,6 @@ _HOMES = {"read_data": "api", "match": "api", "adjust": "api", "load_run": "expo
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
+        import_module("craym_nerfstudio.console").silence_others()
         return getattr(import_module(f"craym_nerfstudio.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from craym_nerfstudio.cameras.selection import select_cameras
-from craym_nerfstudio.console import silence_others
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.data.scene import Scene, read_scene
 from craym_nerfstudio.export.refined import RefinedCameras, cameras_of_stage_zero
@@ -20,7 +19,6 @@ def read_data(data: Path | str, **options: Any) -> Scene:
     Raises:
         InputError: nothing that is accepted lies there, or what lies there cannot be used.
     """
-    silence_others()
     return read_scene(SceneConfig(Path(data), **{"eval_interval": 0, **options}))
 
 

@@ -13,7 +13,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
-from craym_nerfstudio.console import console, warn
+from craym_nerfstudio.console import console, silence_others, warn
 from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.record import METRICS_NAME
@@ -44,7 +44,8 @@ class CraymTrainerConfig(TrainerConfig):
     _target: type = field(default_factory=lambda: CraymTrainer)
 
     def setup(self, **kwargs: Any) -> Any:
-        """The trainer, its schedules as long as the training."""
+        """The trainer, its schedules as long as the training; the host's has warnings of its own to give."""
+        silence_others()
         self.fit_schedules()
         return super().setup(**kwargs)
 
@@ -77,8 +78,18 @@ class CraymTrainerConfig(TrainerConfig):
         return 1 + (max(steps, default=-1) if self.load_step is None else self.load_step)
 
     def print_to_terminal(self) -> None:
-        """One line."""
+        """One line.
+
+        Raises:
+            InputError: the machine lacks the GPUs that were asked for; the host would say so in each process.
+        """
         show_input_errors()
+        wanted, found = self.machine.num_devices, torch.cuda.device_count()
+        if wanted * self.machine.num_machines > 1 and wanted > found:
+            raise InputError(
+                f"--machine.num-devices {wanted} asks for as many CUDA devices on this machine; there are {found}",
+                remedy="Leave the flag out: one process trains on what is there.",
+            )
         console.print(f"{self.method_name}: settings and results in {self.get_base_dir()}")
 
     def save_config(self) -> None:

@@ -1,6 +1,7 @@
 """Checkpoints on small stand-ins: atomic, safe to load, kept when writing fails or training is interrupted."""
 
 import errno
+import warnings
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
@@ -209,3 +210,26 @@ def test_the_last_run_that_did_not_end_is_named(tmp_path: Path, capsys: pytest.C
     told = capsys.readouterr().out
     assert f"step 7; to go on there: the same command and --load-dir {tmp_path}/old/nerfstudio_models" in told
     assert told.endswith("--max-num-iterations 992\n")
+
+
+def test_the_hosts_trainer_is_set_up_without_warnings_of_others() -> None:
+    """It is built before the pipeline, and calls what torch has deprecated."""
+
+    def build(config: Any, **_: Any) -> str:
+        warnings.warn_explicit("deprecated", FutureWarning, "trainer.py", 137, module="nerfstudio.engine.trainer")
+        return "trainer"
+
+    config = deepcopy(craym_lite.config)
+    config._target = build  # type: ignore[assignment]
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        assert config.setup() == "trainer"
+    assert seen == []
+
+
+def test_more_processes_than_gpus_are_refused_before_they_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    config = deepcopy(craym_lite.config)
+    config.machine.num_devices = 2
+    with pytest.raises(InputError, match=r"--machine.num-devices 2 .* there are 1"):
+        config.print_to_terminal()

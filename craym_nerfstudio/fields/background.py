@@ -44,7 +44,8 @@ class BackgroundField(nn.Module):
         features = self.encoding(contract(points).reshape(-1, 3) * 0.25 + 0.5)
         raw = self.density(features)
         # Densities are per unit of contracted length, in which the sections are equally long.
-        alpha = 1.0 - torch.exp(-torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, -1) * (8.0 / self.samples))
+        density = torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, self.samples)
+        alpha = 1.0 - torch.exp(-density * (8.0 / self.samples))
         alpha = torch.cat([alpha[:, :-1], torch.ones_like(alpha[:, -1:])], dim=-1)
         ahead = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1.0 - alpha[:, :-1]], dim=-1), dim=-1)
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)

@@ -103,6 +103,13 @@ def test_contraction() -> None:
     assert (contract(edge).diff(dim=0)).norm() < 1e-3
 
 
+@pytest.mark.parametrize("backend", ["torch", "auto"])
+def test_background_of_no_rays(backend: str) -> None:
+    """None is asked for where a surface stops the light of every ray."""
+    none = torch.empty(0, 3)
+    assert BackgroundField(backend, log2_table_size=9)(none, none, torch.empty(0), None).shape == (0, 3)
+
+
 def test_background_is_a_mean_of_colours_with_finite_gradients() -> None:
     """From the edge of the unit sphere, from within, and along rays that miss it."""
     torch.manual_seed(0)
