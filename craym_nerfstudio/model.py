@@ -27,7 +27,7 @@ from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, 
 from craym_nerfstudio.objective.warm_start import learn_distances
 from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.config import RenderingConfig
-from craym_nerfstudio.rendering.outputs import background_colors, key_outputs, ray_outputs, surface_rays
+from craym_nerfstudio.rendering.outputs import background_colors, held, key_outputs, ray_outputs, surface_rays
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
 from craym_nerfstudio.schedules import Scalar, StepGenerator, ramp
@@ -246,8 +246,8 @@ class CraymModel(Model):
         self, rays: RayBundle, layout: RayLayout
     ) -> tuple[Rendered, Float[Tensor, "rays 3"], Float[Tensor, "rays 3"]]:
         """Rays of the world rendered in the unit frame, the background behind them, and the points they end at."""
-        origins, directions = self.unit_rays(rays)
         state = self._asked(self._state(self.training))
+        origins, directions = (held(each, state.crossing) for each in self.unit_rays(rays))
         if self.training:  # the cache of distances is kept fresh, slab by slab
             self.scene.refresh_grid(state.level_weights, self._now, self.config.grid_refresh_steps)
         drawn = state.generator if self.has_alpha and self.config.random_background else None

@@ -32,12 +32,13 @@ def consistency_loss(photos: Photos, rays: SurfaceRays, c2w: Float[Tensor, "imag
     """Mean of 1 - NCC between patches round surface points and the neighbours that see them best.
 
     Args:
-        c2w: poses of all images in the unit frame; they, the surface and its normals get gradients.
+        c2w: poses of all images in the unit frame. They get no gradient, the surface and its normals do: patches that
+            are no planes pull cameras off (docs/results.md).
     """
+    c2w = c2w.detach()
     count, turn, center = len(rays.image), c2w[..., :3], c2w[..., 3]
     own_turn = turn.index_select(0, rays.image)
-    # Where a ray lies in its own photo is no matter of poses.
-    bearing = (rays.directions[:, None] @ own_turn)[:, 0].detach()
+    bearing = (rays.directions[:, None] @ own_turn)[:, 0]
     patch = patch_bearings(bearing, photos.pixel.index_select(0, rays.image))
     views = _views(rays, photos)
     point = rays.origins + rays.distance[:, None] * rays.directions

@@ -20,6 +20,11 @@ def background_colors(
     return torch.cat([drawn, chosen.expand(layout.grouped, 3)])
 
 
+def held(values: Float[Tensor, "rays 3"], first: int) -> Float[Tensor, "rays 3"]:
+    """Origins or directions of which the first get no gradient: those rays move the surface, not the cameras."""
+    return torch.cat([values[:first].detach(), values[first:]]) if first else values
+
+
 def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], final: bool) -> dict[str, Tensor]:
     """Colour, opacity and depth, as the host's viewer and exporters expect them; for these also normals in [0, 1].
 
@@ -56,6 +61,7 @@ def surface_rays(
     origins: Float[Tensor, "rays 3"],
     directions: Float[Tensor, "rays 3"],
 ) -> SurfaceRays:
-    """The first rays of a batch, of which it is known where they meet the surface."""
+    """The first rays of a batch, of which it is known where they meet the surface; held as they were rendered."""
     first = slice(len(crossing.distance))
-    return SurfaceRays(image[first], origins[first], directions[first], crossing.distance, crossing.normal)
+    rays = image[first], origins[first].detach(), directions[first].detach()
+    return SurfaceRays(*rays, crossing.distance, crossing.normal)
