@@ -34,7 +34,7 @@ WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
 MOST_LAUNCHES = 900
 """Of a step, optimizers included; may only fall."""
-MOST_COMPARING = 334
+MOST_COMPARING = 294
 """What the consistency loss adds to them; may only fall."""
 CUDA = torch.device("cuda", 0)
 
