@@ -115,9 +115,11 @@ def _film(folder: Path) -> Path:
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=10, options={"crf": "18"})
         stream.pix_fmt = "yuv420p"
-        for each in sorted(folder.iterdir()):
+        pictures = sorted(folder.iterdir())
+        with Image.open(pictures[0]) as first:
+            stream.width, stream.height = first.size
+        for each in pictures:
             with Image.open(each) as image:
-                stream.width, stream.height = image.size
                 container.mux(stream.encode(av.VideoFrame.from_image(image.convert("RGB"))))
         container.mux(stream.encode())
     return path
