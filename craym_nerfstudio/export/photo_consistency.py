@@ -11,13 +11,13 @@ from craym_nerfstudio.export.photo_views import PhotoView
 from craym_nerfstudio.export.seen_surface import SeenSurface
 from craym_nerfstudio.export.unwrap import Texels, UnwrappedMesh
 
-_ROUNDS = 2
 _MOST_PIXELS = 0.5
-"""A round moves a vertex this far at most, in pixels of the view that sees it best."""
+"""A vertex moves this far at most, in pixels of the view that sees it best."""
 _SMOOTHINGS = 3
 """Times that what the photos say is averaged with the neighbours."""
-_TRUST = 0.02
-"""Contrast, in colours per pixel, below which a vertex rather stays where it is."""
+_TRUST = 0.1
+"""Contrast, in colours per pixel, below which a vertex rather stays where it is: noise in what photos say of faint
+places would move outlines, which the field has right."""
 
 
 def agreeing_surface(
@@ -35,19 +35,17 @@ def agreeing_surface(
     corners = layout.source[layout.faces]
     face_seen = surface.seen[:, corners].all(-1)
     neighbours = _neighbours(surface.faces, len(surface.vertices))
-    for _ in range(_ROUNDS):
-        points, normals = (texels.interpolate(values, corners) for values in (surface.vertices, surface.normals))
-        normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
-        spots = SurfacePoints(points.astype(np.float32), normals.astype(np.float32), texels.face)
-        slope, curvature = _step(spots, views, face_seen, gains)
-        parts = [_on_vertices(values, texels, corners, len(surface.vertices)) for values in (slope, curvature)]
-        for _ in range(_SMOOTHINGS):
-            parts = [0.5 * (part + neighbours @ part) for part in parts]
-        reach = surface.footprint
-        trust = _on_vertices(np.full(len(slope), _TRUST**2), texels, corners, len(reach)) / reach**2
-        moved = np.clip(-parts[0] / np.maximum(parts[1] + trust, 1e-12), -_MOST_PIXELS * reach, _MOST_PIXELS * reach)
-        surface = replace(surface, vertices=surface.vertices + moved[:, None] * surface.normals)
-    return surface
+    points, normals = (texels.interpolate(values, corners) for values in (surface.vertices, surface.normals))
+    normals /= np.maximum(np.linalg.norm(normals, axis=-1, keepdims=True), 1e-12)
+    spots = SurfacePoints(points.astype(np.float32), normals.astype(np.float32), texels.face)
+    slope, curvature = _step(spots, views, face_seen, gains)
+    parts = [_on_vertices(values, texels, corners, len(surface.vertices)) for values in (slope, curvature)]
+    for _ in range(_SMOOTHINGS):
+        parts = [0.5 * (part + neighbours @ part) for part in parts]
+    reach = surface.footprint
+    trust = _on_vertices(np.full(len(slope), _TRUST**2), texels, corners, len(reach)) / reach**2
+    moved = np.clip(-parts[0] / np.maximum(parts[1] + trust, 1e-12), -_MOST_PIXELS * reach, _MOST_PIXELS * reach)
+    return replace(surface, vertices=surface.vertices + moved[:, None] * surface.normals)
 
 
 def _step(

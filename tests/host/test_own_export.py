@@ -84,7 +84,7 @@ def test_meshes_in_the_frame_of_the_data(run: Run, exported: Path) -> None:
     assert trimesh.load(exported / "mesh.stl", force="mesh").volume == pytest.approx(mesh.volume, rel=1e-4)
     vertices, faces = load_mesh(exported / "mesh.glb")
     assert 500 < len(faces) < 1500
-    # Simplified, and moved by a pixel at most to where photos agree.
+    # Simplified, and moved by half a pixel at most to where photos agree.
     assert trimesh.proximity.closest_point(mesh, vertices)[1].max() < 0.1
 
 
