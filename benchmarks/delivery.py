@@ -55,7 +55,7 @@ def measure(folder: Path, views: int) -> dict[str, Any]:
             way(0)  # compiles
             spent = time.process_time()
             errors = [np.square(way(k).clip(0.0, 1.0) - photo).mean() for k, photo in enumerate(photos)]
-            row[f"{name}_cpu_s"] = round((time.process_time() - spent) / len(photos), 2)
+            row[f"{name}_cpu_s"] = round((time.process_time() - spent) / len(photos), 3)
             row[f"{name}_psnr"] = round(float(np.mean(-10.0 * np.log10(errors))), 2)
     shape = trimesh.load(exported / "mesh.ply", process=False)
     row |= {"faces": len(shape.faces), "pieces": shape.body_count, "watertight": bool(shape.is_watertight)}

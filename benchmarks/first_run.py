@@ -81,7 +81,13 @@ def nothing_is_searched() -> Iterator[None]:
 
 
 def run(args: argparse.Namespace) -> dict:
-    """All parts that were asked for, one after the other; what they found."""
+    """All parts that were asked for, one after the other; what they found.
+
+    Raises:
+        InputError: there is no GPU.
+    """
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("No CUDA device is there", remedy="`--tiny --device cpu` rehearses all of it on a CPU.")
     args.output.mkdir(parents=True, exist_ok=True)
     path, device = args.output / "first_run.json", torch.device(args.device)
     session = Session(args.carry, args.output, device, args.tiny, args.rays, time.monotonic() + args.seconds)

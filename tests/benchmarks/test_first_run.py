@@ -1,6 +1,7 @@
 """The first run on a GPU, rehearsed: it stops where going on would waste the card's time."""
 
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor
 
 from benchmarks import first_run_parts
-from benchmarks.first_run import nothing_is_searched
+from benchmarks.first_run import nothing_is_searched, run
 from benchmarks.first_run_parts import MOST_ERROR, Session, StopRun, correct
+from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding import HashEncoding
 from craym_nerfstudio.matching import find
 from craym_nerfstudio.sfm import adjust
@@ -42,3 +44,10 @@ def test_what_the_folder_lacks_is_not_searched_for() -> None:
         for search in (find.all_features, adjust.adjust_rays):
             with pytest.raises(StopRun, match="prepare it again"):
                 search()
+
+
+def test_no_gpu_is_said_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InputError, match=r"No CUDA device .* --device cpu"):
+        run(Namespace(device="cuda", output=tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
