@@ -144,15 +144,8 @@ class ImageStore:
         """Bilinear RGBA (straight alpha; exact at pixel centres) at (x, y) positions in px, in [0, 1] before `gain`."""
         size = self.size_px[image]
         corner_xy = xy.clamp_min(0.5).minimum(size - 0.5) - 0.5
-        low = corner_xy.floor()
-        fraction = corner_xy - low
-        first = low.long()
-        ends = torch.stack([first, torch.minimum(first + 1, size - 1)], dim=-1)
-        rows = self.offset[image][:, None] + ends[:, 1] * size[:, :1]
-        corners = (rows[:, :, None] + ends[:, None, 0]).flatten(1)  # row by row
+        corners, share = bilinear(corner_xy, self.offset[image], size)
         rgba = self.pixels[corners].float() / 255.0
-        sides = torch.stack([1 - fraction, fraction], dim=-1)
-        share = (sides[:, None, 0] * sides[:, 1, :, None]).flatten(1)
         opaque = share * rgba[..., 3]
         alpha = opaque.sum(-1, keepdim=True)
         # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
@@ -167,6 +160,25 @@ class ImageStore:
         around = xy[:, None] + torch.cartesian_prod(steps, steps)
         colors = self.colors(image.repeat_interleave(9), around.flatten(0, 1))
         return colors[:, :3].unflatten(0, (-1, 9)).mean(1)
+
+
+def bilinear(
+    place: Float[Tensor, "*b 2"], offset: Int[Tensor, "*b"], size_px: Int[Tensor, "*b 2"]
+) -> tuple[Int[Tensor, "*b 4"], Float[Tensor, "*b 4"]]:
+    """Flat numbers of the four pixels about places of images, row by row, and what each counts, differentiable.
+
+    Args:
+        place: (x, y) from the centre of the first pixel, within the centres of the others.
+        offset: flat numbers of the images' first pixels.
+    """
+    low = place.detach().floor()
+    fraction = place - low
+    first = low.long()
+    ends = torch.stack([first, torch.minimum(first + 1, size_px - 1)], dim=-1)
+    rows = offset[..., None] + ends[..., 1, :] * size_px[..., :1]
+    corners = (rows[..., :, None] + ends[..., None, 0, :]).flatten(-2)
+    sides = torch.stack([1 - fraction, fraction], dim=-1)
+    return corners, (sides[..., None, 0, :] * sides[..., 1, :, None]).flatten(-2)
 
 
 def _telling(alpha: UInt8[Tensor, "h w"]) -> Bool[Tensor, " pixels"]:

@@ -1,5 +1,7 @@
 """Lenses: from bearings (OpenGL axes) to pixels, with the distortion models of nerfstudio."""
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -9,12 +11,15 @@ _FAR_OUT = 0.5
 
 def distorted(plane: Float[np.ndarray, "n 2"], distortion: Float[np.ndarray, "6"]) -> Float[np.ndarray, "n 2"]:
     """OpenCV's polynomial as nerfstudio writes it (k1 k2 k3 k4 p1 p2), on the plane at distance 1."""
-    k1, k2, k3, k4, p1, p2 = distortion
-    x, y = plane.T
+    return np.stack(bent(*plane.T, *distortion), axis=-1)
+
+
+def bent(x: Any, y: Any, k1: Any, k2: Any, k3: Any, k4: Any, p1: Any, p2: Any) -> tuple[Any, Any]:
+    """`distorted` of coordinates one by one: numbers, arrays or tensors, with coefficients of each or of all."""
     r2 = x**2 + y**2
     radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
-    tangential = np.stack([2 * p1 * x * y + p2 * (r2 + 2 * x**2), 2 * p2 * x * y + p1 * (r2 + 2 * y**2)], axis=-1)
-    return plane * radial[:, None] + tangential
+    across, down = 2 * p1 * x * y + p2 * (r2 + 2 * x**2), 2 * p2 * x * y + p1 * (r2 + 2 * y**2)
+    return x * radial + across, y * radial + down
 
 
 def distorted_fisheye(plane: Float[np.ndarray, "n 2"], distortion: Float[np.ndarray, "6"]) -> Float[np.ndarray, "n 2"]:

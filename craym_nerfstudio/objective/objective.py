@@ -55,7 +55,6 @@ class ObjectiveConfig:
     the warm start."""
     landmark_steps: int = 10000
     """Steps over which that weight falls to 0.4 of it, and trust in the surface between the points to nothing."""
-
     consistency_loss_mult: float = 0.5
     """Weight of 1 - NCC between patches of photos that see the same place of the surface, once it is fully on."""
     consistency_steps: tuple[int, int] = (1000, 3000)
