@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from PIL import Image
 
 from benchmarks.suite import MISSING, ROOT, NoResult, Size
@@ -27,6 +28,14 @@ _BADLY_LIT = {"dtu_scan24": (3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 36, 37, 38, 
 
 
 @dataclass(frozen=True)
+class MaskedPoints:
+    """Reference points that lie inside the masks of all images that see them, and the unit of the data."""
+
+    points: Float[np.ndarray, "n 3"]
+    unit_mm: float
+
+
+@dataclass(frozen=True)
 class Scene:
     """A scene, ready to be read."""
 
@@ -37,6 +46,25 @@ class Scene:
     def surface(self) -> SurfaceReference | None:
         """The reference surface; None where none is known."""
         return None if self.name in _WITHOUT_SURFACE else load_reference(self.source)
+
+    def masked_points(self) -> MaskedPoints | None:
+        """The part of sparse reference points that masks say is the object; None where that is not known."""
+        contents = self.source / "transforms.json", self.source / "gt_sparse_points.npz"
+        if not all(path.is_file() for path in contents):
+            return None
+        data = json.loads(contents[0].read_text())
+        with np.load(contents[1]) as content:
+            points = content["xyz_unit"].astype(float)
+        inside = np.ones(len(points), dtype=bool)
+        for frame in data["frames"]:
+            pose = np.array(frame["transform_matrix"])
+            right, up, back = ((points - pose[:3, 3]) @ pose[:3, :3]).T
+            mask = np.array(Image.open(self.source / frame["mask_path"]).convert("L")) > 0
+            column = (data["cx"] - data["fl_x"] * right / back).astype(int)
+            row = (data["cy"] + data["fl_y"] * up / back).astype(int)
+            seen = (back < 0) & (column >= 0) & (row >= 0) & (column < mask.shape[1]) & (row < mask.shape[0])
+            inside[seen] &= mask[row[seen], column[seen]]
+        return MaskedPoints(points[inside], data["scene_scale_mm"])
 
     def fingerprint(self) -> str:
         """Digest of the images, so that a result tells what it was measured on."""

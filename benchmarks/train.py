@@ -160,7 +160,12 @@ def _surface(pipeline: CraymPipeline, scene: Scene, resolution: int) -> dict:
         # What no camera sees stays, as in all cells before: the reference leaves it out.
         everything = extract_mesh(model, resolution, [], Visibility(model.tracer, 0.0, model.device), "keep")
         mesh = everything.moved(aligned @ model.world_from_unit)
-        metrics = compare_surfaces(sample_mesh(mesh.vertices, mesh.faces), reference).metrics()
+        samples = sample_mesh(mesh.vertices, mesh.faces)
+        metrics = compare_surfaces(samples, reference).metrics()
     except (ValueError, ImportError) as error:
         return {"surface": {}, "surface_problem": str(error)}
-    return {"surface": metrics, "surface_reference": reference.kind, "mesh_resolution": resolution}
+    found = {"surface": metrics, "surface_reference": reference.kind, "mesh_resolution": resolution}
+    masked = scene.masked_points()
+    if masked is not None:
+        metrics["masked_median_mm"] = float(np.median(samples.nearest(masked.points)[0]) * masked.unit_mm)
+    return found
