@@ -69,6 +69,8 @@ class Size:
     test_views: int
     """Test views that are judged, equally spaced; 0 judges all."""
     mesh_resolution: int
+    shown_px: int = 10_000
+    """Longest side of the images that are trained on; matches are found at the full size."""
     complete: bool = False
     """Every seed, and nerfacto on every scene; else only where it matters most."""
 
@@ -76,7 +78,7 @@ class Size:
 SIZES = {
     "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
     "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
-    "shipped": Size("craym-lite", 3000, 0, 0.0, 400, 8, 256),
+    "shipped": Size("craym-lite", 3000, 0, 1.0, 400, 8, 256, shown_px=400),
     "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
 }
 """`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200

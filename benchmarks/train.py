@@ -48,7 +48,7 @@ def parser_config(cell: Cell, scene: Scene) -> CraymDataParserConfig:
     """The parser that every method reads the scene with."""
     return CraymDataParserConfig(
         data=scene.folder / "transforms_colmap.json" if cell.noise == "colmap" else scene.folder,
-        max_image_size_px=10_000,
+        max_image_size_px=cell.scale.shown_px,
         pose_noise=cell.noise if cell.noise not in ("none", "colmap", "any") else "none",  # type: ignore[arg-type]
         pose_noise_seed=cell.seed,
         reference_poses=scene.folder,
