@@ -74,8 +74,9 @@ def input_cell(cell: Cell, scene: Scene, place: Place) -> dict:
 
 
 def _matcher(cell: Cell) -> Literal["auto", "sift"]:
-    # SIFT is the same on every machine, whatever is installed there; of few views all matches count.
-    return "auto" if cell.views else "sift"
+    # SIFT is the same on every machine, whatever is installed there; of few views all matches count, and what ships is
+    # measured as it comes.
+    return "auto" if cell.views or cell.table == "shipped" else "sift"
 
 
 def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
