@@ -1,10 +1,18 @@
-"""Sections of docs/results.md on few views and on matchability, and how a script says where it ran."""
+"""Sections of docs/results.md on the shipped method, few views and matchability, and how a script says where it ran."""
 
 import re
+import statistics
 
-from benchmarks.results import Figures, Results, grid, grouped, markdown_table, provenance
+from benchmarks.results import NOT_RUN, NOTHING, Figures, Results, finished, grid, grouped, markdown_table, provenance
 from benchmarks.suite import METHODS, Cell, cells
 
+SHIPPED = """## As it comes
+
+`craym-lite` with nothing changed: 3000 steps, photos 400 px wide. Medians over seeds: rotation in degrees / \
+translation x100 of the poses as given, after stage 0 and after training; PSNR of 8 test views; surface as Chamfer \
+distance / F at 0.01 in units of the data (the objects are about 2 wide), on `dtu_scan24` the median distance from the \
+reference points inside the masks to the mesh; seconds of training on one core. The seed is that of the pose noise and \
+of the training."""
 POSE_ERRORS: Figures = (("pose_rotation_deg", 3), ("pose_translation_x100", 2))
 _SPARSE = """## Few views
 
@@ -25,6 +33,34 @@ def sparse(results: Results, size: str) -> str:
             rows = grouped(chosen[method], lambda _, text=label: text, _views)
             parts.append((rows, (*POSE_ERRORS, ("psnr", 2)) if method == "craym" else POSE_ERRORS))
     return "\n\n".join([_SPARSE, provenance(results, "sparse", size), grid(results, *parts)])
+
+
+def shipped(results: Results) -> str:
+    """The method as it comes, medians over seeds."""
+    rows = []
+    for (scene, noise), chosen in grouped(cells("shipped", "shipped"), lambda c: (c.scene, c.noise), _method).items():
+        records = {method: results.of(each) for method, each in chosen.items()}
+        errors = [(method, suffix) for method, suffix in (("craym", "_before"), ("stage0", ""), ("craym", ""))]
+        poses = [
+            _median(records[method], *((f"{name}{suffix}", n) for name, n in POSE_ERRORS)) for method, suffix in errors
+        ]
+        surface = _median(records["craym"], ("surface.masked_median_mm", 2))
+        exact = _median(records["craym"], ("surface.chamfer", 4), ("surface.f_score_0.01", 3))
+        seeds = len(finished(records["craym"], "psnr"))
+        seconds = _median(records["craym"], ("train_s", 0))
+        shape = exact if surface == NOTHING else f"{surface} mm"
+        rows.append([f"`{scene}` {noise}", *poses, _median(records["craym"], ("psnr", 2)), shape, seconds, str(seeds)])
+    head = ["scene, start", "as given", "stage 0", "craym-lite", "views dB", "surface", "training s", "seeds"]
+    return markdown_table(head, [row for row in rows if row[-1] != "0"]) if rows else NOT_RUN
+
+
+def _method(cell: Cell) -> str:
+    return cell.method
+
+
+def _median(records: list[dict | None], *figures: tuple[str, int]) -> str:
+    found = [(finished(records, name), digits) for name, digits in figures]
+    return " / ".join(f"{statistics.median(values):.{digits}f}" for values, digits in found if values) or NOTHING
 
 
 def _views(cell: Cell) -> str:

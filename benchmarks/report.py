@@ -2,16 +2,17 @@
 
     python -m benchmarks.report
 
-README.md gets the first table and plot, between two marks. Figures are means over seeds, ± the standard deviation of a
-seed where there are several. Cells without a result appear as `not run`, failed ones with their reason below the table.
-`benchmarks/notes.md` is what people have to say about the figures; it stands at the top of the page.
+README.md gets the first table and a plot, between two marks. Figures are means over seeds, ± the standard deviation of
+a seed where there are several. Cells without a result appear as `not run`, failed ones with their reason below the
+table. `benchmarks/notes.md` is what people have to say about the figures; it stands at the top of the page.
 """
 
 from pathlib import Path
 
-from benchmarks.results import Groups, Results, finished, grid, grouped, mean_and_spread
+from benchmarks.field_tables import shipped
+from benchmarks.results import Groups, Results, finished, grouped, mean_and_spread
 from benchmarks.suite import ABLATION, RESULTS, ROOT, cells
-from benchmarks.tables import POSE_ERRORS, by_method, pose_cells, sections
+from benchmarks.tables import by_method, pose_cells, sections
 
 HEAD = """# Results
 
@@ -89,13 +90,12 @@ def page(results: Results, notes: str) -> str:
 
 
 def with_results(readme: str, results: Results) -> str:
-    """README.md with the plot and the table of pose errors from `barf` noise between its marks."""
+    """README.md with the table of the method as it comes, and a plot of it beside others, between its marks."""
     before, rest = readme.split(MARKS[0])
     after = rest.split(MARKS[1])[1]
     size = results.sizes("poses")[0]
-    table = grid(results, (by_method(pose_cells(size, "barf")), POSE_ERRORS))
-    plot = f"![Pose errors and PSNR from barf noise](docs/images/results_poses_barf_{size}.png)"
-    return "\n\n".join([before + MARKS[0], plot, table, MARKS[1] + after])
+    plot = f"![Pose errors from barf noise](docs/images/results_poses_barf_{size}.png)"
+    return "\n\n".join([before + MARKS[0], shipped(results), plot, MARKS[1] + after])
 
 
 def main() -> None:

@@ -1,12 +1,14 @@
 """Tables from results: means and spreads, gaps that show, and figures that are never typed."""
 
 import json
+import statistics
 from pathlib import Path
 
 import pytest
 
+from benchmarks.field_tables import shipped
 from benchmarks.report import draw, page, plots, with_results
-from benchmarks.results import Results, entries, entry, losses, mean_and_spread
+from benchmarks.results import Results, entries, entry, finished, losses, mean_and_spread
 from benchmarks.suite import RESULTS, ROOT, Cell, cells
 from benchmarks.tables import basin, by_method, pose_cells
 
@@ -102,7 +104,9 @@ def test_documents_are_made_of_the_committed_results() -> None:
     craym_row = next(line for line in page(results, "").splitlines() if line.startswith("| craym |"))
     first = results.of(cell for cell in cells("poses", "cpu") if cell.name.startswith("cpu-lego_400-barf-craym-"))
     assert len(first) == 3 and entry(first, "pose_rotation_deg", 3) in craym_row
-    assert craym_row in with_results((ROOT / "README.md").read_text(), results)
+    readme = with_results((ROOT / "README.md").read_text(), results)
+    first = results.of(cell for cell in cells("shipped", "shipped") if cell.scene == "chair_400")
+    assert f"{statistics.median(finished(first, 'psnr')):.2f}" in readme and shipped(results) in page(results, "")
     content = json.loads((RESULTS / "train_step.json").read_text())
     assert f"cpu {content['ms_per_step']['cpu']}" in page(results, "")
     for title in ("Stage 0 at full image size", "Hash grid", "Preflight", "The epipolar loss alone", "Memory"):
