@@ -1,4 +1,4 @@
-"""What nerfstudio finds of this package: the methods `craym` and `craym_lite`, and the dataparser `craym_data`.
+"""What nerfstudio finds of this package: the methods `craym`, `craym_lite`, `craym_cpu`, and `craym_data`.
 
 Light to import: one plugin that fails to import breaks every ns-train command of its user, and building the methods
 imports the host's trainer, with torchvision and torch's compiler behind it (seconds). They are built when first asked
@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "craym": "craym_nerfstudio.methods",
     "craym_lite": "craym_nerfstudio.methods",
+    "craym_cpu": "craym_nerfstudio.methods",
     "craym_data": "craym_nerfstudio.data.dataparser",
 }
 

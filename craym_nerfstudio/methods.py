@@ -1,4 +1,4 @@
-"""What the methods `craym` (full size) and `craym-lite` (2 cores, no GPU) consist of."""
+"""What the methods `craym` (full size), `craym-lite` and `craym-cpu` (2 cores, no GPU) consist of."""
 
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -134,11 +134,26 @@ _lite = CraymPipelineConfig(
     test_pose_rays=256,
 )
 
+
+def _thorough() -> CraymTrainerConfig:
+    """`craym-lite`, for larger photos and three times as long; its schedules at that length."""
+    pipeline = deepcopy(_lite)
+    pipeline.datamanager.dataparser.max_image_size_px = 800
+    pipeline.model.sdf_field.num_levels, pipeline.model.sdf_field.log2_table_size = 10, 19
+    config = _trainer("craym-cpu", pipeline, steps=3000, warmup=50, steps_per_save=500, pose_rate=3e-3)
+    config.max_num_iterations = 10_000
+    config.fit_schedules()
+    return config
+
+
 craym = MethodSpecification(
     config=_trainer("craym", CraymPipelineConfig(), steps=20000, warmup=500, steps_per_save=5000, pose_rate=5e-4),
     description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(
     config=_trainer("craym-lite", _lite, steps=3000, warmup=50, steps_per_save=250, pose_rate=3e-3),
-    description="CRAYM sized for a laptop without GPU: 2 cores, under 4 GiB of memory.",
+    description="CRAYM in 5 minutes without a GPU: 2 cores, under 4 GiB of memory, photos of 400 px.",
+)
+craym_cpu = MethodSpecification(
+    config=_thorough(), description="CRAYM without a GPU, for 20 minutes: photos of 800 px, finer surface and views."
 )

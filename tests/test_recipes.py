@@ -1,4 +1,4 @@
-"""The recipes in configs/: each is understood by the live command line of both methods and changes something."""
+"""The recipes in configs/: each is understood by the live command line of all methods and changes something."""
 
 from copy import deepcopy
 from pathlib import Path
@@ -7,11 +7,11 @@ import pytest
 import tyro
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.methods import craym, craym_lite
+from craym_nerfstudio.methods import craym, craym_cpu, craym_lite
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 RECIPES = sorted(CONFIGS.rglob("*.args"))
-METHODS = {"craym": craym.config, "craym-lite": craym_lite.config}
+METHODS = {each.config.method_name: each.config for each in (craym, craym_cpu, craym_lite)}
 
 
 def words(*names: str) -> list[str]:

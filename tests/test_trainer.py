@@ -14,7 +14,7 @@ import torch
 from nerfstudio.engine.trainer import Trainer
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.methods import craym_lite
+from craym_nerfstudio.methods import craym_cpu, craym_lite
 from craym_nerfstudio.model import CraymModelConfig
 from craym_nerfstudio.trainer import SCHEDULED, CraymTrainer
 
@@ -148,6 +148,15 @@ def test_schedules_are_as_long_as_the_training():
     for name, group in config.optimizers.items():
         assert group["scheduler"].max_steps == config.max_num_iterations
         assert group["scheduler"].warmup_steps == long.optimizers[name]["scheduler"].warmup_steps // 2
+
+
+def test_the_longer_preset_has_the_short_ones_schedules_at_its_own_length():
+    short, config = craym_lite.config.pipeline.model, deepcopy(craym_cpu.config)
+    times = config.max_num_iterations / craym_lite.config.max_num_iterations
+    config.fit_schedules()  # as `setup` does: nothing is left to scale
+    assert config.pipeline.model.consistency_steps == tuple(round(times * each) for each in short.consistency_steps)
+    assert {group["scheduler"].max_steps for group in config.optimizers.values()} == {config.max_num_iterations}
+    assert craym_lite.config.pipeline.datamanager.dataparser.max_image_size_px == 400
 
 
 def test_every_step_count_of_the_model_is_scaled():

@@ -39,7 +39,7 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     path = path / "config.yml" if path.is_dir() else path
     config = load_config(path)
     if not isinstance(config.pipeline, CraymPipelineConfig):
-        raise InputError(f"A run of method {config.method_name}", path, "Give a run of craym or craym-lite.")
+        raise InputError(f"A run of method {config.method_name}", path, "Give a run of craym, craym-lite or craym-cpu.")
     if data is not None:
         config.pipeline.datamanager.data = data
     checkpoint = _last_checkpoint(path.parent / config.relative_model_dir)
