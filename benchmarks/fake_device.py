@@ -39,6 +39,7 @@ _CACHES = (
     objective._shares,
     losses._windows,
     losses._stability,
+    consistency._columns,
     consistency._square,
     renderer._section_order,
     renderer._sharing,

@@ -238,8 +238,8 @@ class CraymModel(Model):
         further = {"probed": rendered.probed, "gradient_weights": rendered.gradient_weights}
         outputs |= {name: value for name, value in further.items() if value is not None}
         if rendered.crossing is not None:
-            rays = ray_bundle.camera_indices[:, 0], *self.unit_rays(ray_bundle)  # type: ignore[index]
-            outputs["surface"] = surface_rays(rendered.crossing, *rays)  # type: ignore[assignment]
+            image = ray_bundle.camera_indices[:, 0]  # type: ignore[index]
+            outputs["surface"] = surface_rays(rendered.crossing, image, ray_bundle.directions)  # type: ignore[assignment]
         return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
@@ -272,8 +272,7 @@ class CraymModel(Model):
         """Origins and unit directions in the unit frame."""
         unit = self._frames[1]
         # Without the turn of `Similarity.points`: a region has none.
-        origins = unit.lengths(rays.origins) + unit.translation
-        return origins, rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        return torch.addcmul(unit.translation, unit.scale, rays.origins), rays.directions
 
     def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""

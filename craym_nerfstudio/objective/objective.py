@@ -128,8 +128,8 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
     if step.photos is not None and "surface" in step.outputs:
         surface = cast(SurfaceRays, step.outputs["surface"])
         weight = config.consistency_loss_mult * ramp(step.now, *config.consistency_steps)
-        unit_c2w = step.unit_from_world.poses(step.outputs["train_c2w"])
-        result["consistency"] = weight * consistency_loss(step.photos, surface, unit_c2w)
+        compared = consistency_loss(step.photos, surface, step.outputs["train_c2w"], step.unit_from_world)
+        result["consistency"] = weight * compared
     if step.pairs is not None and step.epipolar_pairs is not None:
         result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)
     return result

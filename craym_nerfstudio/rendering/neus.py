@@ -1,13 +1,18 @@
 """NeuS volume rendering: from signed distances to weights, colours and depths (Wang et al. 2021, Eq. 10-13)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from craym_nerfstudio.schedules import Scalar
+
+_LEAST_FALL = 1e-12
+"""Difference of signed distances before and behind a surface, at least."""
 
 
 def neus_alpha(
@@ -72,21 +77,57 @@ class Crossing:
 
 
 def first_crossing(
-    sdf: Float[Tensor, "rays samples"],
+    surface: Float[Tensor, "rays samples 4"],
     distances: Float[Tensor, "rays samples"],
     active: Bool[Tensor, "rays samples"],
-    normals: Float[Tensor, "rays samples 3"],
 ) -> Crossing:
     """Where the signed distance of rays first turns negative, on the line through the samples before and behind.
 
     Unlike the mean depth it is on the surface, and differentiable in the distances of just two samples.
+
+    Args:
+        surface: normals, then signed distances.
     """
-    turns = (sdf[:, :-1] > 0) & (sdf[:, 1:] <= 0) & active[:, :-1] & active[:, 1:]
-    before = turns.byte().argmax(-1, keepdim=True)
-    both = torch.cat([before, before + 1], dim=-1)
-    found, (ahead, behind) = turns.gather(-1, before)[:, 0], sdf.gather(-1, both).unbind(-1)
-    near, far = distances.gather(-1, both).unbind(-1)
-    outer, inner = normals.gather(1, both[..., None].expand(-1, -1, 3)).unbind(1)
-    share = torch.where(found, ahead / torch.where(found, ahead - behind, 1.0), 0.0)
-    normal = torch.lerp(outer, inner, share.detach()[:, None])
-    return Crossing(torch.where(found, torch.lerp(near, far, share), 0.0), F.normalize(normal, dim=-1))
+    return Crossing(*_FirstCrossing.apply(surface, distances, active))
+
+
+class _FirstCrossing(torch.autograd.Function):
+    """See `first_crossing`; the place between the samples moves, the normal there turns with theirs alone."""
+
+    @staticmethod
+    def forward(ctx: Any, surface: Tensor, distances: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        outside = surface[..., 3] > 0
+        turns = (outside & active)[:, :-1] & (active > outside)[:, 1:]
+        found, before = turns.view(torch.uint8).max(-1, keepdim=True)
+        # Views of all pairs of neighbours, of which each ray takes one.
+        pairs, places = (values.unfold(1, 2, 1) for values in (surface, distances))
+        pair = pairs.gather(1, before[..., None, None].expand(-1, -1, 4, 2))[:, 0]
+        near, far = places.gather(1, before[..., None].expand(-1, -1, 2)).unbind(-1)
+        ahead, behind = pair[:, 3:].unbind(-1)
+        # Where none is found, the difference may be anything.
+        per_distance = found / (ahead - behind).clamp_min(_LEAST_FALL)
+        share = ahead * per_distance
+        distance = torch.lerp(near, far, share) * found
+        outer, inner = pair[:, :3].unbind(-1)
+        normal = torch.lerp(outer, inner, share)
+        length = torch.linalg.vector_norm(normal, dim=-1, keepdim=True).clamp_min(1e-12)
+        normal = normal / length
+        ctx.save_for_backward(surface, before, share, (far - near) * per_distance, normal, length)
+        return distance[:, 0], normal
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by_distance: Tensor, by_normal: Tensor) -> tuple[Tensor, None, None]:
+        surface, before, share, per_share, normal, length = ctx.saved_tensors
+        along = by_normal[:, None] @ normal[..., None]
+        by_normal = torch.addcmul(by_normal, along[..., 0], normal, value=-1.0) / length
+        both = torch.cat([by_normal, by_distance[:, None] * per_share], dim=-1)
+        of_inner = share * both
+        by_surface = torch.zeros_like(surface)
+        pair, index = torch.stack([both - of_inner, of_inner], dim=1), _next(before)
+        return by_surface.scatter_(1, index[..., None].expand_as(pair), pair), None, None
+
+
+def _next(number: Int[Tensor, "rays 1"]) -> Int[Tensor, "rays 2"]:
+    """Numbers and those after them."""
+    return torch.cat([number, number + 1], dim=-1)

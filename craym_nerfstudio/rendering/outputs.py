@@ -55,13 +55,7 @@ def key_outputs(rendered: Rendered, points: Float[Tensor, "rays 3"], layout: Ray
     }
 
 
-def surface_rays(
-    crossing: Crossing,
-    image: Int[Tensor, " rays"],
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-) -> SurfaceRays:
+def surface_rays(crossing: Crossing, image: Int[Tensor, " rays"], directions: Float[Tensor, "rays 3"]) -> SurfaceRays:
     """The first rays of a batch, of which it is known where they meet the surface; held as they were rendered."""
     first = slice(len(crossing.distance))
-    rays = image[first], origins[first].detach(), directions[first].detach()
-    return SurfaceRays(*rays, crossing.distance, crossing.normal)
+    return SurfaceRays(image[first], directions[first].detach(), crossing.distance, crossing.normal)

@@ -42,8 +42,6 @@ _LEAST_SEEN, _LEAST_TRAINED = 0.002, 0.01
 _LEAST_TEACHING = 0.2
 """Share of a ray's light from which on it teaches the background: what leaks through a surface that is still soft would
 paint that surface's colours behind it, where views past its edge see them."""
-_CARRIED = (1, 6, 1)
-"""What each section carries: opacity, colour with normal, and where crossings are asked for the signed distance."""
 _INITIAL_VARIANCE = 0.3
 """NeuS's: a density that is 1/20 wide."""
 
@@ -147,7 +145,7 @@ class SceneRenderer(nn.Module):
         active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
         surface, every, evaluated = self._evaluate(origins, directions, samples, active, layout, inv_s, state)
         dense = scatter_active(evaluated, samples.active, active.index)
-        opacity, values, *sdf = dense.split(_CARRIED if state.crossing else _CARRIED[:2], dim=-1)
+        opacity, values = dense[..., :7].split([1, 6], dim=-1)
         weights = render_weights(opacity[..., 0])
         out, accumulation = accumulate(weights, values), weights.sum(-1)
         behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
@@ -160,7 +158,7 @@ class SceneRenderer(nn.Module):
             gradients=every.gradient,
             gradient_weights=_padded_with_ones(active.counts, len(every.gradient)),
             probed=None if state.probes is None else every.sdf[len(every.sdf) - len(state.probes) :],
-            crossing=_crossing(samples, sdf[0][..., 0], values[..., 3:], state.crossing) if sdf else None,
+            crossing=_crossing(samples, dense, state.crossing) if state.crossing else None,
         )
 
     def _evaluate(
@@ -173,7 +171,8 @@ class SceneRenderer(nn.Module):
         inv_s: Tensor,
         state: RenderState,
     ) -> tuple[SurfacePoint, SurfacePoint, Float[Tensor, "n carried"]]:
-        """Geometry of the active sections, that of all points evaluated, and what sections carry."""
+        """Geometry of the active sections, that of all points evaluated, and what sections carry: opacity, colour,
+        normal, and where crossings are asked for the signed distance."""
         middles = samples.middles.flatten().index_select(0, active.index)
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
@@ -265,9 +264,9 @@ class SceneRenderer(nn.Module):
         return seen.index_copy(0, rays, torch.where(teaches, found, found.detach()))
 
 
-def _crossing(samples: RaySamples, sdf: Tensor, normals: Tensor, rays: int) -> Crossing:
+def _crossing(samples: RaySamples, carried: Float[Tensor, "all samples carried"], rays: int) -> Crossing:
     """Where the first rays meet the surface."""
-    return first_crossing(sdf[:rays], samples.middles[:rays], samples.active[:rays], normals[:rays])
+    return first_crossing(carried[:rays, :, 4:], samples.middles[:rays], samples.active[:rays])
 
 
 def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:

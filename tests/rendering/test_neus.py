@@ -101,7 +101,7 @@ def crossing_of(
     places = torch.arange(1.0, count + 1.0, dtype=torch.float64)[None]
     known = torch.tensor([active or [True] * count])
     normals = torch.zeros(1, count, 3, dtype=torch.float64) if normals is None else normals
-    found = first_crossing(values, places, known, normals)
+    found = first_crossing(torch.cat([normals, values[..., None]], dim=-1), places, known)
     return found.distance, found.normal, values
 
 
