@@ -32,6 +32,7 @@ _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided",
 """Operations that only hand out memory; views are told by their schema."""
 _CACHES = (
     lie._series,
+    lie._generators,
     lie._identity,
     landmarks._kinds,
     motions._forward,

@@ -60,6 +60,14 @@ class _Coefficients(torch.autograd.Function):
         return (gradient * slopes).sum(-1, keepdim=True)
 
 
+@lru_cache(maxsize=8)
+def _generators(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "7 3 4"]:
+    """``[skew(rotation) | translation]`` of the six unit twists, then the motion of none."""
+    unit = torch.eye(6, dtype=dtype)
+    generators = torch.cat([skew(unit[:, 3:]), unit[:, :3, None]], dim=-1)
+    return torch.cat([generators, torch.eye(3, 4, dtype=dtype)[None]]).to(device)
+
+
 def _exp_coefficients(squared_angle: Float[Tensor, "*b 1 1"]) -> tuple[Tensor, Tensor, Tensor]:
     """``sin(x)/x``, ``(1-cos x)/x^2``, ``(x-sin x)/x^3`` as functions of ``x^2``."""
     sine, cosine, cubic = _Coefficients.apply(squared_angle).split(1, dim=-1)
@@ -119,13 +127,14 @@ def rotation_angle_deg(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]
 
 def se3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:
     """Rigid motion of a twist ``[translation, rotation]``: the exponential map of SE(3)."""
-    translation, rotation_vector = xi[..., :3], xi[..., 3:]
-    sine, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
-    generator = skew(rotation_vector)
-    square = generator @ generator
-    identity = _identity(xi.dtype, xi.device)
-    left_jacobian = identity + cosine * generator + cubic * square
-    return torch.cat([identity + sine * generator + cosine * square, left_jacobian @ translation[..., None]], dim=-1)
+    rotation_vector = xi[..., 3:]
+    _, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
+    generators = _generators(xi.dtype, xi.device)
+    first = (xi @ generators[:6].flatten(1)).unflatten(-1, (3, 4))
+    turn = first[..., :3]
+    # The cube of a generator X of a motion, of which the last row is 0, says what all its further powers are.
+    second = turn @ first
+    return torch.addcmul(torch.addcmul(generators[6] + first, cosine, second), cubic, turn @ second)
 
 
 def so3xr3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:

@@ -71,7 +71,7 @@ class _Consistency(torch.autograd.Function):
         pixels = patch_axes(directions, turn[:, 0], photos.pixel.index_select(0, rays.image))
         slant = normals.mT @ pixels
         reach = distance[:, None] * slant[:, 0, 2:]
-        square, means = _square(distance.device, distance.dtype)
+        square = _square(distance.device, distance.dtype)
         bearings = turn.mT @ plane_motion(pixels, slant, reach, away) @ square.mT
         values, slopes, known = (
             each.unflatten(0, images.shape)
@@ -83,12 +83,12 @@ class _Consistency(torch.autograd.Function):
         agreement, contrast, rise = correlation(values)
         cost = torch.rsub(agreement * (known & facing)[:, 1:], 1.0)
         best, which = cost.topk(_KEPT, dim=-1, largest=False)
-        weight = contrast / (contrast + _CONTRAST**2) * (known[:, :1] / max(_KEPT * len(images), 1))
+        weight = contrast / (contrast + len(square) * _CONTRAST**2) * (known[:, :1] / max(_KEPT * len(images), 1))
         share = weight * (best < _MOST_COST)
         chosen = torch.zeros_like(cost).scatter_(1, which, share)
         # Up to here the loss; from here how it falls as a plane, seen along each pixel of a patch, comes nearer.
         fall = chosen[:, None] @ (rise * slopes[:, 1:])
-        by_slant = (fall @ means).mT
+        by_slant = (fall @ square).mT
         # Whatever is seen hangs on the ratio of `slant` and `reach` alone.
         by_reach = (slant @ by_slant)[..., 0] / reach.clamp_max(-_GRAZED)
         by_normal = torch.baddbmm(
@@ -153,14 +153,15 @@ def correlation(
 ) -> tuple[Float[Tensor, "n others"], Float[Tensor, "n 1"], Float[Tensor, "n others points"]]:
     """Normalised cross correlation in [-1, 1] of each first view with the others, 0 where one of them does not vary.
 
-    Returns also the variance of the first view, and how the correlations rise with the others' values, times the number
-    of points.
+    Returns also the sum of the squares by which the first view varies, and how the correlations rise with the others'
+    values.
     """
-    variance, mean = torch.var_mean(values, -1, correction=0, keepdim=True)
+    points = values.shape[-1]
+    squares, mean = torch.var_mean(values, -1, correction=points - 1, keepdim=True)  # divided by 1
     centered = values - mean
-    first, others, contrast = centered[:, :1], centered[:, 1:], variance[:, 0]
-    inverse = (contrast[:, None] * variance[:, 1:] + _UNIFORM).rsqrt()
-    agreement = (others @ first.mT) * inverse / values.shape[-1]
+    first, others, contrast = centered[:, :1], centered[:, 1:], squares[:, 0]
+    inverse = (contrast[:, None] * squares[:, 1:] + points**2 * _UNIFORM).rsqrt()
+    agreement = (others @ first.mT) * inverse
     rise = inverse * torch.addcmul(first, others, agreement * inverse * contrast[:, None], value=-1.0)
     return agreement[..., 0], contrast, rise
 
@@ -172,9 +173,8 @@ def _columns(rays: int, device: torch.device) -> Int[Tensor, "rays views"]:
 
 
 @lru_cache(maxsize=2)
-def _square(device: torch.device, dtype: torch.dtype) -> tuple[Float[Tensor, "points 3"], Float[Tensor, "points 3"]]:
-    """Pixels (across, up, -1) of a patch from its middle, row by row; and divided by their number."""
+def _square(device: torch.device, dtype: torch.dtype) -> Float[Tensor, "points 3"]:
+    """Pixels (across, up, -1) of a patch from its middle, row by row."""
     steps = torch.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=dtype)
     down, across = torch.cartesian_prod(steps, steps).unbind(-1)
-    square = torch.stack([across, -down, -torch.ones_like(across)], dim=-1).to(device)
-    return square, square / len(square)
+    return torch.stack([across, -down, -torch.ones_like(across)], dim=-1).to(device)
