@@ -179,6 +179,7 @@ class CraymModel(Model):
 
     @property
     def _now(self) -> Scalar:
+        """What everything is scheduled by."""
         return self.step if self.clock is None else self.clock
 
     @property
@@ -197,10 +198,7 @@ class CraymModel(Model):
         return self._random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
 
     def _state(self, jitter: bool) -> RenderState:
-        config, known = self.config, self.landmarks is not None
-        state = config.state(self.step, config.sdf_field.num_levels, known_surface=known, clock=self.clock)
-        if not self.training:
-            return replace(state, level_weights=self.level_weights)
+        state = self.config.state(self._now, self.level_weights, known_surface=self.landmarks is not None)
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
         return replace(state, generator=self.generator(), dense=self.device.type != "cpu") if jitter else state
 
@@ -317,7 +315,7 @@ class CraymModel(Model):
                 return {"photometric": self.config.photometric_loss_mult * photometric}
             step = TrainingStep(
                 number=self.step,
-                clock=self.clock,
+                now=self._now,
                 outputs=outputs,
                 target=target,
                 visible=visible,

@@ -75,6 +75,8 @@ class TrainingStep:
 
     number: int
     """Counted from the start of training."""
+    now: Scalar
+    """The number by which weights are scheduled: on the device where what is recorded at this step is replayed."""
     outputs: dict[str, Tensor]
     """Of the model; points are in the unit frame, poses in the world."""
     target: Float[Tensor, "rays 3"]
@@ -95,15 +97,8 @@ class TrainingStep:
     unit_from_world: Similarity
     render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
-    clock: Float[Tensor, ""] | None = None
-    """The number on the device, where what is recorded at this step is replayed at others."""
     photos: Photos | None = None
     """In which the places of the surface that rays see are compared, `surface` among the outputs."""
-
-    @property
-    def now(self) -> Scalar:
-        """What weights are scheduled by."""
-        return self.number if self.clock is None else self.clock
 
 
 def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
