@@ -32,6 +32,7 @@ _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided",
 """Operations that only hand out memory; views are told by their schema."""
 _CACHES = (
     lie._series,
+    lie._generators,
     lie._identity,
     landmarks._kinds,
     motions._forward,
@@ -39,6 +40,7 @@ _CACHES = (
     objective._shares,
     losses._windows,
     losses._stability,
+    consistency._columns,
     consistency._square,
     renderer._section_order,
     renderer._sharing,

@@ -72,10 +72,9 @@ class Probes:
 
 @dataclass(frozen=True)
 class SurfaceRays:
-    """Rays through pixels of photos, and where they meet the surface, in the unit frame."""
+    """Rays from cameras through pixels of their photos, and where they meet the surface, in the unit frame."""
 
     image: Int[Tensor, " n"]
-    origins: Float[Tensor, "n 3"]
     directions: Float[Tensor, "n 3"]
     distance: Float[Tensor, " n"]
     """0 where they meet none."""
@@ -91,6 +90,7 @@ class Photos(Protocol):
     """Images that see the same from directions that differ a little, best first."""
 
     def at(
-        self, image: Int[Tensor, " n"], bearings: Float[Tensor, "n points 3"]
-    ) -> tuple[Float[Tensor, "n points"], Bool[Tensor, "n points"]]:
-        """Grey values in [0, 1], differentiable in the bearings, and where they are known."""
+        self, image: Int[Tensor, " n"], bearings: Float[Tensor, "n 3 points"], along: Float[Tensor, "n 3"]
+    ) -> tuple[Float[Tensor, "n points"], Float[Tensor, "n points"], Bool[Tensor, " n"]]:
+        """Grey values in [0, 1], their derivatives as all bearings of a row move along a vector, and which rows are
+        known as a whole; the numbers of others mean nothing, but are finite."""

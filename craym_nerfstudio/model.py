@@ -179,6 +179,7 @@ class CraymModel(Model):
 
     @property
     def _now(self) -> Scalar:
+        """What everything is scheduled by."""
         return self.step if self.clock is None else self.clock
 
     @property
@@ -197,10 +198,7 @@ class CraymModel(Model):
         return self._random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
 
     def _state(self, jitter: bool) -> RenderState:
-        config, known = self.config, self.landmarks is not None
-        state = config.state(self.step, config.sdf_field.num_levels, known_surface=known, clock=self.clock)
-        if not self.training:
-            return replace(state, level_weights=self.level_weights)
+        state = self.config.state(self._now, self.level_weights, known_surface=self.landmarks is not None)
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
         return replace(state, generator=self.generator(), dense=self.device.type != "cpu") if jitter else state
 
@@ -238,8 +236,8 @@ class CraymModel(Model):
         further = {"probed": rendered.probed, "gradient_weights": rendered.gradient_weights}
         outputs |= {name: value for name, value in further.items() if value is not None}
         if rendered.crossing is not None:
-            rays = ray_bundle.camera_indices[:, 0], *self.unit_rays(ray_bundle)  # type: ignore[index]
-            outputs["surface"] = surface_rays(rendered.crossing, *rays)  # type: ignore[assignment]
+            image = ray_bundle.camera_indices[:, 0]  # type: ignore[index]
+            outputs["surface"] = surface_rays(rendered.crossing, image, ray_bundle.directions)  # type: ignore[assignment]
         return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
@@ -272,8 +270,7 @@ class CraymModel(Model):
         """Origins and unit directions in the unit frame."""
         unit = self._frames[1]
         # Without the turn of `Similarity.points`: a region has none.
-        origins = unit.lengths(rays.origins) + unit.translation
-        return origins, rays.directions / rays.directions.norm(dim=-1, keepdim=True)
+        return torch.addcmul(unit.translation, unit.scale, rays.origins), rays.directions
 
     def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""
@@ -318,7 +315,7 @@ class CraymModel(Model):
                 return {"photometric": self.config.photometric_loss_mult * photometric}
             step = TrainingStep(
                 number=self.step,
-                clock=self.clock,
+                now=self._now,
                 outputs=outputs,
                 target=target,
                 visible=visible,

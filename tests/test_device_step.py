@@ -32,9 +32,9 @@ FIRST_WAITS = {
 }
 WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
-MOST_LAUNCHES = 900
+MOST_LAUNCHES = 766
 """Of a step, optimizers included; may only fall."""
-MOST_COMPARING = 294
+MOST_COMPARING = 128
 """What the consistency loss adds to them; may only fall."""
 CUDA = torch.device("cuda", 0)
 

@@ -6,11 +6,17 @@ x_i) = 0`` with ``E = [t]x R``; both hold in OpenGL and in OpenCV axes as long a
 ones.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from craym_nerfstudio.geometry.lie import skew
+
+_MOST_INVERSE = 0.999
+"""Of a guarded length, as a share of what the guard makes of none."""
 
 
 def relative_pose(c2w_i: Float[Tensor, "*b 3 4"], c2w_j: Float[Tensor, "*b 3 4"]) -> Float[Tensor, "*b 3 4"]:
@@ -51,17 +57,48 @@ def sampson_distance(
 
 
 def sampson_distance_of_rays(
-    baseline: Float[Tensor, "*b 3"], directions_i: Float[Tensor, "*b 3"], directions_j: Float[Tensor, "*b 3"]
+    origins: Float[Tensor, "*b 2 3"], directions: Float[Tensor, "*b 2 3"]
 ) -> Float[Tensor, "*b"]:
-    """`sampson_distance` of two rays of the world: unit directions, and the vector between their origins.
+    """`sampson_distance` of two rays of the world, their directions of length 1.
 
     The same number without essential matrices, a third of the operations where every match has poses of its own.
     """
-    normals = torch.linalg.cross(baseline[None], torch.stack([directions_i, directions_j]), dim=-1)
-    residual = (directions_j * normals[0]).sum(-1)
-    # Of both normals only what is tangent to the other ray's sphere of directions counts (Pythagoras).
-    tangent = torch.addcmul(normals.square().sum((0, -1)), residual, residual, value=-2.0)
-    return residual.abs() / _guarded(tangent).sqrt()
+    return _DistanceOfRays.apply(origins, directions)
+
+
+class _DistanceOfRays(torch.autograd.Function):
+    """See `sampson_distance_of_rays`; its derivative by autograd takes twice as many operations."""
+
+    @staticmethod
+    def forward(ctx: Any, origins: Tensor, directions: Tensor) -> Tensor:
+        baseline = (origins[..., 0, :] - origins[..., 1, :])[..., None, :].expand_as(directions)
+        normals = torch.linalg.cross(baseline, directions, dim=-1)
+        residual = (directions[..., 1, :] * normals[..., 0, :]).sum(-1)
+        # Of both normals only what is tangent to the other ray's sphere of directions counts (Pythagoras).
+        tangent = torch.addcmul(normals.square().sum((-2, -1)), residual, residual, value=-2.0)
+        inverse = _guarded(tangent).rsqrt()
+        distance = residual.abs() * inverse
+        ctx.save_for_backward(baseline, directions, normals, residual, inverse, distance)
+        return distance
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """With e the residual ``t.(d_i x d_j)`` and T the sum of squares under the root, d = abs(e) / sqrt(T)."""
+        baseline, directions, normals, residual, inverse, distance = ctx.saved_tensors
+        pull = gradient * inverse
+        # Where the root is guarded, T is no longer what it hangs on.
+        distance = distance * (inverse < _MOST_INVERSE * torch.finfo(inverse.dtype).eps ** -1)
+        signed = pull * residual.sign()
+        by_residual = torch.addcmul(signed, signed * distance, distance, value=2.0)[..., None]
+        by_squares = (pull * distance * inverse)[..., None, None] * normals
+        first, second = directions.unbind(-2)
+        by_directions = torch.linalg.cross(baseline, by_squares, dim=-1)
+        by_directions[..., 0, :].addcmul_(by_residual, normals[..., 1, :], value=-1.0)
+        by_directions[..., 1, :].addcmul_(by_residual, normals[..., 0, :])
+        by_baseline = torch.linalg.cross(by_squares, directions, dim=-1).sum(-2)
+        by_baseline.addcmul_(by_residual, torch.linalg.cross(first, second, dim=-1))
+        return torch.stack([by_baseline, -by_baseline], dim=-2), by_directions
 
 
 def _guarded(squared_length: Tensor) -> Tensor:

@@ -22,6 +22,17 @@ def bent(x: Any, y: Any, k1: Any, k2: Any, k3: Any, k4: Any, p1: Any, p2: Any) -
     return x * radial + across, y * radial + down
 
 
+def bent_motion(
+    x: Any, y: Any, dx: Any, dy: Any, k1: Any, k2: Any, k3: Any, k4: Any, p1: Any, p2: Any
+) -> tuple[Any, Any]:
+    """How fast `bent` moves where (x, y) moves by (dx, dy)."""
+    r2, twice, cross = x**2 + y**2, 2 * (x * dx + y * dy), 2 * (x * dy + y * dx)
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * (k3 + r2 * k4)))
+    growth = twice * (k1 + r2 * (2 * k2 + r2 * (3 * k3 + r2 * (4 * k4))))
+    across, down = p1 * cross + p2 * (twice + 4 * x * dx), p2 * cross + p1 * (twice + 4 * y * dy)
+    return dx * radial + x * growth + across, dy * radial + y * growth + down
+
+
 def distorted_fisheye(plane: Float[np.ndarray, "n 2"], distortion: Float[np.ndarray, "6"]) -> Float[np.ndarray, "n 2"]:
     """OpenCV's equidistant model: a polynomial (k1..k4) in the angle off the axis."""
     radius = np.linalg.norm(plane, axis=-1)

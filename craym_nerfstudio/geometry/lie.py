@@ -1,12 +1,12 @@
 """Rotations and rigid motions: exponential and logarithm maps, composition, the 6-D rotation of the paper.
 
-A tangent vector is ``xi = [translation, rotation]``. All maps are smooth through zero: near it their coefficients
-come from Taylor series in the squared angle, because ``sin(x) / x`` evaluated with ``x = sqrt(0)`` would send
-infinite gradients into the poses at the first step.
+A tangent vector is ``xi = [translation, rotation]``, its rotation of at most two turns. All maps are smooth through
+zero: their coefficients come from Taylor series in the squared angle, because ``sin(x) / x`` evaluated with
+``x = sqrt(0)`` would send infinite gradients into the poses at the first step.
 """
 
 import math
-from functools import lru_cache, reduce
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -14,8 +14,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-_SERIES_BELOW = 0.05
-"""Squared angle under which the Taylor series are exact to float64."""
+_SPAN, _TERMS = 158.0, 34
+"""Squared angle, of two full turns, up to which so many terms of the Taylor series are enough for float64."""
 
 
 def skew(vector: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3 3"]:
@@ -30,33 +30,27 @@ def _identity(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "3 3"]:
 
 
 @lru_cache(maxsize=8)
-def _series(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "terms 6"]:
-    """Taylor coefficients, in powers of ``x^2``, of `_exp_coefficients` and of their slopes."""
-    values = [[(-1) ** k / math.factorial(2 * k + j) for j in (1, 2, 3)] for k in range(7)]
-    slopes = [[k * value for value in values[k]] for k in range(1, 7)]
-    return torch.tensor([[*v, *s] for v, s in zip(values[:6], slopes, strict=True)], dtype=dtype, device=device)
+def _series(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "terms 7"]:
+    """Powers, and Taylor coefficients by them of `_exp_coefficients` and of their slopes, in ``x^2 / _SPAN``."""
+    rows = []
+    for k in range(_TERMS):
+        values = [(-1) ** k * _SPAN**k / math.factorial(2 * k + j) for j in (1, 2, 3)]
+        slopes = [(-1) ** (k + 1) * (k + 1) * _SPAN**k / math.factorial(2 * k + 2 + j) for j in (1, 2, 3)]
+        rows.append([k, *values, *slopes])
+    return torch.tensor(rows, dtype=dtype).to(device)
 
 
 class _Coefficients(torch.autograd.Function):
-    """See `_exp_coefficients`; with their slopes by ``x^2``, which by autograd cost fifty operations."""
+    """See `_exp_coefficients`; with their slopes by ``x^2``, which by autograd cost fifty operations.
+
+    The series at all angles: closed forms beside it, for large ones alone, would cost thirty operations more.
+    """
 
     @staticmethod
     def forward(ctx: Any, squared_angle: Tensor) -> Tensor:
-        small = squared_angle < _SERIES_BELOW
-        s = squared_angle * small
-        *rest, last = _series(squared_angle.dtype, squared_angle.device)
-        # Horner's scheme, all of them side by side.
-        series = reduce(lambda total, term: torch.addcmul(term, s, total), reversed(rest), last)
-        x2 = squared_angle.masked_fill(small, 1.0)
-        x = x2.sqrt()
-        halved = 0.5 * x
-        half = halved.sin() / halved
-        a, b = x.sin() / x, 0.5 * half * half
-        c = (1 - a) / x2
-        values = torch.where(small, series[..., :3], torch.cat([a, b, c], dim=-1))
-        if ctx.needs_input_grad[0]:
-            slopes = torch.cat([0.5 * (c - b), (0.5 * a - b) / x2, (b - 3 * c) / (2 * x2)], dim=-1)
-            ctx.save_for_backward(torch.where(small, series[..., 3:], slopes))
+        series = _series(squared_angle.dtype, squared_angle.device)
+        values, slopes = ((squared_angle / _SPAN) ** series[:, 0] @ series[:, 1:]).split(3, dim=-1)
+        ctx.save_for_backward(slopes)
         return values
 
     @staticmethod
@@ -64,6 +58,14 @@ class _Coefficients(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
         (slopes,) = ctx.saved_tensors
         return (gradient * slopes).sum(-1, keepdim=True)
+
+
+@lru_cache(maxsize=8)
+def _generators(dtype: torch.dtype, device: torch.device) -> Float[Tensor, "7 3 4"]:
+    """``[skew(rotation) | translation]`` of the six unit twists, then the motion of none."""
+    unit = torch.eye(6, dtype=dtype)
+    generators = torch.cat([skew(unit[:, 3:]), unit[:, :3, None]], dim=-1)
+    return torch.cat([generators, torch.eye(3, 4, dtype=dtype)[None]]).to(device)
 
 
 def _exp_coefficients(squared_angle: Float[Tensor, "*b 1 1"]) -> tuple[Tensor, Tensor, Tensor]:
@@ -125,13 +127,14 @@ def rotation_angle_deg(rotation: Float[Tensor, "*b 3 3"]) -> Float[Tensor, "*b"]
 
 def se3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:
     """Rigid motion of a twist ``[translation, rotation]``: the exponential map of SE(3)."""
-    translation, rotation_vector = xi[..., :3], xi[..., 3:]
-    sine, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
-    generator = skew(rotation_vector)
-    square = generator @ generator
-    identity = _identity(xi.dtype, xi.device)
-    left_jacobian = identity + cosine * generator + cubic * square
-    return torch.cat([identity + sine * generator + cosine * square, left_jacobian @ translation[..., None]], dim=-1)
+    rotation_vector = xi[..., 3:]
+    _, cosine, cubic = _exp_coefficients((rotation_vector * rotation_vector).sum(-1)[..., None, None])
+    generators = _generators(xi.dtype, xi.device)
+    first = (xi @ generators[:6].flatten(1)).unflatten(-1, (3, 4))
+    turn = first[..., :3]
+    # The cube of a generator X of a motion, of which the last row is 0, says what all its further powers are.
+    second = turn @ first
+    return torch.addcmul(torch.addcmul(generators[6] + first, cosine, second), cubic, turn @ second)
 
 
 def so3xr3_exp(xi: Float[Tensor, "*b 6"]) -> Float[Tensor, "*b 3 4"]:

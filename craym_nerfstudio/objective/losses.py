@@ -4,10 +4,12 @@ Every loss is a scalar, 0 for an empty batch, with finite gradients at its minim
 """
 
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from craym_nerfstudio.geometry.epipolar import sampson_distance_of_rays
 from craym_nerfstudio.schedules import Scalar, exponential_decay
@@ -20,19 +22,16 @@ _LEAST_OPACITY = 0.5
 
 
 def epipolar_residuals_px(
-    c2w_i: Float[Tensor, "*matches 3 4"],
-    c2w_j: Float[Tensor, "*matches 3 4"],
-    bearings_i: Float[Tensor, "*matches 3"],
-    bearings_j: Float[Tensor, "*matches 3"],
+    c2w: Float[Tensor, "*matches 2 3 4"],
+    bearings: Float[Tensor, "*matches 2 3"],
     focal_px: Float[Tensor, "*matches"] | float,
 ) -> Float[Tensor, "*matches"]:
     """Sampson distance of matched key rays in pixels, >= 0; 0 when their bearings agree with the poses (Eq. 5).
 
     Depth drops out, and so do the world's frame and scale: only relative poses are constrained.
     """
-    views = ((c2w_i, bearings_i), (c2w_j, bearings_j))
-    directions = ((c2w[..., :3] * bearings[..., None, :]).sum(-1) for c2w, bearings in views)
-    return sampson_distance_of_rays(c2w_i[..., 3] - c2w_j[..., 3], *directions) * focal_px
+    turn, center = c2w.split([3, 1], dim=-1)
+    return sampson_distance_of_rays(center[..., 0], (turn @ bearings[..., None])[..., 0]) * focal_px
 
 
 def match_residuals_px(
@@ -42,8 +41,7 @@ def match_residuals_px(
     focal_px: Float[Tensor, " matches"],
 ) -> Float[Tensor, " matches"]:
     """`epipolar_residuals_px` of matches that name their two cameras, under the poses of all of these."""
-    first, second = c2w.index_select(0, cameras.flatten()).unflatten(0, cameras.shape).unbind(1)
-    return epipolar_residuals_px(first, second, bearings[:, 0], bearings[:, 1], focal_px)
+    return epipolar_residuals_px(c2w.index_select(0, cameras.flatten()).unflatten(0, cameras.shape), bearings, focal_px)
 
 
 def annealed_kernel_scale_px(
@@ -65,8 +63,25 @@ def robust_cost(residuals: Float[Tensor, "*b"], scale: Scalar) -> Float[Tensor, 
 
     It lets go of outliers: its slope returns to 0.
     """
-    squared = residuals.square()
-    return scale * squared / (squared + scale**2)
+    return _GemanMcClure.apply(residuals, scale)
+
+
+class _GemanMcClure(torch.autograd.Function):
+    """See `robust_cost`."""
+
+    @staticmethod
+    def forward(ctx: Any, residuals: Tensor, scale: Scalar) -> Tensor:
+        share = scale / (residuals.square() + scale**2)
+        slope = residuals * share
+        ctx.save_for_backward(slope * share)
+        ctx.scale = scale
+        return residuals * slope
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return gradient * slope * (2.0 * ctx.scale), None
 
 
 def epipolar_loss(
@@ -144,14 +159,38 @@ def ssim_loss(
         return predicted.sum()
     sides = (window_px, *(side - 1 + side % 2 for side in predicted.shape[1:3]))
     rows, columns = (_windows(side, min(sides), predicted.dtype, predicted.device) for side in predicted.shape[1:3])
-    # With p = x + y and q = x - y: 4 x y = p^2 - q^2 and 2 (x^2 + y^2) = p^2 + q^2, for means as for variances.
-    both = torch.stack([predicted + target, predicted - target]).movedim(-1, 2)
-    means, squares = (rows @ torch.cat([both, both.square()]) @ columns.mT).chunk(2)
-    of_means = means.square()
-    plus, minus = torch.stack([of_means, squares - of_means], dim=1).unbind(0)
-    stability = _stability(predicted.dtype, predicted.device)
-    alike, contrast = ((plus - minus + stability) / (plus + minus + stability)).unbind(0)
-    return 1 - (alike * contrast).mean()
+    return _DifferentStructure.apply(predicted, target, rows, columns)
+
+
+class _DifferentStructure(torch.autograd.Function):
+    """See `ssim_loss`, with its derivative, which by autograd takes twice as many operations."""
+
+    @staticmethod
+    def forward(ctx: Any, predicted: Tensor, target: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+        # With p = x + y and q = x - y: 4 x y = p^2 - q^2 and 2 (x^2 + y^2) = p^2 + q^2, for means as for variances.
+        both = torch.stack([predicted + target, predicted - target]).movedim(-1, 2)
+        means, squares = (rows @ torch.cat([both, both.square()]) @ columns.mT).chunk(2)
+        of_means = means.square()
+        plus, minus = torch.stack([of_means, squares - of_means], dim=1).unbind(0)
+        total = plus + minus + _stability(predicted.dtype, predicted.device)
+        share = minus / total
+        alike = 1.0 - 2.0 * share
+        loss = 1.0 - alike.prod(0).mean()
+        if ctx.needs_input_grad[0]:
+            by_minus = alike.flip(0) / total * (2.0 / alike[0].numel())
+            by_plus = by_minus * share
+            by_moments = torch.stack([-by_plus, by_minus - by_plus])
+            of_means, of_squares = by_moments.unbind(1)
+            moments = torch.cat([2.0 * means * (of_means - of_squares), of_squares])
+            by_means, by_squares = (rows.mT @ moments @ columns).chunk(2)
+            by_both = torch.addcmul(by_means, both, by_squares, value=2.0)
+            ctx.save_for_backward((by_both[0] + by_both[1]).movedim(1, -1))
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return gradient * ctx.saved_tensors[0], None, None, None
 
 
 @lru_cache(maxsize=8)
@@ -187,4 +226,4 @@ def _weighted_mean(costs: Tensor, weights: Tensor | None) -> Tensor:
     """Mean of the costs under weights that need not add up to anything."""
     if weights is None:
         return costs.mean() if costs.numel() else costs.sum()
-    return (costs * weights).sum() / weights.sum().clamp_min(torch.finfo(costs.dtype).eps)
+    return torch.dot(costs.flatten(), weights.flatten()) / weights.sum().clamp_min(torch.finfo(costs.dtype).eps)

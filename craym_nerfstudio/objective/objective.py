@@ -75,6 +75,8 @@ class TrainingStep:
 
     number: int
     """Counted from the start of training."""
+    now: Scalar
+    """The number by which weights are scheduled: on the device where what is recorded at this step is replayed."""
     outputs: dict[str, Tensor]
     """Of the model; points are in the unit frame, poses in the world."""
     target: Float[Tensor, "rays 3"]
@@ -95,15 +97,8 @@ class TrainingStep:
     unit_from_world: Similarity
     render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
-    clock: Float[Tensor, ""] | None = None
-    """The number on the device, where what is recorded at this step is replayed at others."""
     photos: Photos | None = None
     """In which the places of the surface that rays see are compared, `surface` among the outputs."""
-
-    @property
-    def now(self) -> Scalar:
-        """What weights are scheduled by."""
-        return self.number if self.clock is None else self.clock
 
 
 def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
@@ -128,8 +123,8 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
     if step.photos is not None and "surface" in step.outputs:
         surface = cast(SurfaceRays, step.outputs["surface"])
         weight = config.consistency_loss_mult * ramp(step.now, *config.consistency_steps)
-        unit_c2w = step.unit_from_world.poses(step.outputs["train_c2w"])
-        result["consistency"] = weight * consistency_loss(step.photos, surface, unit_c2w)
+        compared = consistency_loss(step.photos, surface, step.outputs["train_c2w"], step.unit_from_world)
+        result["consistency"] = weight * compared
     if step.pairs is not None and step.epipolar_pairs is not None:
         result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)
     return result

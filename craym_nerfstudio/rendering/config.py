@@ -45,18 +45,17 @@ class RenderingConfig:
         """Factors of the hash grid's levels."""
         return level_weights(step, levels, self.start_levels, self.steps_per_level)
 
-    def state(self, step: int, levels: int, *, known_surface: bool, clock: Tensor | None = None) -> RenderState:
+    def state(self, now: Scalar, known: Float[Tensor, " levels"], *, known_surface: bool) -> RenderState:
         """What follows from the step, without jitter.
 
         Args:
+            now: the step; on a device where what is recorded at this step is replayed at others.
+            known: weights of the levels at this step.
             known_surface: whether training began with a surface that is about right.
-            clock: the step on the device, where what is recorded at this step is replayed at others.
         """
-        now: Scalar = step if clock is None else clock
-        known = self.level_weights(step, levels)
         weights: LevelWeights = known
-        if clock is not None:
-            weights = ScheduledWeights(self.level_weights(clock, levels), tuple(known.ne(0).float().tolist()))
+        if isinstance(now, Tensor):
+            weights = ScheduledWeights(self.level_weights(now, len(known)), tuple(known.ne(0).float().tolist()))
         interval = exponential_decay(now, *self.surface_interval, self.surface_interval_steps)
         return RenderState(
             weights,

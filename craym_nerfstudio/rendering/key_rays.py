@@ -6,32 +6,47 @@ agree, and fuses their colours by it.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 _FEATURE_FLOOR = 1e-3
 """Length of a ray feature under which it says nothing: an empty ray matches no other, and its gradients stay finite."""
 
 
-def matchability(
-    features_i: Float[Tensor, "*rays feat"], features_j: Float[Tensor, "*rays feat"]
-) -> Float[Tensor, "*rays"]:
+def matchability(features: Float[Tensor, "*rays 2 feat"]) -> Float[Tensor, "*rays"]:
     """Agreement w of matched rays in [0, 1]: cosine of their features, clamped at 0, squared."""
-    floor = _FEATURE_FLOOR**2
-    both = torch.stack([features_i, features_j])
-    unit = both * (both.square().sum(-1, keepdim=True) + floor).rsqrt()
-    unit_i, unit_j = unit.unbind(0)
-    return (unit_i * unit_j).sum(-1).clamp(0.0, 1.0).square()
+    return _Matchability.apply(features)
 
 
-def fuse_matched(
-    colors_i: Float[Tensor, "*rays 3"], colors_j: Float[Tensor, "*rays 3"], match: Float[Tensor, "*rays"]
-) -> tuple[Float[Tensor, "*rays 3"], Float[Tensor, "*rays 3"]]:
+class _Matchability(torch.autograd.Function):
+    """See `matchability`; its derivative by autograd takes three times as many operations."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor) -> Tensor:
+        gram = features @ features.mT
+        inverse = (gram.diagonal(dim1=-2, dim2=-1) + _FEATURE_FLOOR**2).rsqrt()
+        both = inverse[..., 0] * inverse[..., 1]
+        cosine = (gram[..., 0, 1] * both).clamp(0.0, 1.0)
+        ctx.save_for_backward(features, inverse, both, cosine)
+        return cosine.square()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        features, inverse, both, cosine = ctx.saved_tensors
+        slope = 2.0 * gradient * cosine
+        # The cosine grows towards the other's feature, and what a feature has along itself makes it longer only.
+        towards, along = (slope * both)[..., None, None], (slope * cosine)[..., None] * inverse.square()
+        return torch.addcmul(towards * features.flip(-2), along[..., None], features, value=-1.0)
+
+
+def fuse_matched(colors: Float[Tensor, "*rays 2 3"], match: Float[Tensor, "*rays"]) -> Float[Tensor, "*rays 2 3"]:
     """Colours of both rays with the partner's share ``match``: ``w c_j + (1 - w) c_i`` and the reverse (Eq. 4)."""
-    moved = match[..., None] * (colors_j - colors_i)
-    return colors_i + moved, colors_j - moved
+    return torch.lerp(colors, colors.flip(-2), match[..., None, None])
 
 
 @dataclass(frozen=True)

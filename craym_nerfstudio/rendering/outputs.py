@@ -44,24 +44,16 @@ def ray_outputs(rendered: Rendered, depth: Float[Tensor, " rays"], final: bool) 
 def key_outputs(rendered: Rendered, points: Float[Tensor, "rays 3"], layout: RayLayout) -> dict[str, Tensor]:
     """Matchability, fused colours and surface points (of the unit frame) of the matched key rays."""
     assert rendered.ray_feature is not None
-    # Unbinding, unlike indexing, is undone by one operation in the backward pass.
-    w = matchability(*rendered.ray_feature.unflatten(0, (-1, 2)).unbind(1))
-    first, second = rendered.rgb[layout.heads].unflatten(0, (-1, 2)).unbind(1)
+    w = matchability(rendered.ray_feature.unflatten(0, (-1, 2)))
     return {
         "matchability": w,
-        "key_fused_rgb": torch.stack(fuse_matched(first, second, w), dim=1),
+        "key_fused_rgb": fuse_matched(rendered.rgb[layout.heads].unflatten(0, (-1, 2)), w),
         "key_points": points[layout.heads].unflatten(0, (-1, 2)),
         "key_accumulation": rendered.accumulation[layout.heads].unflatten(0, (-1, 2)),
     }
 
 
-def surface_rays(
-    crossing: Crossing,
-    image: Int[Tensor, " rays"],
-    origins: Float[Tensor, "rays 3"],
-    directions: Float[Tensor, "rays 3"],
-) -> SurfaceRays:
+def surface_rays(crossing: Crossing, image: Int[Tensor, " rays"], directions: Float[Tensor, "rays 3"]) -> SurfaceRays:
     """The first rays of a batch, of which it is known where they meet the surface; held as they were rendered."""
     first = slice(len(crossing.distance))
-    rays = image[first], origins[first].detach(), directions[first].detach()
-    return SurfaceRays(*rays, crossing.distance, crossing.normal)
+    return SurfaceRays(image[first], directions[first].detach(), crossing.distance, crossing.normal)

@@ -1,5 +1,6 @@
 """Rays to pixels: SDF, colour and background, rendered for plain rays and enriched key rays in one batch."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,11 +18,11 @@ from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.neus import (
     Crossing,
     accumulate,
-    expected_depth,
+    composite,
     first_crossing,
     iter_cos,
     neus_alpha,
-    render_weights,
+    unit_vectors,
 )
 from craym_nerfstudio.rendering.sampling import (
     DistanceGrid,
@@ -42,8 +43,8 @@ _LEAST_SEEN, _LEAST_TRAINED = 0.002, 0.01
 _LEAST_TEACHING = 0.2
 """Share of a ray's light from which on it teaches the background: what leaks through a surface that is still soft would
 paint that surface's colours behind it, where views past its edge see them."""
-_CARRIED = (1, 6, 1)
-"""What each section carries: opacity, colour with normal, and where crossings are asked for the signed distance."""
+_LOG_SHARPEST = math.log(1e5)
+"""Logarithm of the sharpest density."""
 _INITIAL_VARIANCE = 0.3
 """NeuS's: a density that is 1/20 wide."""
 
@@ -126,7 +127,7 @@ class SceneRenderer(nn.Module):
     @property
     def inv_s(self) -> Float[Tensor, ""]:
         """Sharpness of the logistic density, ``exp(10 v)``."""
-        return torch.exp(10.0 * self.variance).clamp(1.0, 1e5)
+        return torch.exp(F.hardtanh(10.0 * self.variance, 0.0, _LOG_SHARPEST))
 
     def refresh_grid(self, level_weights: LevelWeights, step: Scalar = 0, parts: int = 1) -> None:
         """Read the SDF anew into the cached grid, or into one of its slabs."""
@@ -147,20 +148,20 @@ class SceneRenderer(nn.Module):
         active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
         surface, every, evaluated = self._evaluate(origins, directions, samples, active, layout, inv_s, state)
         dense = scatter_active(evaluated, samples.active, active.index)
-        opacity, values, *sdf = dense.split(_CARRIED if state.crossing else _CARRIED[:2], dim=-1)
-        weights = render_weights(opacity[..., 0])
-        out, accumulation = accumulate(weights, values), weights.sum(-1)
-        behind = self._behind(origins, directions, background_color, out[:, :3].detach(), accumulation.detach(), state)
+        sums, accumulation, weights = composite(dense)
+        _, rgb, depth, normal = sums[:, :8].split([1, 3, 1, 3], dim=-1)
+        behind = self._behind(origins, directions, background_color, rgb.detach(), accumulation.detach(), state)
         return Rendered(
-            rgb=torch.addcmul(out[:, :3], 1.0 - accumulation[:, None], behind),
+            rgb=torch.addcmul(rgb, 1.0 - accumulation[:, None], behind),
             accumulation=accumulation,
-            depth=expected_depth(weights, samples.middles, accumulation),
-            normal=out[:, 3:],
+            # The mean distance at which a ray is absorbed.
+            depth=depth[:, 0] / F.threshold(accumulation, 1e-6, 1e-6),
+            normal=normal,
             ray_feature=self._ray_feature(samples, active, surface, weights, layout),
             gradients=every.gradient,
             gradient_weights=_padded_with_ones(active.counts, len(every.gradient)),
             probed=None if state.probes is None else every.sdf[len(every.sdf) - len(state.probes) :],
-            crossing=_crossing(samples, sdf[0][..., 0], values[..., 3:], state.crossing) if sdf else None,
+            crossing=_crossing(samples, dense, state.crossing) if state.crossing else None,
         )
 
     def _evaluate(
@@ -173,7 +174,8 @@ class SceneRenderer(nn.Module):
         inv_s: Tensor,
         state: RenderState,
     ) -> tuple[SurfacePoint, SurfacePoint, Float[Tensor, "n carried"]]:
-        """Geometry of the active sections, that of all points evaluated, and what sections carry."""
+        """Geometry of the active sections, that of all points evaluated, and what sections carry: opacity, colour,
+        distance, normal, and where crossings are asked for the signed distance."""
         middles = samples.middles.flatten().index_select(0, active.index)
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
@@ -184,9 +186,9 @@ class SceneRenderer(nn.Module):
         alpha = neus_alpha(surface.sdf, slope, samples.steps.flatten().index_select(0, active.index), inv_s)
         if active.counts is not None:
             alpha = alpha * active.counts
-        normal = F.normalize(surface.gradient, dim=-1)
+        normal = unit_vectors(surface.gradient)
         color = self.color(surface.feature, harmonics, normal)
-        carried = [alpha[:, None], color, normal, *([surface.sdf[:, None]] if state.crossing else [])]
+        carried = [alpha[:, None], color, middles[:, None], normal, *([surface.sdf[:, None]] if state.crossing else [])]
         return surface, every, torch.cat(carried, dim=-1)
 
     def _ray_feature(
@@ -265,9 +267,9 @@ class SceneRenderer(nn.Module):
         return seen.index_copy(0, rays, torch.where(teaches, found, found.detach()))
 
 
-def _crossing(samples: RaySamples, sdf: Tensor, normals: Tensor, rays: int) -> Crossing:
+def _crossing(samples: RaySamples, carried: Float[Tensor, "all samples carried"], rays: int) -> Crossing:
     """Where the first rays meet the surface."""
-    return first_crossing(sdf[:rays], samples.middles[:rays], samples.active[:rays], normals[:rays])
+    return first_crossing(carried[:rays, :, 5:], samples.middles[:rays], samples.active[:rays])
 
 
 def _padded_with_ones(counts: Float[Tensor, " n"] | None, size: int) -> Float[Tensor, " size"] | None:

@@ -115,7 +115,7 @@ def agreement(
     towards = torch.einsum("vij,nvj->nvi", poses[:, :, :3], torch.from_numpy(bearings))
     origins = unit.points(poses[:, :, 3]).expand_as(towards)
     rays = [part.reshape(-1, 3).float().to(device) for part in (origins, towards)]
-    return matchability(*model.ray_features(*rays).unflatten(0, (-1, 2)).unbind(1))
+    return matchability(model.ray_features(*rays).unflatten(0, (-1, 2)))
 
 
 def surface_mesh(

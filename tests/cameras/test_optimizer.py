@@ -244,8 +244,7 @@ def test_turning_about_the_scene_lets_the_epipolar_loss_find_the_poses() -> None
             poses = optimizer.optimised_c2w()
             if pivot == "camera":
                 poses = compose(start, se3_exp(optimizer.motion.residual))
-            c2w_i, c2w_j = poses[views].unbind(1)
-            residuals = epipolar_residuals_px(c2w_i, c2w_j, bearings[:, 0], bearings[:, 1], FOCAL_PX)
+            residuals = epipolar_residuals_px(poses[views], bearings, FOCAL_PX)
             adam.zero_grad()
             epipolar_loss(residuals, annealed_kernel_scale_px(step, 300, 2.0, residuals)).backward()
             adam.step()

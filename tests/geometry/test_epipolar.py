@@ -121,13 +121,13 @@ def test_rays_of_the_world_have_the_distance_of_their_essential_matrix() -> None
         first, second = pair_poses(dome, compose(dome.c2w, se3_exp(noise)))
         if kind == "rays":
             directions = [transform_directions(c2w, dome.bearings[:, k]) for k, c2w in enumerate((first, second))]
-            distance = sampson_distance_of_rays(first[..., 3] - second[..., 3], *directions)
+            centers = torch.stack([first[..., 3], second[..., 3]], dim=-2)
+            distance = sampson_distance_of_rays(centers, torch.stack(directions, dim=-2))
         else:
             distance = sampson_distance(essential(first, second), dome.bearings[:, 0], dome.bearings[:, 1])
         by_noise.append((distance, torch.autograd.grad(distance.square().sum(), noise)[0]))
     for ours, theirs in zip(*by_noise, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-12)
-    same = torch.zeros((1, 3), dtype=torch.float64, requires_grad=True)
-    directions = [bearings[:1] for bearings in dome.bearings.unbind(1)]
-    sampson_distance_of_rays(same, *directions).sum().backward()
+    same = torch.zeros((1, 2, 3), dtype=torch.float64, requires_grad=True)
+    sampson_distance_of_rays(same, dome.bearings[:1]).sum().backward()
     assert same.grad is not None and same.grad.isfinite().all()

@@ -108,3 +108,11 @@ def test_rotation_from_6d_orthonormalises() -> None:
     parallel = torch.ones(6, requires_grad=True)
     rotation_from_6d(parallel).sum().backward()
     assert parallel.grad is not None and torch.isfinite(parallel.grad).all()
+
+
+def test_rotations_of_up_to_two_turns() -> None:
+    """Against powers of a rotation by a sixteenth of the angle."""
+    axis = torch.tensor([1.0, -2.0, 2.0], dtype=torch.float64) / 3
+    for angle in (0.3, 3.1, 6.3, 9.0, 12.5):
+        part = so3_exp(angle / 16 * axis)
+        torch.testing.assert_close(so3_exp(angle * axis), part.matrix_power(16), rtol=0, atol=1e-11)

@@ -29,8 +29,7 @@ SIMILARITY = Similarity(
 
 def residuals_of(dome: Dome, c2w: torch.Tensor) -> torch.Tensor:
     """Epipolar residuals in px of all matches under given poses."""
-    pose_i, pose_j = c2w[dome.views].unbind(1)
-    return epipolar_residuals_px(pose_i, pose_j, dome.bearings[:, 0], dome.bearings[:, 1], FOCAL_PX)
+    return epipolar_residuals_px(c2w[dome.views], dome.bearings, FOCAL_PX)
 
 
 def points_of(dome: Dome, c2w: torch.Tensor, depths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -116,6 +115,8 @@ def test_kernel_by_hand() -> None:
     residuals = torch.tensor([0.0, 1.0, 2.0, 6.0])
     torch.testing.assert_close(robust_cost(residuals, 2.0), torch.tensor([0.0, 0.4, 1.0, 1.8]))
     torch.testing.assert_close(robust_cost(residuals, torch.tensor(2.0)), torch.tensor([0.0, 0.4, 1.0, 1.8]))
+    inner = torch.tensor([-3.0, -0.5, 0.0, 4.0], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda r: robust_cost(r, torch.tensor(1.5).double()), inner)
 
 
 def test_kernel_scale_follows_the_step_or_the_batch() -> None:

@@ -35,6 +35,7 @@ def made_step(number: int = 0) -> TrainingStep:
     }
     return TrainingStep(
         number=number,
+        now=number,
         outputs=outputs,
         target=torch.rand((RAYS, 3), generator=generator),
         visible=visible,

@@ -7,12 +7,17 @@ import torch
 
 from craym_nerfstudio.rendering.neus import (
     accumulate,
-    expected_depth,
+    composite,
     first_crossing,
     iter_cos,
     neus_alpha,
-    render_weights,
+    unit_vectors,
 )
+
+
+def render_weights(alpha: torch.Tensor) -> torch.Tensor:
+    """Weights of samples that carry their opacity alone."""
+    return composite(alpha[..., None])[2]
 
 
 def scalar(value: float) -> torch.Tensor:
@@ -82,14 +87,27 @@ def test_weight_gradients_are_finite_behind_an_opaque_section() -> None:
     assert torch.autograd.gradcheck(render_weights, [inner])
 
 
-def test_accumulate_and_depth_hand_values() -> None:
+def test_accumulate_hand_values() -> None:
     weights = torch.tensor([[0.25, 0.25, 0.0], [0.0, 0.0, 0.0]])
     distances = torch.tensor([[1.0, 3.0, 9.0], [1.0, 2.0, 3.0]])
     values = torch.stack([distances, torch.ones_like(distances)], dim=-1)
     torch.testing.assert_close(accumulate(weights, values), torch.tensor([[1.0, 0.5], [0.0, 0.0]]))
-    depth = expected_depth(weights, distances, weights.sum(-1))
-    assert depth[0].item() == pytest.approx(2.0)
-    assert depth[1].isfinite()
+
+
+def test_sums_are_of_what_samples_carry() -> None:
+    generator = torch.Generator().manual_seed(3)
+    carried = (0.05 + 0.9 * torch.rand(3, 6, 4, generator=generator, dtype=torch.float64)).requires_grad_()
+    sums, total, weights = composite(carried)
+    torch.testing.assert_close(sums, accumulate(weights, carried))
+    torch.testing.assert_close(total, weights.sum(-1))
+    assert torch.autograd.gradcheck(lambda values: composite(values)[:2], [carried])
+
+
+def test_unit_vectors_and_their_gradients() -> None:
+    vectors = torch.randn(5, 3, generator=torch.Generator().manual_seed(4), dtype=torch.float64).requires_grad_()
+    torch.testing.assert_close(unit_vectors(vectors), torch.nn.functional.normalize(vectors, dim=-1))
+    assert torch.autograd.gradcheck(unit_vectors, [vectors])
+    assert unit_vectors(torch.zeros(1, 3)).tolist() == [[0.0, 0.0, 0.0]]
 
 
 def crossing_of(
@@ -101,7 +119,7 @@ def crossing_of(
     places = torch.arange(1.0, count + 1.0, dtype=torch.float64)[None]
     known = torch.tensor([active or [True] * count])
     normals = torch.zeros(1, count, 3, dtype=torch.float64) if normals is None else normals
-    found = first_crossing(values, places, known, normals)
+    found = first_crossing(torch.cat([normals, values[..., None]], dim=-1), places, known)
     return found.distance, found.normal, values
 
 
