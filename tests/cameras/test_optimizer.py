@@ -298,7 +298,7 @@ def test_the_less_certain_stage_zero_is_of_a_pose_the_larger_its_steps() -> None
     # Exact, as good as matches can be, held by few, held by none of the rays that it has, predicted.
     sigma_deg = torch.tensor([0.0, 0.04, 0.25, torch.nan, torch.nan], dtype=torch.float64)
     optimizer.set_poses(torch.eye(4)[:3].repeat(5, 1, 1), settled=settled, sigma_deg=sigma_deg)
-    assert torch.allclose(optimizer.step_size, torch.tensor([0.03, 0.03, 0.39, 1.0, 1.0]))
+    assert torch.allclose(optimizer.step_size, torch.tensor([0.03, 0.03, 0.53, 1.0, 1.0]))
     with torch.no_grad():
         optimizer.motion.residual[:, 3:] = 0.01
     angle = rotation_angle_deg(optimizer.optimised_c2w()[..., :3])
