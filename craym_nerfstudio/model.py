@@ -270,7 +270,9 @@ class CraymModel(Model):
         """Origins and unit directions in the unit frame."""
         unit = self._frames[1]
         # Without the turn of `Similarity.points`: a region has none.
-        return torch.addcmul(unit.translation, unit.scale, rays.origins), rays.directions
+        origins = torch.addcmul(unit.translation, unit.scale, rays.origins)
+        # Those of a training batch have their length by construction; the host's exporters send others.
+        return origins, rays.directions if self.training else torch.nn.functional.normalize(rays.directions, dim=-1)
 
     def render_rays(self, origins: Float[Tensor, "n 3"], directions: Float[Tensor, "n 3"]) -> dict[str, Tensor]:
         """Outputs of rays of no camera, given in the world; differentiable in both."""
