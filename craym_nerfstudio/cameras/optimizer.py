@@ -32,8 +32,7 @@ _SETTLED_STEP = 0.03
 """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has fixed best."""
 _FIXED_DEG, _STEP_PER_DEG = 0.05, 2.5
 """Up to which formal uncertainty of stage 0 that holds, and how the size grows beyond: poses that few matches hold have
-farther to go (a third of it leaves `spot` at 0.27 degrees instead of 0.22, three times as much leaps before it settles).
-"""
+farther to go (a third leaves `spot` at 0.27 degrees instead of 0.22, three times as much leaps before it settles)."""
 
 _LOOK_FROM, _LOOK_EVERY = 2.0, 100
 """When the guard looks: from so many times the waiting time on, every so many steps; what is left of the training then
