@@ -23,6 +23,9 @@ _FEW_CAMERAS = 10
 """So few images are explained by shape as well as by poses: training moves its cameras by 0.1 to 0.2 degrees where
 matches do not notice (lego_400 of 6 views from 0.42 to 0.61, dtu_scan24 of 3 from 0.27 to 0.39, 0.15 px both)."""
 
+_CONFIRMED_RATIO = 1.2
+"""Distances of held-out matches under exact poses of photographs, relative to those under adjusted ones, at most."""
+
 
 @dataclass(frozen=True)
 class Decision:
@@ -35,6 +38,11 @@ class Decision:
     input_px: float
     """Their median epipolar distance under the input poses."""
     solution_px: float
+
+    @property
+    def confirms_input(self) -> bool:
+        """Whether the input poses explain the matches as exact ones do, and not only as well as can be told."""
+        return self.chosen == "input" and self.input_px <= _CONFIRMED_RATIO * self.solution_px
 
 
 @dataclass(frozen=True)
@@ -142,8 +150,13 @@ class StageZero:
         return self.track_length >= (2 if len(self.names) < _FEW_CAMERAS else 3)
 
     def known_poses(self) -> dict[str, Tensor]:
-        """What pose optimisation is to know of its cameras; of few it moves only those that no rays hold."""
-        held = self.registered & (len(self.names) < _FEW_CAMERAS)
+        """What pose optimisation is to know of its cameras.
+
+        It holds those whose given poses are confirmed, from which it would drift by hundredths of a degree (exact in,
+        exact out), and of few cameras all that rays hold.
+        """
+        confirmed = np.array([state == "kept" for state in self.state]) & self.decision.confirms_input
+        held = confirmed | (self.registered & (len(self.names) < _FEW_CAMERAS))
         known = {"settled": self.registered, "sigma_deg": self.rotation_sigma_deg, "held": held}
         return {name: torch.from_numpy(values) for name, values in known.items()}
 

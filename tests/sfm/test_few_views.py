@@ -10,7 +10,7 @@ from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
 from craym_nerfstudio.geometry.lie import rotation_angle_deg, so3_exp
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.gauge import align_to_rough, pose_spread
-from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.sfm.result import Decision, StageZero
 from tests.sfm.synthetic import disturbed, make_scene, ring
 
 
@@ -60,3 +60,15 @@ def test_training_holds_few_cameras_that_rays_have_fixed(stage: StageZero) -> No
     assert known["held"].tolist() == known["settled"].tolist() == [True, False, True]
     many = replace(stage, names=[str(k) for k in range(10)], state=["adjusted"] * 9 + ["predicted"])
     assert not many.known_poses()["held"].any() and int(many.known_poses()["settled"].sum()) == 9
+
+
+def test_training_holds_given_poses_that_matches_confirm(stage: StageZero) -> None:
+    """Not those that stay for want of evidence, or that are only not worse than can be told."""
+    states = ["kept"] * 8 + ["adjusted", "predicted"]
+    for decision, kept in (
+        (Decision("input", "", 900, input_px=0.11, solution_px=0.10), True),
+        (Decision("input", "", 900, input_px=0.13, solution_px=0.10), False),
+        (Decision("input", "", 0, input_px=float("nan"), solution_px=float("nan")), False),
+    ):
+        many = replace(stage, names=[str(k) for k in range(10)], state=states, decision=decision)
+        assert many.known_poses()["held"].tolist() == [kept] * 8 + [False, False]
