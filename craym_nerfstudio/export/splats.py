@@ -1,6 +1,6 @@
-"""Flat Gaussians on the surface, coloured in closed form: splats without training."""
+"""Flat Gaussians placed on the surface and fitted to the photos: splats in seconds, on a CPU."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,22 +10,23 @@ from jaxtyping import Float
 from craym_nerfstudio.export.mesh import appearance
 from craym_nerfstudio.export.placing import place_points
 from craym_nerfstudio.export.seen_surface import SeenSurface
-from craym_nerfstudio.export.splat_colors import Picture, solve_colors
+from craym_nerfstudio.export.splat_fit import fit
+from craym_nerfstudio.export.splat_pictures import Picture
 from craym_nerfstudio.export.splat_view import Gaussians
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.model import CraymModel
 
 PIXELS_PER_SPLAT = 0.7
-"""Distance of neighbours, in pixels of the photo that sees them best."""
+"""Distance of neighbours, in pixels of the picture that sees them best."""
 MOST_BYTES = 15_000_000
 """Of the file: what a web viewer loads at once."""
 _WIDTH = 0.35
-"""Standard deviation of a splat in distances of neighbours."""
+"""Standard deviation of a splat in distances of neighbours, at the start."""
 _THICKNESS = 0.1
 """Its standard deviation across the surface, as a share of that along it."""
-_OPACITY = 0.95
-_INSET = 1.2
-"""How far inside the surface splats lie, in distances of neighbours."""
+_OPACITY = 0.9
+_INSET = 0.8
+"""How far inside the surface splats start, in distances of neighbours."""
 _CONSTANT_HARMONIC = 0.28209479
 _CHUNK = 1 << 14
 
@@ -60,24 +61,49 @@ def make_splats(
     """Splats of the surface that cameras see, in the frame of the data.
 
     Args:
-        surface: in the unit frame.
-        pictures: what the splats are to look like, in the frame of the data.
+        surface, pictures: in the unit frame; pictures are what the splats are to look like.
         degree: of the spherical harmonics, 0 to 3.
     """
-    spacing = PIXELS_PER_SPLAT * surface.footprint
-    placed = place_points(surface, spacing, MOST_BYTES // bytes_per_splat(degree), seed=0)
+    pixel = np.median([picture.shrink for picture in pictures]) * surface.footprint
+    placed = place_points(surface, PIXELS_PER_SPLAT * pixel, MOST_BYTES // bytes_per_splat(degree), seed=0)
     points, normals, rgb = _on_surface(model, placed.points)
+    # Directions of harmonics are those of the data; its lengths and origin would cost single precision its digits.
+    turned = Similarity.of(rotation=data_from_unit.rotation.numpy())
+    start = flat_splats(turned.points(points), turned.directions(normals), rgb, placed.spacing, degree)
+    pictures = [replace(each, view=replace(each.view, c2w=turned.poses(each.view.c2w))) for each in pictures]
+    fitted = fit(start, pictures, float(np.median(placed.spacing)))
+    axes = start.axes.double().numpy()
+    return Splats(
+        means=(data_from_unit @ turned.inverse()).points(fitted.means.double().numpy()),
+        normals=axes[..., 2],
+        sigmas=data_from_unit.lengths(fitted.log_sigmas.double().exp().numpy()),
+        quaternions=quaternions(axes),
+        opacities=fitted.logits.double().sigmoid().numpy(),
+        harmonics=fitted.harmonics.numpy(),
+    )
+
+
+def flat_splats(
+    points: Float[np.ndarray, "n 3"],
+    normals: Float[np.ndarray, "n 3"],
+    rgb: Float[np.ndarray, "n 3"],
+    spacing: Float[np.ndarray, " n"],
+    degree: int,
+) -> Gaussians:
+    """Gaussians to start from: flat, a little inside a surface, of one colour from everywhere.
+
+    Args:
+        spacing: distance of neighbours around each.
+        degree: of the harmonics that they get room for.
+    """
     # Splats are blurs, and a renderer widens them by half a pixel: so far inside, outlines end where the surface does.
-    points -= (_INSET * placed.spacing)[:, None] * normals
-    sigmas = (_WIDTH * placed.spacing)[:, None] * [1.0, 1.0, _THICKNESS]
-    # Everything that follows is in the data's frame: its directions are those of the harmonics.
-    axes = _axes(data_from_unit.directions(normals))
-    opacities = np.full(len(points), _OPACITY)
-    gaussians = Gaussians(data_from_unit.points(points), axes, data_from_unit.lengths(sigmas), opacities)
-    harmonics = np.zeros((len(points), (degree + 1) ** 2, 3), dtype=np.float32)
+    means = points - (_INSET * spacing)[:, None] * normals
+    sigmas = (_WIDTH * spacing)[:, None] * [1.0, 1.0, _THICKNESS]
+    harmonics = np.zeros((len(points), (degree + 1) ** 2, 3))
     harmonics[:, 0] = (rgb - 0.5) / _CONSTANT_HARMONIC
-    harmonics = solve_colors(gaussians, harmonics, pictures)
-    return Splats(gaussians.means, axes[..., 2], gaussians.sigmas, quaternions(axes), opacities, harmonics)
+    logits = np.full(len(points), np.log(_OPACITY / (1.0 - _OPACITY)))
+    parts = means, _axes(normals), np.log(sigmas), logits, harmonics
+    return Gaussians(*(torch.from_numpy(part).float() for part in parts))
 
 
 @torch.no_grad()
