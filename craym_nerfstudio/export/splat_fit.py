@@ -11,20 +11,17 @@ from craym_nerfstudio.kernels.threads import reserved_threads
 _STEPS = 240
 _RATES = {"log_sigmas": 0.03, "logits": 0.1, "constant": 0.05, "higher": 0.02}
 """How far a number goes in one of the first steps, about."""
-_MEANS_RATE = 0.07
-"""The same for positions, in distances of neighbours."""
+_MEANS_RATE = 0.2
+"""The same for positions, in typical standard deviations."""
 _FINAL_RATE = 0.1
 """Of the last step, as a share of the first one's."""
 
 
-def fit(splats: Gaussians, pictures: list[Picture], spacing: float) -> Gaussians:
+def fit(splats: Gaussians, pictures: list[Picture]) -> Gaussians:
     """Splats whose squared errors in the pictures, one after the other in random order, Adam has made small.
 
     Colours alone, which are linear, cannot: a renderer widens every splat, and the nearest of them hide the others, so
-    that outlines grow and what is drawn on a surface is seen displaced, each from another side by as much.
-
-    Args:
-        spacing: typical distance of neighbours.
+    that outlines grow and what is drawn on a surface is seen displaced, from each side into another direction.
     """
     parts = {
         "means": splats.means.clone(),
@@ -33,7 +30,7 @@ def fit(splats: Gaussians, pictures: list[Picture], spacing: float) -> Gaussians
         "constant": splats.harmonics[:, :1].clone(),
         "higher": splats.harmonics[:, 1:].clone(),
     }
-    rates = {"means": _MEANS_RATE * spacing, **_RATES}
+    rates = {"means": _MEANS_RATE * float(splats.log_sigmas[:, 0].median().exp()), **_RATES}
     groups = [{"params": [part.requires_grad_()], "lr": rates[name]} for name, part in parts.items() if part.numel()]
     adam = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
     slower = torch.optim.lr_scheduler.ExponentialLR(adam, _FINAL_RATE ** (1.0 / _STEPS))
