@@ -35,6 +35,8 @@ def splat_pictures(model: CraymModel, views: list[PhotoView], sizes_px: Int[np.n
 
     A renderer widens splats by a part of its pixel, so that they look right at the size that they were made for.
 
+    Where photos have no alpha, the surface decides which pixels are background.
+
     Args:
         sizes_px: at which the photos were trained.
 
@@ -54,11 +56,12 @@ def splat_pictures(model: CraymModel, views: list[PhotoView], sizes_px: Int[np.n
         )
         rgba, inside, towards = _undistorted(view, pinhole)
         rgb = rgba[..., :3] * rgba[..., 3:] + background * (1.0 - rgba[..., 3:])
-        if model.has_alpha and view.mask_path is None:
-            valid = inside
-        else:
-            # What lies behind the surface is not known to splats.
-            valid = inside & (rgba[..., 3] > 0.99) & _hit(model, pinhole, towards)
+        valid = inside
+        if not model.has_alpha or view.mask_path is not None:
+            # What lies behind the surface is not known to splats: they are to show nothing there.
+            hit = _hit(model, pinhole, towards)
+            valid = inside & (~hit | (rgba[..., 3] > 0.99))
+            rgb[~hit] = background
         result.append(Picture(pinhole, rgb.astype(np.float32), valid, background, shrink))
     return result
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from plyfile import PlyData
 from scipy.spatial import cKDTree
 
@@ -18,7 +19,7 @@ from craym_nerfstudio.export.splat_pictures import splat_pictures
 from craym_nerfstudio.export.splat_view import Gaussians, harmonics_of, picture_of
 from craym_nerfstudio.export.splats import LINING, SURFACE, Layer, Splats, bytes_per_splat, flat_splats, quaternions
 from craym_nerfstudio.geometry.pinhole import Pinhole
-from tests.export.ball_scene import FOCAL_PX, RADIUS, SIZE_PX, ball_surface, ball_views, camera, color_of
+from tests.export.ball_scene import FOCAL_PX, RADIUS, SIZE_PX, BallTracer, ball_surface, ball_views, camera, color_of
 from tests.export.splat_compositor import composite
 
 WHITE = np.ones(3)
@@ -145,6 +146,24 @@ def test_photos_are_shown_at_the_size_of_training(tmp_path: Path) -> None:
     assert half[1].view.size_px == (SIZE_PX // 2, SIZE_PX // 2) and half[1].view.focal_px[0] == FOCAL_PX / 2
     mean = full[1].rgb.reshape(SIZE_PX // 2, 2, SIZE_PX // 2, 2, 3).mean((1, 3))
     assert np.abs(half[1].rgb - mean).mean() < 0.01
+
+
+def test_without_alpha_the_surface_decides(tmp_path: Path) -> None:
+    """Pixels that meet it are those of the photo, the others background."""
+    view = replace(ball_views(tmp_path, np.ones(1))[0], mask_path=None)
+    photo = Image.open(view.path).convert("RGBA")
+    street = Image.new("RGBA", photo.size, (90, 20, 160, 255))
+    Image.alpha_composite(street, photo).convert("RGB").save(view.path)
+    model: Any = SimpleNamespace(
+        background_rgb=torch.ones(3), has_alpha=False, tracer=BallTracer(), device=torch.device("cpu")
+    )
+    picture = splat_pictures(model, [view], np.full((1, 2), SIZE_PX))[0]
+    x, y = np.meshgrid(*(2 * [np.arange(SIZE_PX) + 0.5 - SIZE_PX / 2]))
+    distance = np.hypot(x, y)
+    outline = FOCAL_PX * RADIUS / (4.0 - RADIUS**2) ** 0.5
+    inner, outer = distance < outline - 0.1, distance > outline + 0.1
+    assert picture.valid.all() and (picture.rgb[outer] == 1.0).all()
+    np.testing.assert_allclose(picture.rgb[inner], np.asarray(Image.open(view.path))[inner] / 255.0, atol=1e-5)
 
 
 def some_splats(degree: int, count: int = 30) -> Splats:
