@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from rich.table import Table
-from tyro.conf import arg
+from tyro.conf import Fixed, Suppress, arg
 
 from craym_nerfstudio.data.config import SceneConfig
 from craym_nerfstudio.export.options import PathStyle
@@ -20,7 +20,18 @@ if TYPE_CHECKING:
     from craym_nerfstudio.sfm.result import StageZero
 
 _STATES = ("adjusted", "predicted", "kept", "fixed")
-_KEEP_ALL = SceneConfig(eval_interval=0)
+
+
+@dataclass
+class AdjustedScene(SceneConfig):
+    """Images with rough poses, without what concerns training alone."""
+
+    region_center: Suppress[Fixed[tuple[float, float, float] | None]] = None
+    region_radius: Suppress[Fixed[float | None]] = None
+    region_scale: Suppress[Fixed[float]] = 1.0
+
+
+_KEEP_ALL = AdjustedScene(eval_interval=0)
 """Whoever wants better poses wants those of all images."""
 
 
@@ -34,7 +45,7 @@ class AdjustCommand:
 
     output: Path
     """Folder to write to."""
-    scene: Annotated[SceneConfig, arg(name="")] = field(default_factory=lambda: _KEEP_ALL)
+    scene: Annotated[AdjustedScene, arg(name="")] = field(default_factory=lambda: _KEEP_ALL)
     start: Annotated[StartConfig, arg(name="")] = field(default_factory=StartConfig)
     paths: PathStyle = "absolute"
     """How transforms.json names the images: by absolute paths, or by paths relative to itself."""

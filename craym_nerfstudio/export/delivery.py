@@ -109,7 +109,8 @@ class Delivery:
         console.print(describe(self.folder, figures))
 
     def _splats(self) -> None:
-        pictures = splat_pictures(self.model, self.views, self.data_from_unit)
+        trained = self.run.scene.frames.subset(self.run.scene.train)
+        pictures = splat_pictures(self.model, self.views, trained.size_px)
         splats = make_splats(self.model, self.seen, pictures, self.data_from_unit, self.options.sh_degree)
         write_splats(splats, self.folder / "splats.ply")
         self._said("splats.ply", f"{len(splats.means)} flat Gaussians, harmonics of degree {splats.degree}")

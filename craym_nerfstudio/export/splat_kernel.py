@@ -1,35 +1,77 @@
-"""The loop that composites splats; compiled at the first call."""
+"""The loops that composite splats and lead back what pictures ask for; compiled at the first call."""
 
 import numba
 import numpy as np
 
+_FAINTEST = np.float32(1.0 / 255.0)
+_OPAQUE = np.float32(0.99)
+_HIDDEN = np.float32(1e-4)
+
 
 @numba.njit(nogil=True, cache=True)
-def weigh(pixels, precision, reach, opacities, left, splat, pixel, weight):
-    """What each splat counts at each pixel, front to back; returns the number of entries, -1 if they do not fit.
+def composite(first_row, stop_row, order, pixels, precision, reach, opacities, colors, image, left):
+    """Add splats to the rows of a picture, front to back.
 
-    `left` [h,w] starts with ones and ends with the share of the background. Splats (sorted) have positions `pixels`
-    [n,2], inverse covariances `precision` [n,3] (xx, xy, yy) and half widths `reach` [n,2].
+    `order` numbers the splats, the nearest first. They have positions `pixels` [n,2], inverse covariances `precision`
+    [n,3] (xx, xy, yy) and half widths `reach` [n,2]. `left` [h,w] starts with ones and ends with the share of the
+    background.
     """
-    height, width = left.shape
-    count = 0
-    for k in range(len(pixels)):
+    width = left.shape[1]
+    for k in order:
         x, y = pixels[k, 0], pixels[k, 1]
         first, last = max(int(x - reach[k, 0]), 0), min(int(x + reach[k, 0]) + 1, width)
-        top, bottom = max(int(y - reach[k, 1]), 0), min(int(y + reach[k, 1]) + 1, height)
+        top, bottom = max(int(y - reach[k, 1]), first_row), min(int(y + reach[k, 1]) + 1, stop_row)
         for row in range(top, bottom):
             for column in range(first, last):
                 before = left[row, column]
-                if before < 1e-3:
+                if before < _HIDDEN:
                     continue
-                u, v = column + 0.5 - x, row + 0.5 - y
-                power = precision[k, 0] * u * u + 2.0 * precision[k, 1] * u * v + precision[k, 2] * v * v
-                alpha = min(0.99, opacities[k] * np.exp(-0.5 * power))
-                if alpha < 1.0 / 255.0:
+                u, v = np.float32(column + 0.5) - x, np.float32(row + 0.5) - y
+                power = precision[k, 0] * u * u + 2 * precision[k, 1] * u * v + precision[k, 2] * v * v
+                alpha = min(_OPAQUE, opacities[k] * np.exp(np.float32(-0.5) * power))
+                if alpha < _FAINTEST:
                     continue
-                if count == len(weight):
-                    return -1
-                splat[count], pixel[count], weight[count] = k, row * width + column, before * alpha
-                left[row, column] = before * (1.0 - alpha)
-                count += 1
-    return count
+                for channel in range(3):
+                    image[row, column, channel] += before * alpha * colors[k, channel]
+                left[row, column] = before * (1 - alpha)
+
+
+@numba.njit(nogil=True, cache=True)
+def pull_back(
+    first_row, stop_row, order, pixels, precision, reach, opacities, colors, image, slope, left, so_far, slopes
+):
+    """Add to `slopes` [n,9] (x, y; xx, xy, yy; opacity; colour) what follows from the `slope` [h,w,3] of some rows.
+
+    `image` is what `composite` made, on its background; `left` starts with ones again, `so_far` with zeros.
+    """
+    width = left.shape[1]
+    for k in order:
+        x, y = pixels[k, 0], pixels[k, 1]
+        first, last = max(int(x - reach[k, 0]), 0), min(int(x + reach[k, 0]) + 1, width)
+        top, bottom = max(int(y - reach[k, 1]), first_row), min(int(y + reach[k, 1]) + 1, stop_row)
+        for row in range(top, bottom):
+            for column in range(first, last):
+                before = left[row, column]
+                if before < _HIDDEN:
+                    continue
+                u, v = np.float32(column + 0.5) - x, np.float32(row + 0.5) - y
+                power = precision[k, 0] * u * u + 2 * precision[k, 1] * u * v + precision[k, 2] * v * v
+                shape = np.exp(np.float32(-0.5) * power)
+                alpha = min(_OPAQUE, opacities[k] * shape)
+                if alpha < _FAINTEST:
+                    continue
+                by_alpha = np.float32(0.0)
+                for channel in range(3):
+                    so_far[row, column, channel] += before * alpha * colors[k, channel]
+                    behind = (image[row, column, channel] - so_far[row, column, channel]) / (1 - alpha)
+                    by_alpha += slope[row, column, channel] * (before * colors[k, channel] - behind)
+                    slopes[k, 6 + channel] += before * alpha * slope[row, column, channel]
+                left[row, column] = before * (1 - alpha)
+                if alpha < _OPAQUE:
+                    by_power = np.float32(-0.5) * alpha * by_alpha
+                    slopes[k, 0] -= 2 * by_power * (precision[k, 0] * u + precision[k, 1] * v)
+                    slopes[k, 1] -= 2 * by_power * (precision[k, 1] * u + precision[k, 2] * v)
+                    slopes[k, 2] += by_power * u * u
+                    slopes[k, 3] += 2 * by_power * u * v
+                    slopes[k, 4] += by_power * v * v
+                    slopes[k, 5] += by_alpha * shape

@@ -1,23 +1,44 @@
 """The photos as splats are to reproduce them: without lens distortion, on a known background."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from craym_nerfstudio.export.bake import sample
 from craym_nerfstudio.export.photo_views import PhotoView
-from craym_nerfstudio.export.splat_colors import Picture
-from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.geometry.pinhole import Pinhole
 from craym_nerfstudio.model import CraymModel
 
-_MOST_VIEWS = 40
+_MOST_VIEWS = 200
 _MOST_PIXELS = 160_000
 """Of one picture; splats are limited in number and show no more."""
 
 
-def splat_pictures(model: CraymModel, views: list[PhotoView], data_from_unit: Similarity) -> list[Picture]:
-    """Pictures in the frame of the data, evenly chosen among the training photos of the unit frame.
+@dataclass(frozen=True)
+class Picture:
+    """What a camera sees of a scene on a background of one colour."""
+
+    view: Pinhole
+    rgb: Float[np.ndarray, "h w 3"]
+    """Single precision."""
+    valid: Bool[np.ndarray, "h w"]
+    """Pixels that show the scene or its background; others are not looked at."""
+    background: Float[np.ndarray, "3"]
+    shrink: float = 1.0
+    """Pixels of the photo for one of the picture, along an axis."""
+
+
+def splat_pictures(model: CraymModel, views: list[PhotoView], sizes_px: Int[np.ndarray, "views 2"]) -> list[Picture]:
+    """Pictures evenly chosen among the training photos, in the unit frame as these.
+
+    A renderer widens splats by a part of its pixel, so that they look right at the size that they were made for.
+
+    Where photos have no alpha, the surface decides which pixels are background.
+
+    Args:
+        sizes_px: at which the photos were trained.
 
     Raises:
         InputError: a photo cannot be read.
@@ -27,20 +48,21 @@ def splat_pictures(model: CraymModel, views: list[PhotoView], data_from_unit: Si
     result = []
     for number in chosen:
         view = views[number]
-        shrink = max(1.0, (float(view.size_px.prod()) / _MOST_PIXELS) ** 0.5)
-        view = view.at_size(np.maximum(np.round(view.size_px / shrink), 1).astype(np.int64))
+        size = sizes_px[number] / max(1.0, (float(sizes_px[number].prod()) / _MOST_PIXELS) ** 0.5)
+        shrink = float((view.size_px / size).mean())
+        view = view.at_size(np.maximum(np.round(size), 1).astype(np.int64))
         pinhole = Pinhole(
             view.c2w, view.intrinsics_px[:2], view.intrinsics_px[2:], (int(view.size_px[0]), int(view.size_px[1]))
         )
         rgba, inside, towards = _undistorted(view, pinhole)
         rgb = rgba[..., :3] * rgba[..., 3:] + background * (1.0 - rgba[..., 3:])
-        if model.has_alpha and view.mask_path is None:
-            valid = inside
-        else:
-            # What lies behind the surface is not known to splats.
-            valid = inside & (rgba[..., 3] > 0.99) & _hit(model, pinhole, towards)
-        posed = Pinhole(data_from_unit.poses(view.c2w), pinhole.focal_px, pinhole.center_px, pinhole.size_px)
-        result.append(Picture(posed, rgb, valid, background))
+        valid = inside
+        if not model.has_alpha or view.mask_path is not None:
+            # What lies behind the surface is not known to splats: they are to show nothing there.
+            hit = _hit(model, pinhole, towards)
+            valid = inside & (~hit | (rgba[..., 3] > 0.99))
+            rgb[~hit] = background
+        result.append(Picture(pinhole, rgb.astype(np.float32), valid, background, shrink))
     return result
 
 

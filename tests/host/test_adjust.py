@@ -89,3 +89,14 @@ def test_exact_poses_are_not_bent_to_fit_a_wrong_lens(tmp_path: Path, capsys: py
     given, written = detect_and_read(tmp_path), detect_and_read(output)
     np.testing.assert_allclose(written.c2w, given.c2w, atol=1e-9)
     assert "correct them, or let --refine-intrinsics do it" in capsys.readouterr().out
+
+
+def test_options_of_the_trained_region_are_not_offered(capsys: pytest.CaptureFixture[str]) -> None:
+    """They would do nothing; `craym adjust` has the other options of the data."""
+    for flags in (["--help"], ["--data", ".", "--output", "out", "--region-scale", "2"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(["adjust", *flags])
+        assert bool(stopped.value.code) is ("--region-scale" in flags)
+        shown = "".join(capsys.readouterr())
+        assert ("region" in shown) is ("--region-scale" in flags)
+        assert ("--pose-noise" in shown) is ("--help" in flags)
