@@ -138,7 +138,7 @@ _lite = CraymPipelineConfig(
 def _thorough() -> CraymTrainerConfig:
     """`craym-lite`, for larger photos and three times as long; its schedules at that length."""
     pipeline = deepcopy(_lite)
-    pipeline.datamanager.dataparser.max_image_size_px = 800
+    pipeline.datamanager.dataparser = CraymDataParserConfig(max_image_size_px=800)
     pipeline.model.sdf_field.num_levels, pipeline.model.sdf_field.log2_table_size = 10, 19
     config = _trainer("craym-cpu", pipeline, steps=3000, warmup=50, steps_per_save=500, pose_rate=3e-3)
     config.max_num_iterations = 10_000
