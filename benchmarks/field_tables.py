@@ -3,7 +3,7 @@
 import re
 import statistics
 
-from benchmarks.results import NOT_RUN, NOTHING, Figures, Results, finished, grid, grouped, markdown_table, provenance
+from benchmarks.results import NOTHING, Figures, Results, finished, grid, grouped, markdown_table, provenance
 from benchmarks.suite import METHODS, Cell, cells
 
 SHIPPED = """## As it comes
@@ -38,11 +38,12 @@ def sparse(results: Results, size: str) -> str:
 def shipped(results: Results) -> str:
     """The method as it comes, medians over seeds."""
     rows = []
-    for (scene, noise), chosen in grouped(cells("shipped", "shipped"), lambda c: (c.scene, c.noise), _method).items():
+    every = cells("shipped", "shipped")
+    for (scene, noise), chosen in grouped(every, lambda c: (c.scene, c.noise), lambda c: c.method).items():
         records = {method: results.of(each) for method, each in chosen.items()}
-        errors = [(method, suffix) for method, suffix in (("craym", "_before"), ("stage0", ""), ("craym", ""))]
         poses = [
-            _median(records[method], *((f"{name}{suffix}", n) for name, n in POSE_ERRORS)) for method, suffix in errors
+            _median(records[method], *((f"{name}{suffix}", n) for name, n in POSE_ERRORS))
+            for method, suffix in (("craym", "_before"), ("stage0", ""), ("craym", ""))
         ]
         surface = _median(records["craym"], ("surface.masked_median_mm", 2))
         exact = _median(records["craym"], ("surface.chamfer", 4), ("surface.f_score_0.01", 3))
@@ -51,11 +52,7 @@ def shipped(results: Results) -> str:
         shape = exact if surface == NOTHING else f"{surface} mm"
         rows.append([f"`{scene}` {noise}", *poses, _median(records["craym"], ("psnr", 2)), shape, seconds, str(seeds)])
     head = ["scene, start", "as given", "stage 0", "craym-lite", "views dB", "surface", "training s", "seeds"]
-    return markdown_table(head, [row for row in rows if row[-1] != "0"]) if rows else NOT_RUN
-
-
-def _method(cell: Cell) -> str:
-    return cell.method
+    return markdown_table(head, [row for row in rows if row[-1] != "0"])
 
 
 def _median(records: list[dict | None], *figures: tuple[str, int]) -> str:

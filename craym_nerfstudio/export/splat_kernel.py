@@ -9,6 +9,19 @@ _HIDDEN = np.float32(1e-4)
 
 
 @numba.njit(nogil=True, cache=True)
+def _between(middle, reach, least, stop):
+    """First pixel of an axis that a splat reaches, and the one after its last."""
+    return max(int(middle - reach), least), min(int(middle + reach) + 1, stop)
+
+
+@numba.njit(nogil=True, cache=True)
+def _shape(precision, u, v):
+    """A splat's share of its opacity at (u, v) from its middle."""
+    power = precision[0] * u * u + 2 * precision[1] * u * v + precision[2] * v * v
+    return np.exp(np.float32(-0.5) * power)
+
+
+@numba.njit(nogil=True, cache=True)
 def composite(first_row, stop_row, order, pixels, precision, reach, opacities, colors, image, left):
     """Add splats to the rows of a picture, front to back.
 
@@ -19,16 +32,16 @@ def composite(first_row, stop_row, order, pixels, precision, reach, opacities, c
     width = left.shape[1]
     for k in order:
         x, y = pixels[k, 0], pixels[k, 1]
-        first, last = max(int(x - reach[k, 0]), 0), min(int(x + reach[k, 0]) + 1, width)
-        top, bottom = max(int(y - reach[k, 1]), first_row), min(int(y + reach[k, 1]) + 1, stop_row)
+        first, last = _between(x, reach[k, 0], 0, width)
+        top, bottom = _between(y, reach[k, 1], first_row, stop_row)
         for row in range(top, bottom):
             for column in range(first, last):
                 before = left[row, column]
                 if before < _HIDDEN:
                     continue
                 u, v = np.float32(column + 0.5) - x, np.float32(row + 0.5) - y
-                power = precision[k, 0] * u * u + 2 * precision[k, 1] * u * v + precision[k, 2] * v * v
-                alpha = min(_OPAQUE, opacities[k] * np.exp(np.float32(-0.5) * power))
+                shape = _shape(precision[k], u, v)
+                alpha = min(_OPAQUE, opacities[k] * shape)
                 if alpha < _FAINTEST:
                     continue
                 for channel in range(3):
@@ -47,16 +60,15 @@ def pull_back(
     width = left.shape[1]
     for k in order:
         x, y = pixels[k, 0], pixels[k, 1]
-        first, last = max(int(x - reach[k, 0]), 0), min(int(x + reach[k, 0]) + 1, width)
-        top, bottom = max(int(y - reach[k, 1]), first_row), min(int(y + reach[k, 1]) + 1, stop_row)
+        first, last = _between(x, reach[k, 0], 0, width)
+        top, bottom = _between(y, reach[k, 1], first_row, stop_row)
         for row in range(top, bottom):
             for column in range(first, last):
                 before = left[row, column]
                 if before < _HIDDEN:
                     continue
                 u, v = np.float32(column + 0.5) - x, np.float32(row + 0.5) - y
-                power = precision[k, 0] * u * u + 2 * precision[k, 1] * u * v + precision[k, 2] * v * v
-                shape = np.exp(np.float32(-0.5) * power)
+                shape = _shape(precision[k], u, v)
                 alpha = min(_OPAQUE, opacities[k] * shape)
                 if alpha < _FAINTEST:
                     continue

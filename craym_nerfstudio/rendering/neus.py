@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -176,10 +176,5 @@ class _FirstCrossing(torch.autograd.Function):
         both = torch.cat([_by_vectors(by_normal, normal, length), by_distance[:, None] * per_share], dim=-1)
         of_inner = share * both
         by_surface = torch.zeros_like(surface)
-        pair, index = torch.stack([both - of_inner, of_inner], dim=1), _next(before)
+        pair, index = torch.stack([both - of_inner, of_inner], dim=1), torch.cat([before, before + 1], dim=-1)
         return by_surface.scatter_(1, index[..., None].expand_as(pair), pair), None, None
-
-
-def _next(number: Int[Tensor, "rays 1"]) -> Int[Tensor, "rays 2"]:
-    """Numbers and those after them."""
-    return torch.cat([number, number + 1], dim=-1)
