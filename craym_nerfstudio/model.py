@@ -155,10 +155,11 @@ class CraymModel(Model):
         return world.lengths(self.scene.field.sdf(world.inverse().points(points), self.level_weights))
 
     def get_param_groups(self) -> dict[str, list[torch.nn.Parameter]]:
-        """Groups ``fields``, ``variance`` and ``camera_opt``."""
-        variance = self.scene.variance
-        fields = [parameter for parameter in self.scene.parameters() if parameter is not variance]
-        groups: dict[str, list[torch.nn.Parameter]] = {"fields": fields, "variance": [variance]}
+        """Groups ``fields``, ``geometry``, ``variance`` and ``camera_opt``."""
+        scene, geometry = self.scene, list(self.scene.field.geometry.parameters())
+        apart = set(map(id, (*geometry, scene.variance)))
+        fields = [parameter for parameter in scene.parameters() if id(parameter) not in apart]
+        groups = {"fields": fields, "geometry": geometry, "variance": [scene.variance]}
         self.camera_optimizer.get_param_groups(param_groups=groups)
         return groups
 

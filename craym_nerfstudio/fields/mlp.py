@@ -23,11 +23,18 @@ class DistanceMLP(nn.Module):
     travel through memory, which costs more than the arithmetic.
     """
 
-    def __init__(self, n_inputs: int, width: int, hidden_layers: int, n_outputs: int) -> None:
+    def __init__(
+        self, n_inputs: int, width: int, hidden_layers: int, n_outputs: int, *, feature_scale: float = 1.0
+    ) -> None:
+        """`feature_scale` is by what inputs after the first three, a point, are multiplied."""
         super().__init__()
         sizes = [n_inputs] + [width] * hidden_layers
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in itertools.pairwise(sizes))
         self.output = nn.Linear(width, n_outputs)
+        scale = torch.ones(n_inputs)
+        scale[3:] = feature_scale
+        # In checkpoints: what a hash table was trained to mean hangs on it.
+        self.register_buffer("input_scale", scale)
 
     @property
     def hidden(self) -> list[nn.Linear]:
@@ -51,13 +58,18 @@ class DistanceMLP(nn.Module):
 
     def forward(self, inputs: Float[Tensor, "n inputs"]) -> Float[Tensor, "n outputs"]:
         """Network outputs alone."""
-        return _Network.apply(inputs, False, *self.parameters())[0]
+        return _Network.apply(inputs, False, *self._weights())[0]
 
     def with_gradient(
         self, inputs: Float[Tensor, "n inputs"]
     ) -> tuple[Float[Tensor, "n outputs"], Float[Tensor, "n inputs"]]:
         """Network outputs, and the gradient of the first of them by the inputs; differentiable once, both of them."""
-        return _Network.apply(inputs, True, *self.parameters())
+        return _Network.apply(inputs, True, *self._weights())
+
+    def _weights(self) -> list[Tensor]:
+        """Weights and biases as they apply to inputs that are not scaled, which spares a pass over all points."""
+        first, *others = self.parameters()
+        return [first * self.input_scale, *others]
 
 
 def softplus(before: Tensor, slope: Tensor, out: Tensor) -> Tensor:

@@ -13,6 +13,9 @@ from craym_nerfstudio.fields.mlp import DistanceMLP
 _EACH = 2
 """Features of a level of the hash grid that the geometry net sees, and as many that go to the colour directly. With one
 set for both, gradients by way of normals, the larger the finer a level, drown what the images' colours tell of it."""
+_SHAPE_SCALE = 0.3
+"""By what the geometry net's features are scaled. Adam moves all of the table at one rate; shape needs smaller steps than
+colour, or a surface that is known at the start is lost in the first fifty."""
 SPHERE_RADIUS = 0.5
 """Of the initial surface: halfway out in the unit sphere, which the field fills."""
 
@@ -70,7 +73,8 @@ class SDFField(nn.Module):
         self.register_buffer("finest_resolution", torch.tensor(float(finest)))
         each = config.num_levels * _EACH
         self.feature_size = config.feature_size + each
-        self.geometry = DistanceMLP(3 + each, config.hidden_width, config.hidden_layers, 1 + config.feature_size)
+        sizes = 3 + each, config.hidden_width, config.hidden_layers, 1 + config.feature_size
+        self.geometry = DistanceMLP(*sizes, feature_scale=_SHAPE_SCALE)
         self.geometry.initialise_sphere(SPHERE_RADIUS)
 
     def encode(

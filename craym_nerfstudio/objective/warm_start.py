@@ -10,7 +10,7 @@ from craym_nerfstudio.fields.encoding import LevelWeights
 from craym_nerfstudio.fields.sdf_field import SDFField
 from craym_nerfstudio.objective.losses import eikonal_loss
 
-_STEPS, _POINTS, _RATE = 300, 4096, 5e-3
+_STEPS, _POINTS, _RATE, _TABLE_RATE = 300, 4096, 5e-3, 1.5e-2
 _EIKONAL_WEIGHT = 0.02
 """Small: the distances that are learned have slopes of length 1 themselves."""
 
@@ -21,7 +21,8 @@ def learn_distances(
     draw: Callable[[int], tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]],
 ) -> None:
     """Train the field on points whose signed distances are known; `draw` gives so many of them."""
-    optimizer = torch.optim.Adam(field.parameters(), lr=_RATE, eps=1e-15)
+    tables = {"params": field.encoding.parameters(), "lr": _TABLE_RATE}
+    optimizer = torch.optim.Adam([tables, {"params": field.geometry.parameters()}], lr=_RATE, eps=1e-15)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _STEPS)
     with torch.enable_grad():
         for _ in range(_STEPS):

@@ -35,7 +35,7 @@ def test_the_surface_is_pulled_and_no_camera(
     losses["consistency"].backward()
     groups = model.get_param_groups()
     moved = {name: any(p.grad is not None and bool(p.grad.any()) for p in groups[name]) for name in groups}
-    assert moved == {"fields": True, "variance": False, "camera_opt": False}
+    assert moved == {"fields": True, "geometry": True, "variance": False, "camera_opt": False}
     model.config.consistency_loss_mult = 0.0
     assert "consistency" not in pipeline.get_train_loss_dict(1)[1]
 
