@@ -14,8 +14,8 @@ _EACH = 2
 """Features of a level of the hash grid that the geometry net sees, and as many that go to the colour directly. With one
 set for both, gradients by way of normals, the larger the finer a level, drown what the images' colours tell of it."""
 _SHAPE_SCALE = 0.3
-"""By what the geometry net's features are scaled. Adam moves all of the table at one rate; shape needs smaller steps than
-colour, or a surface that is known at the start is lost in the first fifty."""
+"""By what the geometry net's features are scaled. Adam moves all of the table at one rate; shape needs smaller steps,
+or a surface that is known at the start is lost in the first fifty."""
 SPHERE_RADIUS = 0.5
 """Of the initial surface: halfway out in the unit sphere, which the field fills."""
 
