@@ -35,6 +35,25 @@ def test_written_out_gradient_equals_autograd() -> None:
         torch.testing.assert_close(gradient, torch.autograd.grad(plain(mlp, x)[:, 0].sum(), x)[0], rtol=0, atol=1e-8)
 
 
+def test_scaled_features_are_scaled_inputs() -> None:
+    """Value, gradient and what a loss on both asks of the weights, as if the inputs after the first three were scaled."""
+    ours, theirs, x = DistanceMLP(7, 12, 2, 4, feature_scale=0.3).double(), network(), inputs()
+    theirs.load_state_dict(ours.state_dict() | {"input_scale": theirs.input_scale})
+    scale = torch.tensor([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.3], dtype=torch.float64)
+    outputs, gradient = ours.with_gradient(x)
+    expected = theirs.with_gradient(x * scale)
+    torch.testing.assert_close(outputs, expected[0])
+    torch.testing.assert_close(gradient, expected[1] * scale)
+    torch.testing.assert_close(ours(x), expected[0])
+    weights = (each.layers[0].weight for each in (ours, theirs))
+    pairs = ((outputs, gradient), (expected[0], expected[1] * scale))
+    first, second = (
+        torch.autograd.grad(value.square().sum() + slope.square().sum(), weight)[0]
+        for weight, (value, slope) in zip(weights, pairs, strict=True)
+    )
+    torch.testing.assert_close(first, second)
+
+
 def test_second_derivatives_equal_double_backward() -> None:
     """The eikonal loss differentiates the gradient by the weights and by the inputs."""
     mlp, x = network(), inputs()
