@@ -23,6 +23,8 @@ class DistanceMLP(nn.Module):
     travel through memory, which costs more than the arithmetic.
     """
 
+    input_scale: Tensor
+
     def __init__(
         self, n_inputs: int, width: int, hidden_layers: int, n_outputs: int, *, feature_scale: float = 1.0
     ) -> None:

@@ -21,8 +21,8 @@ def learn_distances(
     draw: Callable[[int], tuple[Float[Tensor, "n 3"], Float[Tensor, " n"]]],
 ) -> None:
     """Train the field on points whose signed distances are known; `draw` gives so many of them."""
-    tables = {"params": field.encoding.parameters(), "lr": _TABLE_RATE}
-    optimizer = torch.optim.Adam([tables, {"params": field.geometry.parameters()}], lr=_RATE, eps=1e-15)
+    rates = ((field.encoding, _TABLE_RATE), (field.geometry, _RATE))
+    optimizer = torch.optim.Adam([{"params": part.parameters(), "lr": rate} for part, rate in rates], eps=1e-15)
     decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.1, _STEPS)
     with torch.enable_grad():
         for _ in range(_STEPS):

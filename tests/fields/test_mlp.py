@@ -36,7 +36,7 @@ def test_written_out_gradient_equals_autograd() -> None:
 
 
 def test_scaled_features_are_scaled_inputs() -> None:
-    """Value, gradient and what a loss on both asks of the weights, as if the inputs after the first three were scaled."""
+    """Value, gradient and what a loss on both asks of the weights, as if all inputs but the first three were scaled."""
     ours, theirs, x = DistanceMLP(7, 12, 2, 4, feature_scale=0.3).double(), network(), inputs()
     theirs.load_state_dict(ours.state_dict() | {"input_scale": theirs.input_scale})
     scale = torch.tensor([1.0, 1.0, 1.0, 0.3, 0.3, 0.3, 0.3], dtype=torch.float64)
