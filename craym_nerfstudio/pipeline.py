@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -133,6 +133,10 @@ class CraymPipeline(VanillaPipeline):
         test_c2w = self.reference_to_model().poses(self.given_test_c2w())
         manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
         optimizer.input_c2w.copy_(self.refined_c2w())
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool | None = None) -> None:
+        """Load the whole state or none of it: the host goes on without what a checkpoint of another version lacks."""
+        super().load_state_dict(state_dict, strict=True)
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
         """Refined training poses in the world, on the CPU."""

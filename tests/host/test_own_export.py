@@ -192,3 +192,19 @@ def test_a_run_without_readable_checkpoint_is_one_clear_line(
         line = capsys.readouterr().err.splitlines()[-1]
         assert remedy in line and str(tmp_path) in line
         (tmp_path / "nerfstudio_models" / "step-000000009.ckpt").write_bytes(b"PK half a checkpoint")
+
+
+def test_a_run_of_another_version_is_one_clear_line(
+    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its checkpoint lacks is not made up, as the host would."""
+    shutil.copy(trained.config_path, tmp_path)
+    (tmp_path / "nerfstudio_models").mkdir()
+    checkpoint = next((trained.config_path.parent / "nerfstudio_models").glob("*.ckpt"))
+    state = torch.load(checkpoint, weights_only=True)
+    del state["pipeline"]["_model.scene.field.geometry.input_scale"]
+    torch.save(state, tmp_path / "nerfstudio_models" / checkpoint.name)
+    with pytest.raises(SystemExit):
+        main(["export", "cameras", "--load-config", str(tmp_path)])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert "another version" in line and "Train again" in line and checkpoint.name in line
