@@ -134,7 +134,7 @@ class CraymPipeline(VanillaPipeline):
         manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
         optimizer.input_c2w.copy_(self.refined_c2w())
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool | None = None) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool | None = None) -> None:  # type: ignore[override]
         """Load the whole state or none of it: the host goes on without what a checkpoint of another version lacks."""
         super().load_state_dict(state_dict, strict=True)
 
