@@ -18,7 +18,7 @@ from torch import Tensor, distributed
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.console import console, silence_others, track
 from craym_nerfstudio.data.datamanager import CraymDataManager, CraymDataManagerConfig, FinalCameras
-from craym_nerfstudio.errors import show_input_errors
+from craym_nerfstudio.errors import OTHER_VERSION, InputError, show_input_errors
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses, pose_errors
 from craym_nerfstudio.handover import hand_over, own_threads
@@ -135,8 +135,16 @@ class CraymPipeline(VanillaPipeline):
         optimizer.input_c2w.copy_(self.refined_c2w())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool | None = None) -> None:  # type: ignore[override]
-        """Load the whole state or none of it: the host goes on without what a checkpoint of another version lacks."""
-        super().load_state_dict(state_dict, strict=True)
+        """Load the whole state or none of it: the host goes on without what a checkpoint of another version lacks.
+
+        Raises:
+            InputError: the state lacks something, has something else, or something of another shape.
+        """
+        try:
+            super().load_state_dict(state_dict, strict=True)
+        except RuntimeError as error:
+            problem = "The checkpoint is of another version of this package, or of other settings"
+            raise InputError(problem, remedy=OTHER_VERSION) from error
 
     def refined_c2w(self) -> Float[Tensor, "cams 3 4"]:
         """Refined training poses in the world, on the CPU."""

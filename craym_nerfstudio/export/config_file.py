@@ -14,9 +14,8 @@ import yaml
 from nerfstudio.data.utils.nerfstudio_collate import nerfstudio_collate
 from nerfstudio.engine.trainer import TrainerConfig
 
-from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.errors import OTHER_VERSION, InputError
 
-OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of before 0.6 do not load)."
 _PACKAGES = ("craym_nerfstudio", "nerfstudio", "torch.optim")
 """Whose classes a config may name."""
 _FUNCTIONS = {"nerfstudio.data.utils.nerfstudio_collate.nerfstudio_collate": nerfstudio_collate}

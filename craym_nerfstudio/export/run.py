@@ -8,7 +8,7 @@ import torch
 
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.export.config_file import OTHER_VERSION, load_config
+from craym_nerfstudio.export.config_file import load_config
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 
@@ -52,8 +52,8 @@ def load_run(path: Path, data: Path | None = None) -> Run:
         raise InputError("Damaged checkpoint", checkpoint, "Delete it and go on with an older one.") from error
     try:
         pipeline.load_pipeline(state["pipeline"], state["step"])
-    except RuntimeError as error:
-        raise InputError("The checkpoint fits another version of this package", checkpoint, OTHER_VERSION) from error
+    except InputError as error:
+        raise InputError(error.problem, checkpoint, error.remedy) from error
     return Run(path.parent, pipeline, state["step"])
 
 

@@ -15,6 +15,7 @@ from plyfile import PlyData
 
 from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.data.scene import detect_and_read
+from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.references import load_mesh
 from craym_nerfstudio.export.pictures import Ball, write_turntable
 from craym_nerfstudio.export.run import Run, load_run
@@ -195,15 +196,18 @@ def test_a_run_without_readable_checkpoint_is_one_clear_line(
 
 
 def test_a_run_of_another_version_is_one_clear_line(
-    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: TrainedRun, run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What its checkpoint lacks is not made up, as the host would."""
+    """What its checkpoint lacks is not made up, as the host would; the host's own commands load by the pipeline."""
     shutil.copy(trained.config_path, tmp_path)
     (tmp_path / "nerfstudio_models").mkdir()
     checkpoint = next((trained.config_path.parent / "nerfstudio_models").glob("*.ckpt"))
     state = torch.load(checkpoint, weights_only=True)
     del state["pipeline"]["_model.scene.field.geometry.input_scale"]
     torch.save(state, tmp_path / "nerfstudio_models" / checkpoint.name)
+    with pytest.raises(InputError, match=r"another version of this package.*Train again"):
+        # Without the poses, by which a run that is loaded already would refuse it first.
+        run.pipeline.load_state_dict({key: value for key, value in state["pipeline"].items() if "_c2w" not in key})
     with pytest.raises(SystemExit):
         main(["export", "cameras", "--load-config", str(tmp_path)])
     line = capsys.readouterr().err.splitlines()[-1]
