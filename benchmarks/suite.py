@@ -81,11 +81,12 @@ SIZES = {
     "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
     "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
     "shipped": Size("craym-lite", 3000, 0, 1.0, 400, 8, 256, shown_px=400),
+    "long": Size("craym-lite", 9000, 0, 1.0, 400, 8, 256, shown_px=400),
     "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
 }
 """`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200
 steps and the refinement of its test poses are ten minutes of one core. `shipped` is craym-lite as it comes: its own
-length, photos 400 px wide.
+length, photos 400 px wide; `long` is `--max-num-iterations 9000`.
 """
 
 

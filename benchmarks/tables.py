@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks.field_tables import POSE_ERRORS, SHIPPED, coherency, ran, shipped, sparse
+from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, ran, shipped, sparse
 from benchmarks.gpu_tables import device_step, first_run
 from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
 from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
@@ -61,6 +61,7 @@ def of_cells(results: Results) -> list[str]:
     distance = ("surface.chamfer|surface.completeness", 4)
     return [
         "\n\n".join([SHIPPED, provenance(results, "shipped", "shipped"), shipped(results)]),
+        "\n\n".join([LONG, provenance(results, "shipped", "long"), shipped(results, "long")]),
         by_noise(results, poses, POSE_ERRORS, -1),
         by_noise(results, _VIEWS, (("psnr", 2), ("ssim", 3)), 1, lambda c: METHODS[c.method].trains),
         by_noise(results, _SURFACES, (distance, ("surface.f_score_0.02", 3)), -1, _has_surface),
