@@ -1,9 +1,11 @@
-"""Keypoints of learned detectors moved to where their pixels agree with those of one image of their track.
+"""Keypoints moved to where their pixels agree with those of one image of their track.
 
-A network places a corner anew in every image, half a pixel off and more where it is seen from elsewhere; the pixels
-round it say better where it went (Lucas and Kanade 1981; with an affine warp, and brightness and contrast taken out).
+A detector places a corner anew in every image: a network half a pixel off and more where it is seen from elsewhere, and
+SIFT, whose blur is round in each image instead of on the surface, by a tenth, all alike. The pixels round it say better
+where it went (Lucas and Kanade 1981; with an affine warp, and brightness and contrast taken out).
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -21,8 +23,6 @@ from craym_nerfstudio.matching.views import Views
 
 _LONGEST_PX = 1024
 """Larger images are shrunk to it, as detectors do."""
-_BLUR_PX, _RADIUS_PX = 0.7, 5
-"""Of the pixels before they are compared, and of a patch."""
 _ITERATIONS = 10
 _LEAST_AGREEMENT = 0.8
 """Normalised correlation of two patches that are taken to show the same."""
@@ -36,6 +36,15 @@ _LONGEST_CHAIN = 6
 
 
 @dataclass(frozen=True)
+class Patch:
+    """What is compared round a keypoint."""
+
+    blur_px: float
+    """Of the image before it is compared."""
+    radius_px: int
+
+
+@dataclass(frozen=True)
 class _Chains:
     """Keypoints that can be compared with another of their track, the reference."""
 
@@ -45,7 +54,7 @@ class _Chains:
     """Of a patch of the reference into the node's image, as matches near it say."""
 
 
-def aligned(matches: Matches, views: Views) -> tuple[Matches, float]:
+def aligned(matches: Matches, views: Views, patch: Patch) -> tuple[Matches, float]:
     """The matches with keypoints and bearings moved where patches agree, and the share of keypoints that was moved.
 
     Of each track the keypoint with most matches stays.
@@ -59,12 +68,13 @@ def aligned(matches: Matches, views: Views) -> tuple[Matches, float]:
     position = matches.keypoints.reshape(-1, 2)[first].astype(np.float64)
     chains = _chains(matches, codes, ends)
     scale = np.minimum(1.0, _LONGEST_PX / np.max(views.size_px, axis=1))
-    patches = np.zeros((len(chains.node), (2 * _RADIUS_PX + 1) ** 2), np.float32)
+    grid = _grid((2 * patch.radius_px + 1) ** 2)
+    patches = np.zeros((len(chains.node), len(grid)), np.float32)
     for index in track(np.unique(image[chains.reference]).tolist(), "Patches"):
         here = image[chains.reference] == index
         at = torch.from_numpy(position[chains.reference[here]] * scale[index]).float()
-        pixels = _pixels(views, index, scale[index])[:, :1]
-        patches[here] = _normalised(_sample(pixels, at[:, None] + _grid())[0])[0].numpy()
+        pixels = _pixels(views, index, scale[index], patch.blur_px)[:, :1]
+        patches[here] = _normalised(_sample(pixels, at[:, None] + grid)[0])[0].numpy()
     moved = position.copy()
     bearings = matches.bearings.reshape(-1, 3)[first].copy()
     for index in track(np.unique(image[chains.node]).tolist(), "Keypoints aligned"):
@@ -72,7 +82,7 @@ def aligned(matches: Matches, views: Views) -> tuple[Matches, float]:
         node = chains.node[here]
         start = torch.from_numpy(position[node] * scale[index]).float()
         warp = torch.from_numpy(chains.warp[here]).float()
-        pixels = _pixels(views, index, scale[index])
+        pixels = _pixels(views, index, scale[index], patch.blur_px)
         found, good = align_patches(torch.from_numpy(patches[here]), pixels, start, warp)
         node = node[good.numpy()]
         moved[node] = found[good].double().numpy() / scale[index]
@@ -92,7 +102,7 @@ def align_patches(
 
     `pixels` has brightness and its two derivatives; positions in px, first pixel's centre at 0.5.
     """
-    grid, weight = _grid(), _weight()
+    grid, weight = _grid(patches.shape[1]), _weight(patches.shape[1])
     at, damping = start_px, torch.diag(torch.tensor(_DAMPING))
     before = _agreement(patches, pixels, start_px, warp)
     for _ in range(_ITERATIONS):
@@ -114,23 +124,30 @@ def _agreement(
     patches: Float[Tensor, "n pixels"], pixels: Float[Tensor, "1 3 h w"], at_px: Tensor, warp: Tensor
 ) -> Float[Tensor, " n"]:
     """Normalised correlation."""
-    seen = _normalised(_sample(pixels[:, :1], at_px[:, None] + _grid() @ warp.transpose(1, 2))[0])[0]
-    return (_weight() * patches * seen).sum(-1)
+    pixels_of_patch = patches.shape[1]
+    seen = _normalised(_sample(pixels[:, :1], at_px[:, None] + _grid(pixels_of_patch) @ warp.transpose(1, 2))[0])[0]
+    return (_weight(pixels_of_patch) * patches * seen).sum(-1)
 
 
-def _grid() -> Float[Tensor, "pixels 2"]:
-    side = torch.arange(-_RADIUS_PX, _RADIUS_PX + 1, dtype=torch.float32)
+def _radius_px(pixels: int) -> int:
+    return (math.isqrt(pixels) - 1) // 2
+
+
+def _grid(pixels: int) -> Float[Tensor, "pixels 2"]:
+    """Where the pixels of a patch lie, seen from its middle."""
+    radius = _radius_px(pixels)
+    side = torch.arange(-radius, radius + 1, dtype=torch.float32)
     return torch.cartesian_prod(side, side).flip(-1)
 
 
-def _weight() -> Float[Tensor, " pixels"]:
-    weight = torch.exp(-0.5 * (_grid() / (0.6 * _RADIUS_PX)).square().sum(-1))
+def _weight(pixels: int) -> Float[Tensor, " pixels"]:
+    weight = torch.exp(-0.5 * (_grid(pixels) / (0.6 * _radius_px(pixels))).square().sum(-1))
     return weight / weight.sum()
 
 
 def _normalised(patches: Float[Tensor, "n pixels"]) -> tuple[Float[Tensor, "n pixels"], Float[Tensor, "n 1"]]:
     """Patches of weighted mean 0 and spread 1, and their spread."""
-    weight = _weight()
+    weight = _weight(patches.shape[1])
     centred = patches - (weight * patches).sum(-1, keepdim=True)
     spread = (weight * centred.square()).sum(-1, keepdim=True).sqrt().clamp_min(1e-3)
     return centred / spread, spread
@@ -142,7 +159,7 @@ def _sample(pixels: Float[Tensor, "1 c h w"], at_px: Float[Tensor, "n pixels 2"]
     return grid_sample(pixels, where[None], padding_mode="border", align_corners=False)[0]
 
 
-def _pixels(views: Views, index: int, scale: float) -> Float[Tensor, "1 3 h w"]:
+def _pixels(views: Views, index: int, scale: float, blur_px: float) -> Float[Tensor, "1 3 h w"]:
     """Brightness of an image in [0, 1], blurred, and its derivatives to the right and down per px."""
     import cv2
 
@@ -150,7 +167,7 @@ def _pixels(views: Views, index: int, scale: float) -> Float[Tensor, "1 3 h w"]:
     if scale < 1:
         width, height = np.round(scale * views.size_px[index]).astype(int).tolist()
         grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    grey = cv2.GaussianBlur(grey.astype(np.float32) / 255.0, (0, 0), _BLUR_PX)
+    grey = cv2.GaussianBlur(grey.astype(np.float32) / 255.0, (0, 0), blur_px)
     down, right = np.gradient(grey)
     return torch.from_numpy(np.stack([grey, right, down])[None])
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
+from craym_nerfstudio.matching.alignment import Patch
 from craym_nerfstudio.matching.crop import object_box
 from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.verify import LEAST_SHARE, MIN_INLIERS
@@ -56,8 +57,8 @@ class Detector(Protocol):
     """Changes whenever its results could; part of the cache keys."""
     knows_turned: bool
     """Whether it matches images that are upside down, so that a large turn does not speak against a pair."""
-    is_aligned: bool
-    """Whether keypoints of its verified matches go where their pixels agree (`alignment`)."""
+    patch: Patch
+    """By which keypoints of its verified matches go where their pixels agree."""
     least_inliers: int
     least_share: float
     """Number and share of a pair's strict matches that have to agree before it is verified."""
@@ -83,7 +84,7 @@ class Sift:
 
     name = "sift"
     parallel = knows_turned = True
-    is_aligned = False
+    patch = Patch(blur_px=0.3, radius_px=4)
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:

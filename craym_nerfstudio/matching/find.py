@@ -28,7 +28,7 @@ from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
-_VERSION, _MATCHES_VERSION = 1, 3
+_VERSION, _MATCHES_VERSION = 1, 4
 _NEAR_DEG, _NEAR_NEIGHBOURS = 10.0, 12
 """Largest rotation of a pair beyond what a coarse volume says, whose poses are right to one degree or two; and partners
 of an image: rough poses have to try more."""
@@ -120,11 +120,10 @@ def _matched(
                 putative, views, keypoints, bearings, detector.name, prior_angle_deg, len(pairs), *needed
             )
         _say(report)
-        if detector.is_aligned and len(matches):
-            with one_torch_thread():
-                matches, share = aligned(matches, views)
-            console.print(f"Matching: {share:.0%} of the keypoints moved to where their pixels agree")
         if len(matches):
+            with one_torch_thread():
+                matches, share = aligned(matches, views, detector.patch)
+            console.print(f"Matching: {share:.0%} of the keypoints moved to where their pixels agree")
             matches.save(path)
     return matches, report
 

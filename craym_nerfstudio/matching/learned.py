@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.alignment import Patch
 from craym_nerfstudio.matching.crop import enlarged_object
 from craym_nerfstudio.matching.detectors import Features, Putative, best_per_keypoint
 from craym_nerfstudio.matching.images import Picture
@@ -53,7 +54,7 @@ class AlikedLightGlue:
 
     name = "aliked-lightglue"
     parallel = knows_turned = False
-    is_aligned = True
+    patch = Patch(blur_px=0.7, radius_px=5)
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, max_keypoints: int = 2048, thrifty: bool = False) -> None:

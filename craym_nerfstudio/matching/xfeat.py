@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.matching.alignment import Patch
 from craym_nerfstudio.matching.crop import enlarged_object
 from craym_nerfstudio.matching.detectors import Features, Putative, best_per_keypoint
 from craym_nerfstudio.matching.images import Picture
@@ -39,7 +40,7 @@ class XFeatLighterGlue:
 
     name = "xfeat-lighterglue"
     knows_turned = False
-    is_aligned = True
+    patch = Patch(blur_px=0.7, radius_px=5)
     # Opposite sides of a smooth solid give it a hundred matches too, of which 15 to 24 agree on some motion: with the
     # limits for SIFT 20 views end 4 to 20 degrees off, with these 2 to 4 (a hundred views do not mind).
     least_inliers, least_share = 25, 0.4

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
-from craym_nerfstudio.matching.alignment import align_patches, aligned, match_warps
+from craym_nerfstudio.matching.alignment import Patch, align_patches, aligned, match_warps
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
 from tests.matching import corner_scene
@@ -88,12 +88,13 @@ def epipolar_px(matches: Matches, views: Views) -> np.ndarray:
     return (sampson_distance(essential(first, second), *rays) * corner_scene.FOCAL_PX).numpy()
 
 
-def test_noise_of_keypoints_falls_and_bearings_follow(views: Views) -> None:
+@pytest.mark.parametrize("patch", [Patch(0.7, 5), Patch(0.3, 4)])
+def test_noise_of_keypoints_falls_and_bearings_follow(views: Views, patch: Patch) -> None:
     random = np.random.RandomState(0)
     walls = random.uniform(0.4, 1.8, (150, 3))
     walls[np.arange(150), np.arange(150) % 3] = 0.0
     before = noisy_matches(views, walls, sigma_px=0.5)
-    after, share = aligned(before, views)
+    after, share = aligned(before, views, patch)
     assert share > 0.8
     assert np.median(epipolar_px(after, views)) < 0.4 * np.median(epipolar_px(before, views))
     again = corner_scene.bearings(0, after.keypoints.reshape(-1, 2)).reshape(-1, 2, 3)
