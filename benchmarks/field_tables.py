@@ -23,6 +23,11 @@ Rotation in degrees / translation x100 / PSNR in dB of views from their side, fr
 split of pixelNeRF and SPARF; of three given cameras the centres, by which errors are aligned, hardly fix how all of \
 it is turned, which is the large error of the input."""
 
+_COHERENT = """Rotation in degrees / translation x100: after stage 0 from `barf`; of a bundle that starts at the true \
+poses, with the same keypoints; of the same with residuals dealt out anew within each track, and over all. Robust \
+spread of keypoints about the truth, per axis; correlation of a camera's rotation error with that of its four \
+neighbours. First with keypoints where SIFT puts them, then where their pixels agree."""
+
 
 def sparse(results: Results, size: str) -> str:
     """Few views."""
@@ -83,6 +88,24 @@ def coherency(results: Results) -> list[str]:
         share = f"{100 * content['runs'][0]['wrong_share']:.0f} % of the matches are wrong, in training too."
         parts += [ran(content), share, markdown_table(head, rows)]
     return parts
+
+
+def coherent_error(results: Results) -> list[str]:
+    """What makes keypoints err alike, before and after they were aligned."""
+    parts = []
+    for content in results.files("coherent_error*.json"):
+        rows = []
+        for row in content["rows"]:
+            errors = [_pose_error(row[name]) for name in ("stage0", "as_is", "within_tracks", "dealt")]
+            name = row["name"] if row["is_guise"] else f"`{row['name']}`"
+            rows.append([name, f"{row['sigma_px']:.3f}", *errors, f"{row['neighbours_agree']:.2f}"])
+        head = ["", "keypoints px", "stage 0", "from the truth", "dealt out within tracks", "dealt out", "neighbours"]
+        parts += [ran(content), markdown_table(head, rows)]
+    return [_COHERENT, *parts] if parts else []
+
+
+def _pose_error(row: dict[str, float]) -> str:
+    return f"{row['rotation_deg']:.3f} / {row['translation_x100']:.2f}"
 
 
 def ran(content: dict) -> str:

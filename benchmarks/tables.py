@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, ran, shipped, sparse
+from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, coherent_error, ran, shipped, sparse
 from benchmarks.gpu_tables import device_step, first_run
 from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
 from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
@@ -296,6 +296,10 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "On a GPU": ("benchmarks.first_run run --carry FOLDER", first_run),
     "Basin": ("benchmarks.basin --output benchmarks/results/basin.json", basin),
     "Matchability": ("benchmarks.coherency --output benchmarks/results/coherency.json", coherency),
+    "Errors that keypoints share": (
+        "benchmarks.coherent_error --output benchmarks/results/coherent_error.json",
+        coherent_error,
+    ),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),

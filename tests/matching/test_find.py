@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
-from craym_nerfstudio.matching import choose
+from craym_nerfstudio.matching import choose, find
 from craym_nerfstudio.matching.choose import GraphQuality, first_choice, lack_of_images, second_choice
 from craym_nerfstudio.matching.detectors import Sift
 from craym_nerfstudio.matching.find import find_matches
@@ -44,15 +44,27 @@ def no_detection(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Sift, "detect", refuse)
 
 
+def epipolar_px(matches: Matches, views: Views) -> torch.Tensor:
+    """Distances of matches from their epipolar lines under the true poses."""
+    true, rays = torch.from_numpy(views.c2w)[matches.images], torch.from_numpy(matches.bearings).double()
+    return sampson_distance(essential(true[:, 0], true[:, 1]), rays[:, 0], rays[:, 1]) * corner_scene.FOCAL_PX
+
+
+def test_keypoints_go_where_their_pixels_agree(
+    views: Views, done: tuple[Matches, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "aligned", lambda matches, *_: (matches, 0.0))
+    detected = find_matches(corner_scene.turned(views, 8.0), "sift", tmp_path)
+    assert np.array_equal(detected.keypoint_ids, done[0].keypoint_ids)
+    assert float(epipolar_px(done[0], views).median()) < 0.7 * float(epipolar_px(detected, views).median())
+
+
 def test_matches_are_precise_and_poses_follow(views: Views, done: tuple[Matches, Path]) -> None:
     matches, _ = done
     assert matches.detector == "sift" and matches.names == views.names
     assert len(matches.pairs) >= 5
     assert len(np.unique(matches.pairs)) == 4
-    images, true = matches.images, torch.from_numpy(views.c2w)
-    matrices = essential(true[images[:, 0]], true[images[:, 1]])
-    rays = torch.from_numpy(matches.bearings).double()
-    distance_px = sampson_distance(matrices, rays[:, 0], rays[:, 1]) * corner_scene.FOCAL_PX
+    true, distance_px = torch.from_numpy(views.c2w), epipolar_px(matches, views)
     assert (distance_px < 2).double().mean() > 0.97
     # A half pixel of offset would show here: it is a tenth of what the bias of a wrong convention makes.
     assert float(distance_px.median()) < 0.1
