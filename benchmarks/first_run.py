@@ -75,7 +75,7 @@ def nothing_is_searched() -> Iterator[None]:
 
     with (
         mock.patch("craym_nerfstudio.matching.find.all_features", missing),
-        mock.patch("craym_nerfstudio.sfm.adjust.adjust_rays", missing),
+        mock.patch("craym_nerfstudio.sfm.second_look.adjust_twice", missing),
     ):
         yield
 

@@ -30,7 +30,6 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.scripts import train
 
 import craym_nerfstudio.matching.find as find
-import craym_nerfstudio.sfm.adjust as adjust
 import craym_nerfstudio.trainer as trainer
 from benchmarks.harness import command, keep, machine, method_config
 from benchmarks.suite import ROOT
@@ -93,7 +92,7 @@ def announce_phases(say: Callable[[str], None]) -> None:
     step, trainer.CraymTrainer.train_iteration = trainer.CraymTrainer.train_iteration, first_step  # type: ignore
     wrap(find, "all_features", "features")
     wrap(find, "all_pairs", "pairs")
-    wrap(adjust, "adjust_rays", "stage0")
+    wrap(second_look, "adjust_twice", "stage0")
     wrap(trainer.CraymTrainer, "save_checkpoint", "checkpoint")
     wrap(trainer, "report_training", "evaluation")
 

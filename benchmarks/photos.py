@@ -29,7 +29,7 @@ from craym_nerfstudio.geometry.alignment import align_poses, pose_errors
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.photos.files import POSITIONS_NAME
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.second_look import adjust_twice
 from craym_nerfstudio.storage import write_json
 
 Result = TypeVar("Result")
@@ -81,7 +81,7 @@ def measure(case: Case, root: Path, scratch: Path) -> dict:
     true = truth.subset(np.array([names.index(path.name) for path in frames.paths])).scaled_to(frames.size_px)
     views = views_of(frames, frames.c2w)
     matches, match_s = _timed(lambda: find_matches(views, "auto", cache))
-    stage, stage0_s = _timed(lambda: adjust_rays(views, matches, refine_intrinsics=True))
+    (matches, stage), stage0_s = _timed(lambda: adjust_twice(views, matches, refine_intrinsics=True))
     factor = 1.0 if stage.intrinsics is None else stage.intrinsics.focal_factor
     return {
         "images": len(truth),

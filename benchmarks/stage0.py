@@ -30,8 +30,8 @@ from craym_nerfstudio.geometry.rays import focus_point
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.sfm.second_look import adjust_twice
 from craym_nerfstudio.storage import write_json
 
 UNKNOWN_TRUTH = ("hololens_000", "fox")
@@ -166,7 +166,7 @@ def measure(case: Case, data_root: Path) -> dict:
     if case.wrong:
         matches = with_wrong_matches(matches, case.wrong, case.seed)
     clock = time.process_time()
-    stage = adjust_rays(views, matches)
+    matches, stage = adjust_twice(views, matches)
     cpu_s["adjustment"] = time.process_time() - clock
     change = errors(stage.c2w, torch.from_numpy(views.c2w))
     return {

@@ -25,7 +25,7 @@ from craym_nerfstudio.export.photo_views import Visibility
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.pipeline import CraymPipeline
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.second_look import adjust_twice
 from craym_nerfstudio.storage import write_atomically
 
 _SAVE_S = 120.0
@@ -85,7 +85,7 @@ def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     views = data.views
     matches = find_matches(views, _matcher(cell), place.work / "cache")
     matched = time.perf_counter()
-    stage = adjust_rays(views, matches)
+    matches, stage = adjust_twice(views, matches)
     times = {"matching_s": round(matched - start, 2), "adjustment_s": round(time.perf_counter() - matched, 2)}
     result = pose_results(stage.c2w, data)
     return {**result, **times, "matches": len(matches), "cameras": stage.counts, "stage0": stage.decision.reason}

@@ -10,7 +10,7 @@ from craym_nerfstudio.data.scene import Scene, read_scene
 from craym_nerfstudio.export.refined import RefinedCameras, cameras_of_stage_zero
 from craym_nerfstudio.matching.find import Matcher, find_matches
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.second_look import adjust_twice
 
 
 def read_data(data: Path | str, **options: Any) -> Scene:
@@ -43,5 +43,5 @@ def adjust(
         InputError: a fixed camera is none of the images, or the matches are of others.
     """
     fixed = select_cameras(fixed_cameras, scene.views.names)
-    stage = adjust_rays(scene.views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
+    _, stage = adjust_twice(scene.views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
     return cameras_of_stage_zero(scene, stage, fixed)

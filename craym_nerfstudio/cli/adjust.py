@@ -68,7 +68,7 @@ class AdjustCommand:
         views = with_prior_sigma(scene.views, self.start.prior_sigma)
         fixed = select_cameras(self.start.fixed_cameras, views.names)
         matches = found_matches(views, self.start)
-        stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)
+        matches, stage = adjusted(views, matches, self.start.cache_dir, fixed, self.start.refine_intrinsics)
         report_stage_zero(stage, views.left_out)
         cameras = cameras_of_stage_zero(scene, stage, fixed)
         written = write_cameras(cameras, self.output, self.paths, include_test=True)

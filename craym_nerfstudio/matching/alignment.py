@@ -2,46 +2,30 @@
 
 A detector places a corner anew in every image: a network half a pixel off and more where it is seen from elsewhere, and
 SIFT, whose blur is round in each image instead of on the surface, by a tenth, all alike. The pixels round it say better
-where it went (Lucas and Kanade 1981; with an affine warp, and brightness and contrast taken out).
+where it went.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
-from torch import Tensor
-from torch.nn.functional import grid_sample
 
 from craym_nerfstudio.console import track
 from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.matching.patches import Brightness, Patch, align_patches, brightness, compared_scale, cut_out
 from craym_nerfstudio.matching.tracks import build_tracks
 from craym_nerfstudio.matching.views import Views
 
-_LONGEST_PX = 1024
-"""Larger images are shrunk to it, as detectors do."""
-_ITERATIONS = 10
 _LEAST_AGREEMENT = 0.8
 """Normalised correlation of two patches that are taken to show the same."""
 _FARTHEST_PX = 2.0
 """A keypoint that goes farther went to something else."""
 _NEIGHBOURS, _RIGID_PX2 = 10, 4.0
 """Matches that say how a patch is warped, and how much they have to say against no warp at all."""
-_DAMPING = (1e-3, 1e-3, 0.05, 0.05, 0.05, 0.05, 1e-4, 1e-3)
-"""Of shift, warp, brightness and contrast: corners fix all of them, an edge only some."""
 _LONGEST_CHAIN = 6
-
-
-@dataclass(frozen=True)
-class Patch:
-    """What is compared round a keypoint."""
-
-    blur_px: float
-    """Of the image before it is compared."""
-    radius_px: int
 
 
 @dataclass(frozen=True)
@@ -67,14 +51,16 @@ def aligned(matches: Matches, views: Views, patch: Patch) -> tuple[Matches, floa
     ends, image = ends.reshape(-1, 2), codes >> 32
     position = matches.keypoints.reshape(-1, 2)[first].astype(np.float64)
     chains = _chains(matches, codes, ends)
-    scale = np.minimum(1.0, _LONGEST_PX / np.max(views.size_px, axis=1))
-    grid = _grid((2 * patch.radius_px + 1) ** 2)
-    patches = np.zeros((len(chains.node), len(grid)), np.float32)
+    scale = compared_scale(views)
+
+    def pixels(index: int) -> Brightness:
+        return brightness(load_picture(views, index), scale[index], patch)
+
+    patches = torch.zeros((len(chains.node), patch.pixels))
     for index in track(np.unique(image[chains.reference]).tolist(), "Patches"):
         here = image[chains.reference] == index
         at = torch.from_numpy(position[chains.reference[here]] * scale[index]).float()
-        pixels = _pixels(views, index, scale[index], patch.blur_px)[:, :1]
-        patches[here] = _normalised(_sample(pixels, at[:, None] + grid)[0])[0].numpy()
+        patches[torch.from_numpy(here)] = cut_out(pixels(index), at, patch)
     moved = position.copy()
     bearings = matches.bearings.reshape(-1, 3)[first].copy()
     for index in track(np.unique(image[chains.node]).tolist(), "Keypoints aligned"):
@@ -82,94 +68,15 @@ def aligned(matches: Matches, views: Views, patch: Patch) -> tuple[Matches, floa
         node = chains.node[here]
         start = torch.from_numpy(position[node] * scale[index]).float()
         warp = torch.from_numpy(chains.warp[here]).float()
-        pixels = _pixels(views, index, scale[index], patch.blur_px)
-        found, good = align_patches(torch.from_numpy(patches[here]), pixels, start, warp)
+        found = align_patches(patches[torch.from_numpy(here)], pixels(index), start, warp)
+        good = (found.agreement > _LEAST_AGREEMENT) & (found.agreement > found.agreement_before)
+        good &= (found.at_px - start).norm(dim=1) < _FARTHEST_PX
         node = node[good.numpy()]
-        moved[node] = found[good].double().numpy() / scale[index]
+        moved[node] = found.at_px[good].double().numpy() / scale[index]
         bearings[node] = views.bearings(index, moved[node])
     share = float((moved != position).any(1).sum()) / max(1, len(chains.node))
     keypoints = moved[ends].astype(np.float32)
     return replace(matches, keypoints=keypoints, bearings=bearings[ends].astype(np.float32)), share
-
-
-def align_patches(
-    patches: Float[Tensor, "n pixels"],
-    pixels: Float[Tensor, "1 3 h w"],
-    start_px: Float[Tensor, "n 2"],
-    warp: Float[Tensor, "n 2 2"],
-) -> tuple[Float[Tensor, "n 2"], Bool[Tensor, " n"]]:
-    """Where normalised patches lie in an image, by Gauss-Newton from a start and a warp, and whether they agree there.
-
-    `pixels` has brightness and its two derivatives; positions in px, first pixel's centre at 0.5.
-    """
-    grid, weight = _grid(patches.shape[1]), _weight(patches.shape[1])
-    at, damping = start_px, torch.diag(torch.tensor(_DAMPING))
-    before = _agreement(patches, pixels, start_px, warp)
-    for _ in range(_ITERATIONS):
-        seen, right, down = _sample(pixels, at[:, None] + grid @ warp.transpose(1, 2))
-        seen, spread = _normalised(seen)
-        right, down = right / spread, down / spread
-        columns = [right, down, right * grid[:, 0], right * grid[:, 1], down * grid[:, 0], down * grid[:, 1]]
-        jacobian = torch.stack([*columns, torch.ones_like(seen), seen], dim=-1)
-        weighted = (jacobian * weight[:, None]).transpose(1, 2)
-        step = torch.linalg.solve(weighted @ jacobian + damping, (weighted @ (patches - seen)[..., None]).squeeze(-1))
-        at = at + step[:, :2] / step[:, :2].norm(dim=1, keepdim=True).clamp_min(1.0)
-        warp = warp + step[:, 2:6].reshape(-1, 2, 2).clamp(-0.2, 0.2)
-    agreement = _agreement(patches, pixels, at, warp)
-    near = (at - start_px).norm(dim=1) < _FARTHEST_PX
-    return at, (agreement > _LEAST_AGREEMENT) & (agreement > before) & near
-
-
-def _agreement(
-    patches: Float[Tensor, "n pixels"], pixels: Float[Tensor, "1 3 h w"], at_px: Tensor, warp: Tensor
-) -> Float[Tensor, " n"]:
-    """Normalised correlation."""
-    pixels_of_patch = patches.shape[1]
-    seen = _normalised(_sample(pixels[:, :1], at_px[:, None] + _grid(pixels_of_patch) @ warp.transpose(1, 2))[0])[0]
-    return (_weight(pixels_of_patch) * patches * seen).sum(-1)
-
-
-def _radius_px(pixels: int) -> int:
-    return (math.isqrt(pixels) - 1) // 2
-
-
-def _grid(pixels: int) -> Float[Tensor, "pixels 2"]:
-    """Where the pixels of a patch lie, seen from its middle."""
-    radius = _radius_px(pixels)
-    side = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    return torch.cartesian_prod(side, side).flip(-1)
-
-
-def _weight(pixels: int) -> Float[Tensor, " pixels"]:
-    weight = torch.exp(-0.5 * (_grid(pixels) / (0.6 * _radius_px(pixels))).square().sum(-1))
-    return weight / weight.sum()
-
-
-def _normalised(patches: Float[Tensor, "n pixels"]) -> tuple[Float[Tensor, "n pixels"], Float[Tensor, "n 1"]]:
-    """Patches of weighted mean 0 and spread 1, and their spread."""
-    weight = _weight(patches.shape[1])
-    centred = patches - (weight * patches).sum(-1, keepdim=True)
-    spread = (weight * centred.square()).sum(-1, keepdim=True).sqrt().clamp_min(1e-3)
-    return centred / spread, spread
-
-
-def _sample(pixels: Float[Tensor, "1 c h w"], at_px: Float[Tensor, "n pixels 2"]) -> Float[Tensor, "c n pixels"]:
-    height, width = pixels.shape[-2:]
-    where = 2 * at_px / torch.tensor([width, height]) - 1
-    return grid_sample(pixels, where[None], padding_mode="border", align_corners=False)[0]
-
-
-def _pixels(views: Views, index: int, scale: float, blur_px: float) -> Float[Tensor, "1 3 h w"]:
-    """Brightness of an image in [0, 1], blurred, and its derivatives to the right and down per px."""
-    import cv2
-
-    grey = cv2.cvtColor(load_picture(views, index).rgb, cv2.COLOR_RGB2GRAY)
-    if scale < 1:
-        width, height = np.round(scale * views.size_px[index]).astype(int).tolist()
-        grey = cv2.resize(grey, (width, height), interpolation=cv2.INTER_AREA)
-    grey = cv2.GaussianBlur(grey.astype(np.float32) / 255.0, (0, 0), blur_px)
-    down, right = np.gradient(grey)
-    return torch.from_numpy(np.stack([grey, right, down])[None])
 
 
 def _chains(matches: Matches, codes: Int[np.ndarray, " nodes"], ends: Int[np.ndarray, "matches 2"]) -> _Chains:

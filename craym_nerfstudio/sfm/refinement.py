@@ -33,7 +33,7 @@ class Round(NamedTuple):
 COARSE_TO_FINE = (Round(16.0, 3.0, 10), Round(16.0, 1.7, 30))
 FINE = (Round(16.0, 1.7, 50), Round(16.0, 1.7, 20, by_track=True))
 
-_MANY_VIEWS = 30
+MANY_VIEWS = 30
 """From which on every track has a precision of its own. Few views hang together by the few tracks seen from far apart,
 which scatter most: 20 of a Lego model would go from 0.35 to 0.38 degrees."""
 _WRONG, _TELLING = 4.0, 5
@@ -78,7 +78,7 @@ def refine(
     """
     sigma_px = first_sigma_px(graph, c2w, keep & solved[graph.images_of_matches].all(-1))
     refused = np.zeros_like(solved)
-    rounds = [each for each in rounds if not each.by_track or solved.sum() >= _MANY_VIEWS]
+    rounds = [each for each in rounds if not each.by_track or solved.sum() >= MANY_VIEWS]
     for number, (gate, loss_scale, iterations, by_track) in enumerate(
         [*rounds, *[rounds[-1]] * _EXTRA_ROUNDS], start=1
     ):

@@ -133,6 +133,8 @@ class StageZero:
     """of these cameras, or of all;"""
     focal_factors: Float[np.ndarray, " cams"] | None = None
     """beside them on each camera's own focal length, 1 where it is right."""
+    looked_again: bool = False
+    """Whether it rests on the matches of a second look (`second_look`) instead of those that were found first."""
     notes: list[str] = field(default_factory=list)
     """What a user should know, one sentence each."""
 
@@ -207,6 +209,7 @@ class StageZero:
         for name in ("names", "state", "notes"):
             values[name] = [str(v) for v in arrays[name]]
         values["keypoint_sigma_px"] = float(arrays["keypoint_sigma_px"])
+        values["looked_again"] = bool(arrays["looked_again"])
         figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
         values["decision"] = Decision(**figures)
         values |= {name: Intrinsics.from_values(arrays[name].tolist()) for name in _LENSES if name in arrays}

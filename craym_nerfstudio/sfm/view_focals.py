@@ -15,6 +15,8 @@ from craym_nerfstudio.geometry.epipolar import relative_pose
 from craym_nerfstudio.geometry.pinhole import refocused
 from craym_nerfstudio.sfm.lens_fit import pixel_distance
 from craym_nerfstudio.sfm.ray_graph import MatchMask, Poses, RayGraph
+from craym_nerfstudio.sfm.result import Intrinsics
+from craym_nerfstudio.sfm.shared_intrinsics import with_intrinsics
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -37,6 +39,15 @@ def with_focal_factors(graph: RayGraph, factors: FocalFactors) -> RayGraph:
     """The graph with every camera's focal length multiplied by its own factor."""
     bearing = refocused(graph.bearing, factors[graph.image])
     return replace(graph, bearing=bearing, focal_px=graph.focal_px * factors)
+
+
+def corrected(graph: RayGraph, intrinsics: Intrinsics | None) -> RayGraph:
+    """The graph under corrected intrinsics, those of single views included."""
+    if intrinsics is None:
+        return graph
+    if intrinsics.own_focal:
+        graph = with_focal_factors(graph, np.array(intrinsics.own_focal))
+    return with_intrinsics(graph, intrinsics)
 
 
 def fit_focal_factors(graph: RayGraph, c2w: Poses, use: MatchMask, good_px: float, seed: int = 0) -> FocalFactors:

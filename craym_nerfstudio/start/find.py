@@ -23,7 +23,7 @@ from craym_nerfstudio.start.not_adjusted import show_not_adjusted
 from craym_nerfstudio.start.region import find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
-_VERSION = 6
+_VERSION = 7
 _MIN_CONFIDENCE = 0.02
 """Matches that stage 0 believes less than this are not drawn any more."""
 
@@ -59,7 +59,7 @@ def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:
         show_not_adjusted(None, views.left_out)
         return Start(views.c2w, fixed, matches)
     views = with_prior_sigma(views, config.prior_sigma)
-    stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
+    matches, stage = adjusted(views, matches, config.cache_dir, fixed, config.refine_intrinsics)
     report_stage_zero(stage, views.left_out)
     if stage.intrinsics is not None:
         bearings = correct_bearings(torch.from_numpy(matches.bearings), stage.intrinsics, matches.images)
@@ -110,23 +110,25 @@ def with_prior_sigma(views: Views, sigma: tuple[float, float] | None) -> Views:
 
 def adjusted(
     views: Views, matches: Matches, cache_dir: Path, fixed: Bool[np.ndarray, " cams"], refine_intrinsics: bool
-) -> StageZero:
-    """Stage 0 of these matches, from the cache where it has it."""
+) -> tuple[Matches, StageZero]:
+    """Stage 0 of these matches with those it rests on, from the cache where it has them."""
     said = () if views.priors is None else tuple(steady(v) for v in vars(views.priors).values() if v is not None)
     matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
     key = content_key(_VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics)
-    path = cache_dir / f"stage0-{key}.npz"
+    path, closer_path = (cache_dir / f"{name}-{key}.npz" for name in ("stage0", "closer"))
     with alone(path):
-        cached = from_cache(path, StageZero.load)
-        if cached is not None:
+        stage = from_cache(path, StageZero.load)
+        closer = from_cache(closer_path, Matches.load) if stage is not None and stage.looked_again else matches
+        if stage is not None and closer is not None:
             console.print(f"Stage 0: cached ({path})")
-            return cached
-        from craym_nerfstudio.sfm.adjust import adjust_rays
+            return closer, stage
+        from craym_nerfstudio.sfm.second_look import adjust_twice
 
-        with console.status("Stage 0: matched-ray bundle adjustment"):
-            stage = adjust_rays(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
+        closer, stage = adjust_twice(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics)
+        if stage.looked_again:
+            closer.save(closer_path)
         stage.save(path)
-    return stage
+    return closer, stage
 
 
 def report_stage_zero(stage: StageZero, left_out: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from benchmarks.first_run_parts import MOST_ERROR, Session, StopRun, correct
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.fields.encoding import HashEncoding
 from craym_nerfstudio.matching import find
-from craym_nerfstudio.sfm import adjust
+from craym_nerfstudio.sfm import second_look
 
 
 def rehearsal(tmp_path: Path) -> Session:
@@ -41,7 +41,7 @@ def test_wrong_kernels_stop_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_the_folder_lacks_is_not_searched_for() -> None:
     with nothing_is_searched():
-        for search in (find.all_features, adjust.adjust_rays):
+        for search in (find.all_features, second_look.adjust_twice):
             with pytest.raises(StopRun, match="prepare it again"):
                 search()
 
