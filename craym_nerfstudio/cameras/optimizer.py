@@ -28,7 +28,7 @@ from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.matching.matches import Matches
 
-_SETTLED_STEP = 0.03
+_SETTLED_STEP = 0.015
 """Size of the optimiser's steps, relative to its rate, for poses that stage 0 has fixed best."""
 _FIXED_DEG, _STEP_PER_DEG = 0.05, 2.5
 """Up to which formal uncertainty of stage 0 that holds, and how the size grows beyond: poses that few matches hold have

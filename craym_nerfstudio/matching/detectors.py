@@ -84,7 +84,7 @@ class Sift:
 
     name = "sift"
     parallel = knows_turned = True
-    patch = Patch(blur_px=0.3, radius_px=4, finer=2)
+    patch = Patch(blur_px=0.3, radius_px=5, finer=2)
     least_inliers, least_share = MIN_INLIERS, LEAST_SHARE
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:

@@ -28,7 +28,7 @@ from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
-_VERSION, _MATCHES_VERSION = 1, 5
+_VERSION, _MATCHES_VERSION = 1, 6
 _NEAR_DEG, _NEAR_NEIGHBOURS = 10.0, 12
 """Largest rotation of a pair beyond what a coarse volume says, whose poses are right to one degree or two; and partners
 of an image: rough poses have to try more."""
