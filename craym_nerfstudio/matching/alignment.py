@@ -12,10 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from scipy.spatial import cKDTree
 
-from craym_nerfstudio.console import track
-from craym_nerfstudio.matching.images import load_picture
+from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.patches import Brightness, Patch, align_patches, brightness, compared_scale, cut_out
+from craym_nerfstudio.matching.patches import Brightness, Patch, align_patches, compared_scale, cut_out, over_images
 from craym_nerfstudio.matching.tracks import build_tracks
 from craym_nerfstudio.matching.views import Views
 
@@ -52,28 +51,30 @@ def aligned(matches: Matches, views: Views, patch: Patch) -> tuple[Matches, floa
     position = matches.keypoints.reshape(-1, 2)[first].astype(np.float64)
     chains = _chains(matches, codes, ends)
     scale = compared_scale(views)
-
-    def pixels(index: int) -> Brightness:
-        return brightness(load_picture(views, index), scale[index], patch)
-
     patches = torch.zeros((len(chains.node), patch.pixels))
-    for index in track(np.unique(image[chains.reference]).tolist(), "Patches"):
+
+    def cut(index: int, pixels: Brightness, _: Picture) -> None:
         here = image[chains.reference] == index
         at = torch.from_numpy(position[chains.reference[here]] * scale[index]).float()
-        patches[torch.from_numpy(here)] = cut_out(pixels(index), at, patch)
+        patches[torch.from_numpy(here)] = cut_out(pixels, at, patch)
+
+    over_images(views, np.unique(image[chains.reference]), patch, "Patches", cut)
     moved = position.copy()
     bearings = matches.bearings.reshape(-1, 3)[first].copy()
-    for index in track(np.unique(image[chains.node]).tolist(), "Keypoints aligned"):
+
+    def align(index: int, pixels: Brightness, _: Picture) -> None:
         here = image[chains.node] == index
         node = chains.node[here]
         start = torch.from_numpy(position[node] * scale[index]).float()
         warp = torch.from_numpy(chains.warp[here]).float()
-        found = align_patches(patches[torch.from_numpy(here)], pixels(index), start, warp)
+        found = align_patches(patches[torch.from_numpy(here)], pixels, start, warp)
         good = (found.agreement > _LEAST_AGREEMENT) & (found.agreement > found.agreement_before)
         good &= (found.at_px - start).norm(dim=1) < _FARTHEST_PX
         node = node[good.numpy()]
         moved[node] = found.at_px[good].double().numpy() / scale[index]
         bearings[node] = views.bearings(index, moved[node])
+
+    over_images(views, np.unique(image[chains.node]), patch, "Keypoints aligned", align)
     share = float((moved != position).any(1).sum()) / max(1, len(chains.node))
     keypoints = moved[ends].astype(np.float32)
     return replace(matches, keypoints=keypoints, bearings=bearings[ends].astype(np.float32)), share

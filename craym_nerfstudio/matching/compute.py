@@ -1,14 +1,10 @@
 """The two long stages, features of all images and matches of all pairs: parallel, resumable, with a progress bar."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int, Int32
 
 from craym_nerfstudio.console import console, progress
@@ -17,13 +13,12 @@ from craym_nerfstudio.matching.images import load_picture
 from craym_nerfstudio.matching.two_view import ransac_motion
 from craym_nerfstudio.matching.verify import MIN_INLIERS, NO_PAIRS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.workers import workers
 from craym_nerfstudio.storage import content_key, from_cache, read_npz, write_npz
 
 _CHUNK = 128
 """Pairs between two saves."""
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 Chunk = TypeVar("Chunk")
 
 
@@ -43,7 +38,7 @@ def all_features(views: Views, detector: Detector, pictures: list[str], cache_di
         write_npz(path, vars(found))
         return found, False
 
-    with _workers(detector.parallel) as run, progress() as bars:
+    with workers(detector.parallel) as run, progress() as bars:
         bar = bars.add_task(f"Keypoints ({detector.name})", total=len(pictures))
         results = []
         for result in run(features, range(len(pictures))):
@@ -105,7 +100,7 @@ def in_chunks(
         InputError: the cache cannot be written; finished chunks stay in it.
     """
     chunks = []
-    with _workers(detector.parallel) as run, progress() as bars:
+    with workers(detector.parallel) as run, progress() as bars:
         bar = bars.add_task(f"Pairs ({detector.name})", total=len(pairs))
         for start in range(0, len(pairs), _CHUNK):
             part = pairs[start : start + _CHUNK].tolist()
@@ -131,30 +126,3 @@ def joined(empty: Chunk, parts: Sequence[Any]) -> Chunk:
     first = np.cumsum([0] + [len(part.pairs) for part in parts[:-1]], dtype=np.int32)
     columns["pair_of_match"] += np.repeat(first, [len(part.pair_of_match) for part in parts])
     return type(empty)(**columns)
-
-
-@contextmanager
-def _workers(parallel: bool) -> Iterator[Callable[[Callable[[Item], Result], Sequence[Item]], Iterator[Result]]]:
-    """An ordered map, over threads of one core each if `parallel`."""
-    if not parallel:
-        yield map
-        return
-    workers = max(1, os.cpu_count() or 1)
-    with one_torch_thread():
-        pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
-        try:
-            yield pool.map
-        finally:
-            # Without this an error or Ctrl-C would wait for everything that is still queued.
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """For many small tensor operations: spread over all cores they would mostly wait, above all on a busy machine."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

@@ -19,13 +19,14 @@ from craym_nerfstudio.matching.choose import (
     second_choice,
 )
 from craym_nerfstudio.matching.coarse_poses import coarse_poses
-from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
+from craym_nerfstudio.matching.compute import all_features, all_pairs
 from craym_nerfstudio.matching.detectors import MOST_TURNED_DEG, Detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.pairs import candidate_pairs, turned_at_most
 from craym_nerfstudio.matching.verify import VerifyReport, verify
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.workers import one_torch_thread
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
 _VERSION, _MATCHES_VERSION = 1, 6
@@ -121,8 +122,7 @@ def _matched(
             )
         _say(report)
         if len(matches):
-            with one_torch_thread():
-                matches, share = aligned(matches, views, detector.patch)
+            matches, share = aligned(matches, views, detector.patch)
             console.print(f"Matching: {share:.0%} of the keypoints moved to where their pixels agree")
             matches.save(path)
     return matches, report

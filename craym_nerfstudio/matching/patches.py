@@ -4,6 +4,7 @@ Lucas and Kanade 1981; the warp is affine, and known or found as well.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
-from craym_nerfstudio.matching.images import Picture
+from craym_nerfstudio.console import progress
+from craym_nerfstudio.matching.images import Picture, load_picture
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.workers import Result, workers
 
 _LONGEST_PX = 1024
 """Larger images are shrunk to it, as detectors do."""
@@ -83,6 +86,29 @@ def brightness(picture: Picture, scale: float, patch: Patch) -> Brightness:
         grey = cv2.resize(grey, None, fx=patch.finer, fy=patch.finer, interpolation=cv2.INTER_LANCZOS4)
     down, right = np.gradient(grey)
     return Brightness(torch.from_numpy(np.stack([grey, patch.finer * right, patch.finer * down])[None]), patch.finer)
+
+
+def over_images(
+    views: Views, images: Sequence[int], patch: Patch, title: str, work: Callable[[int, Brightness, Picture], Result]
+) -> list[Result]:
+    """What `work` makes of each of these images, on all cores, under a progress bar.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    scale = compared_scale(views)
+
+    def of(index: int) -> Result:
+        picture = load_picture(views, index)
+        return work(index, brightness(picture, scale[index], patch), picture)
+
+    results = []
+    with workers(True) as run, progress() as bars:
+        bar = bars.add_task(title, total=len(images))
+        for result in run(of, [int(index) for index in images]):
+            results.append(result)
+            bars.advance(bar)
+    return results
 
 
 def cut_out(image: Brightness, at_px: Float[Tensor, "n 2"], patch: Patch) -> Float[Tensor, "n pixels"]:

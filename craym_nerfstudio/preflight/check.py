@@ -11,11 +11,11 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
 from craym_nerfstudio.matching.choose import GraphQuality, second_choice
-from craym_nerfstudio.matching.compute import one_torch_thread
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.matching.verify import verify
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.workers import one_torch_thread
 from craym_nerfstudio.preflight.diagnose import Diagnosis, diagnose, with_suspected_lens, with_wrong_focals
 from craym_nerfstudio.preflight.lens import putative_under
 from craym_nerfstudio.preflight.observe import Observed, first_detector, observe

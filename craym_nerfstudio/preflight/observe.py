@@ -14,13 +14,14 @@ from jaxtyping import Bool, Float32, Int, Int32
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.choose import Matcher
-from craym_nerfstudio.matching.compute import all_features, all_pairs, one_torch_thread
+from craym_nerfstudio.matching.compute import all_features, all_pairs
 from craym_nerfstudio.matching.detectors import Detector
 from craym_nerfstudio.matching.find import chosen_detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
+from craym_nerfstudio.matching.workers import one_torch_thread
 from craym_nerfstudio.storage import content_key
 
 EXHAUSTIVE_UP_TO = 40

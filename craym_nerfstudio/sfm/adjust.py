@@ -126,8 +126,8 @@ def adjust_again(
     believed = np.ones(len(matches), dtype=bool)
     final = refine(graph, found, stage.registered, rough, believed, exact, seed, FINE)
     again = assemble(graph, rough, found, final, exact, believed, stage.decision).moved(centred.inverse())
-    told = {"intrinsics": stage.intrinsics, "notes": stage.notes, "epipolar_before_px": stage.epipolar_before_px}
-    again = replace(again, looked_again=True, **told)
+    again.intrinsics, again.notes, again.looked_again = stage.intrinsics, stage.notes, True
+    again.epipolar_before_px = stage.epipolar_before_px
     again.c2w[exact] = given[exact]
     return again
 

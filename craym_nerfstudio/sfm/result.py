@@ -209,7 +209,7 @@ class StageZero:
         for name in ("names", "state", "notes"):
             values[name] = [str(v) for v in arrays[name]]
         values["keypoint_sigma_px"] = float(arrays["keypoint_sigma_px"])
-        values["looked_again"] = bool(arrays["looked_again"])
+        values["looked_again"] = bool(arrays.get("looked_again", False))
         figures = {key: arrays[f"decision_{key}"].item() for key in Decision.__dataclass_fields__}
         values["decision"] = Decision(**figures)
         values |= {name: Intrinsics.from_values(arrays[name].tolist()) for name in _LENSES if name in arrays}

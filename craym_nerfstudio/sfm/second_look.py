@@ -6,7 +6,6 @@ further: two to four times as many rays, precise to a twentieth of a pixel, that
 for a surface that is flat over some pixels; `misses_px` tells whether it is.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
@@ -15,11 +14,11 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from craym_nerfstudio.console import console, track
+from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.epipolar import relative_pose
-from craym_nerfstudio.matching.images import Picture, load_picture
+from craym_nerfstudio.matching.images import Picture
 from craym_nerfstudio.matching.matches import Matches
-from craym_nerfstudio.matching.patches import Brightness, Patch, align_patches, brightness, compared_scale, cut_out
+from craym_nerfstudio.matching.patches import Brightness, Patch, align_patches, compared_scale, cut_out, over_images
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.adjust import adjust_again, adjust_rays
 from craym_nerfstudio.sfm.planes import Cameras, Planes, Seen, fit_tilts, seen_in
@@ -73,11 +72,14 @@ class _Search:
         image, px = stage.ray_image[self._ray], stage.ray_keypoint_px[self._ray]
         plane, slope = np.zeros_like(px), np.zeros((len(px), 2, 2))
         self._patches = torch.zeros((len(px), _PATCH.pixels))
-        for index, pixels, _ in self._images("Patches", np.unique(image)):
+
+        def cut(index: int, pixels: Brightness, _: Picture) -> None:
             here = image == index
             plane[here], slope[here] = self._cameras.plane(index, px[here]), self._cameras.slope(index, px[here])
             at = torch.from_numpy(px[here] * self._scale[index]).float()
             self._patches[torch.from_numpy(here)] = cut_out(pixels, at, _PATCH)
+
+        over_images(views, np.unique(image), _PATCH, "Patches", cut)
         inverse_depth = 1 / self._cameras.depth(image, stage.points[self.point])
         self._planes = Planes(image, px, plane, slope, inverse_depth, np.zeros_like(px))
         for _ in range(_FITS):
@@ -94,17 +96,14 @@ class _Search:
         for index in images:
             tried[self._candidates(index)] += 1
         share = min(_MOST_IMAGES, _MOST_TRIED / max(1, len(tried))) / np.maximum(tried, 1)
-        result = []
-        for index, pixels, picture in self._images("Second look", images):
+
+        def seek(index: int, pixels: Brightness, picture: Picture) -> _Rays:
             which = self._candidates(index)
             which = which[np.random.RandomState(index).uniform(size=len(which)) < share[which]]
-            result.append(self._found_in(index, pixels, picture, which))
-        return _Rays(*(np.concatenate(values) for values in zip(*result, strict=True)))
+            return self._found_in(index, pixels, picture, which)
 
-    def _images(self, title: str, images: Iterable[int]) -> Iterator[tuple[int, Brightness, Picture]]:
-        for index in track([int(index) for index in images], title):
-            picture = load_picture(self._views, index)
-            yield index, brightness(picture, self._scale[index], _PATCH), picture
+        result = over_images(self._views, images, _PATCH, "Second look", seek)
+        return _Rays(*(np.concatenate(values) for values in zip(*result, strict=True)))
 
     def _aligned(
         self,
@@ -128,15 +127,17 @@ class _Search:
         number[self.point] = np.arange(len(self.point))
         known = number[stage.ray_point] >= 0
         known[self._ray] = False
-        maps: list[tuple[np.ndarray, ...]] = []
-        for index, pixels, _ in self._images("Planes", np.unique(stage.ray_image[known])):
+
+        def fit(index: int, pixels: Brightness, _: Picture) -> tuple[np.ndarray, ...]:
             rays = np.flatnonzero(known & (stage.ray_image == index))
             which, start = number[stage.ray_point[rays]], stage.ray_keypoint_px[rays]
             seen = seen_in(self._planes.subset(which), self._cameras, index)
             at, warp, agreement = self._aligned(index, pixels, which, start, seen, fitted=True)
             good = agreement > _LEAST_AGREEMENT_OF_WARP
             good &= np.linalg.norm(at - start, axis=1) * self._scale[index] < _FARTHEST_PX_OF_WARP
-            maps.append((which[good], seen.facing[good], seen.by_tilt[good], warp[good]))
+            return which[good], seen.facing[good], seen.by_tilt[good], warp[good]
+
+        maps = over_images(self._views, np.unique(stage.ray_image[known]), _PATCH, "Planes", fit)
         if not maps:
             return self._planes.tilt
         return fit_tilts(len(self.point), *(np.concatenate(values) for values in zip(*maps, strict=True)))

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from craym_nerfstudio.matching.compute import one_torch_thread
+from craym_nerfstudio.matching.workers import one_torch_thread
 
 
 @pytest.fixture(autouse=True)
