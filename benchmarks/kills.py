@@ -30,6 +30,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from nerfstudio.scripts import train
 
 import craym_nerfstudio.matching.find as find
+import craym_nerfstudio.sfm.second_look as second_look
 import craym_nerfstudio.trainer as trainer
 from benchmarks.harness import command, keep, machine, method_config
 from benchmarks.suite import ROOT

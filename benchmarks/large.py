@@ -31,7 +31,7 @@ from craym_nerfstudio.data.dataset import load_image_store
 from craym_nerfstudio.matching.find import find_matches
 from craym_nerfstudio.matching.pairs import candidate_pairs
 from craym_nerfstudio.preflight.check import check
-from craym_nerfstudio.sfm.adjust import adjust_rays
+from craym_nerfstudio.sfm.second_look import adjust_twice
 from craym_nerfstudio.storage import write_json
 
 RESULTS = Path(__file__).parent / "results" / "large.json"
@@ -122,7 +122,7 @@ def measure(data: Path, cache: Path, last: str) -> dict[str, dict[str, float]]:
         views = step("read", lambda: parser.scene).views
         step("pair", lambda: candidate_pairs(views))
         matches = step("match", lambda: find_matches(views, "sift", cache))
-        step("stage 0", lambda: adjust_rays(views, matches))
+        step("stage 0", lambda: adjust_twice(views, matches))
         step("load images", lambda: load_image_store(parser.get_dataparser_outputs("train")))
         step("preflight", lambda: check(views, "sift", cache))
         step("match again", lambda: find_matches(views, "sift", cache))

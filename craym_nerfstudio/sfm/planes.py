@@ -79,7 +79,7 @@ class Planes:
     def normals(self, cameras: Cameras) -> Float[np.ndarray, "planes 3"]:
         """Unit normals in the world, towards the reference."""
         # On the plane ``(g, w - g p) . (p, 1) / w = 1`` where g is the derivative of the inverse depth w by p.
-        by_plane = np.linalg.solve(self.slope.transpose(0, 2, 1), self.tilt[..., None])[..., 0]
+        by_plane = (_inverse(self.slope).transpose(0, 2, 1) @ self.tilt[..., None])[..., 0]
         constant = self.inverse_depth - (by_plane * self.plane).sum(-1)
         normal = np.concatenate([by_plane, constant[:, None]], axis=1)
         towards = -np.concatenate([self.plane, np.ones((len(normal), 1))], axis=1)
@@ -106,7 +106,7 @@ class Seen(NamedTuple):
 
 
 def seen_in(planes: Planes, cameras: Cameras, image: int) -> Seen:
-    """How planes look in an image that they lie in front of."""
+    """How planes look in an image that they lie in front of; what lies beyond its borders may come out as anything."""
     rotation, references = cameras.rotation[image], cameras.rotation[planes.image]
     turn = rotation @ references.transpose(0, 2, 1)
     shift = (cameras.centers[planes.image] - cameras.centers[image]) @ rotation.T
@@ -116,8 +116,15 @@ def seen_in(planes: Planes, cameras: Cameras, image: int) -> Seen:
     facing = (turn[:, :2, :2] - plane[:, :, None] * turn[:, 2:, :2]) / depth[..., None]
     by_tilt = (shift[:, :2] - plane * shift[:, 2:]) / depth
     px = cameras.pixel(image, plane)
-    to_px = np.linalg.inv(cameras.slope(image, px))
+    to_px = _inverse(cameras.slope(image, px))
     return Seen(px, to_px @ facing @ planes.slope, (to_px @ by_tilt[..., None])[..., 0])
+
+
+def _inverse(matrices: Float[np.ndarray, "n 2 2"]) -> Float[np.ndarray, "n 2 2"]:
+    """Inverses, not finite where there is none: beyond an image a lens may bend all directions to one."""
+    (a, b), (c, d) = np.moveaxis(matrices, 0, -1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.moveaxis(np.array([[d, -b], [-c, a]]) / (a * d - b * c), -1, 0)
 
 
 def fit_tilts(

@@ -103,3 +103,16 @@ def test_tilts_are_found_from_maps_of_which_a_quarter_is_wrong() -> None:
     assert np.abs(found[3]).max() == 0.0
     turned = replace(planes, tilt=found[:3]).normals(cameras)
     assert np.degrees(np.arccos(turned[:, 2])).max() < 3.0
+
+
+def test_a_lens_that_bends_all_beyond_its_image_to_one_direction_does_no_harm() -> None:
+    def clamped(image: int, px: np.ndarray) -> np.ndarray:
+        return corner_scene.bearings(image, np.clip(px, 0.0, corner_scene.SIZE_PX))
+
+    cameras = Cameras(views_of(clamped), corner_scene.poses(5))
+    planes = floor_planes(cameras, 1, PX)
+    turned = Cameras(views_of(clamped), corner_scene.poses(5))
+    turned.rotation[3] = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]]) @ turned.rotation[3]
+    seen = seen_in(planes, turned, 3)
+    assert not np.isfinite(seen.facing).any()
+    assert not ((seen.px > 0) & (seen.px < corner_scene.SIZE_PX)).all(1).any()
