@@ -205,13 +205,26 @@ def adjust_twice(
     closer = look_again(views, matches, stage)
     with console.status("Stage 0: second look"):
         again = adjust_again(views, closer, stage, fixed=fixed, seed=seed)
-    near_px, far_px = misses_px(closer, views, again)
-    if not far_px < max(_MOST_GROWTH * near_px, near_px + _GROWTH_PX):
-        shown = f"{near_px:.2f} px from the front, {far_px:.2f} px from the side"
-        console.print(f"Stage 0: no second look, surfaces are not flat enough: patches miss by {shown}")
+    doubt = _doubt(closer, views, again)
+    if doubt is not None:
+        console.print(f"Stage 0: the second look is not used: {doubt}")
         return matches, stage
     console.print(f"Stage 0: a second look turns {len(stage.ray_point)} rays into {len(again.ray_point)}")
     return closer, again
+
+
+def _doubt(matches: Matches, views: Views, stage: StageZero) -> str | None:
+    """Why the matches of a second look, and the poses that rest on them, are not believed."""
+    if not stage.registered.all():
+        return "it leaves cameras without rays"
+    near_px, far_px = misses_px(matches, views, stage)
+    if not np.isfinite(far_px + near_px):
+        return f"too few points are seen from {_FAR_DEG:.0f} degrees apart to tell whether surfaces are flat"
+    if far_px > max(_MOST_GROWTH * near_px, near_px + _GROWTH_PX):
+        return (
+            f"surfaces are not flat enough, patches miss by {near_px:.2f} px from the front, {far_px:.2f} from the side"
+        )
+    return None
 
 
 def misses_px(matches: Matches, views: Views, stage: StageZero) -> tuple[float, float]:

@@ -102,14 +102,22 @@ def test_errors_that_grow_with_the_angle_show(views: Views) -> None:
     assert far == pytest.approx(near, rel=0.2) and grown_far > 1.3 * grown_near > 1.3 * near
 
 
+@pytest.mark.parametrize(
+    ("misses", "words"),
+    [((0.05, 0.08), "0.05 px from the front, 0.08 from the side"), ((0.05, np.nan), "too few points")],
+)
 def test_a_second_look_is_not_believed_where_patches_miss_from_the_side(
-    first: tuple[Views, Matches, StageZero], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    first: tuple[Views, Matches, StageZero],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    misses: tuple[float, float],
+    words: str,
 ) -> None:
     rough, matches, before = first
-    monkeypatch.setattr(second_look, "misses_px", lambda *_: (0.05, 0.08))
+    monkeypatch.setattr(second_look, "misses_px", lambda *_: misses)
     same, stage = adjust_twice(rough, matches)
     assert same is matches and np.array_equal(stage.c2w, before.c2w)
-    assert "0.05 px from the front, 0.08 px from the side" in " ".join(capsys.readouterr().out.split())
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 def test_masked_pixels_are_not_looked_at(first: tuple[Views, Matches, StageZero], tmp_path: Path) -> None:
