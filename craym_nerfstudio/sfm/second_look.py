@@ -2,7 +2,7 @@
 
 Matches are found between neighbouring views, and a detector sees the same corner in a third of them. Once poses are
 known, a patch round a point tells how the surface is tilted there, and so what it looks like from sixty degrees
-further: two to four times as many rays, precise to a twentieth of a pixel, that tie far views to each other. It asks
+further: half as many rays again, precise to a twentieth of a pixel, that tie far views to each other. It asks
 for a surface that is flat over some pixels; `misses_px` tells whether it is.
 """
 
