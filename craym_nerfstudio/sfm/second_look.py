@@ -6,7 +6,6 @@ further: half as many rays again, precise to a twentieth of a pixel, that tie fa
 for a surface that is flat over some pixels; `misses_px` tells whether it is.
 """
 
-from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -112,13 +111,13 @@ class _Search:
         which: Int[np.ndarray, " n"],
         start_px: Float[np.ndarray, "n 2"],
         seen: Seen,
-        fitted: bool,
+        warp_is_known: bool,
     ) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 2 2"], Float[np.ndarray, " n"]]:
         """Pixels at which patches of some points are found from a start, their maps, and how well they agree."""
         own, of_reference = self._scale[index], self._scale[self._planes.image[which]][:, None, None]
         warp = seen.warp(self._planes.tilt[which]) * own / of_reference
         start, maps = torch.from_numpy(start_px * own).float(), torch.from_numpy(warp).float()
-        at = align_patches(self._patches[torch.from_numpy(which)], pixels, start, maps, warp_is_known=not fitted)
+        at = align_patches(self._patches[torch.from_numpy(which)], pixels, start, maps, warp_is_known)
         return at.at_px.double().numpy() / own, at.warp.double().numpy() * of_reference / own, at.agreement.numpy()
 
     def _tilts(self) -> Float[np.ndarray, "planes 2"]:
@@ -132,7 +131,7 @@ class _Search:
             rays = np.flatnonzero(known & (stage.ray_image == index))
             which, start = number[stage.ray_point[rays]], stage.ray_keypoint_px[rays]
             seen = seen_in(self._planes.subset(which), self._cameras, index)
-            at, warp, agreement = self._aligned(index, pixels, which, start, seen, fitted=True)
+            at, warp, agreement = self._aligned(index, pixels, which, start, seen, warp_is_known=False)
             good = agreement > _LEAST_AGREEMENT_OF_WARP
             good &= np.linalg.norm(at - start, axis=1) * self._scale[index] < _FARTHEST_PX_OF_WARP
             return which[good], seen.facing[good], seen.by_tilt[good], warp[good]
@@ -163,7 +162,7 @@ class _Search:
         margin = _MARGIN_PX / self._scale[index]
         inside = ((seen.px > margin) & (seen.px < self._views.size_px[index] - margin)).all(1)
         which, seen = which[inside], Seen(*(values[inside] for values in seen))
-        at, _, agreement = self._aligned(index, pixels, which, seen.px, seen, fitted=False)
+        at, _, agreement = self._aligned(index, pixels, which, seen.px, seen, warp_is_known=True)
         good = (agreement > _LEAST_AGREEMENT) & picture.is_usable(at)
         good &= np.linalg.norm(at - seen.px, axis=1) * self._scale[index] < _FARTHEST_PX
         return _Rays(self.point[which], np.full(len(which), index), at, agreement.astype(np.float64)).subset(good)
@@ -183,7 +182,7 @@ def look_again(views: Views, matches: Matches, stage: StageZero) -> Matches:
     confidence = np.full(len(stage.ray_point), _UNCERTAIN)
     before = _Rays(stage.ray_point, stage.ray_image, stage.ray_keypoint_px, confidence)
     rays = rays.subset(many[rays.point]) + before.subset(~many[stage.ray_point])
-    return replace(_star(views, stage, rays), detector=matches.detector)
+    return _star(views, stage, rays, matches.detector)
 
 
 def adjust_twice(
@@ -253,7 +252,7 @@ def _references(stage: StageZero) -> Int[np.ndarray, " points"]:
     return result
 
 
-def _star(views: Views, stage: StageZero, rays: _Rays) -> Matches:
+def _star(views: Views, stage: StageZero, rays: _Rays, detector: str) -> Matches:
     """Matches between the most trusted ray of each point and its others; keypoints are numbered by the points."""
     rays = rays.subset(np.lexsort((-rays.confidence, rays.point)))
     points, first = np.unique(rays.point, return_index=True)
@@ -280,7 +279,7 @@ def _star(views: Views, stage: StageZero, rays: _Rays) -> Matches:
         keypoint_ids=rays.point[ends].astype(np.int32),
         bearings=bearings[ends].astype(np.float32),
         confidence=np.minimum(*rays.confidence[ends].T).clip(0.01, 1.0).astype(np.float32),
-        detector="",
+        detector=detector,
         guess_c2w=stage.c2w,
     )
 
