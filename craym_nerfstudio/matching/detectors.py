@@ -3,8 +3,9 @@
 Detectors place the first pixel's centre at 0; it is moved to 0.5 here, where keypoints leave them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -75,6 +76,9 @@ class Detector(Protocol):
 _OCTAVES_PX = 8
 _BORDER = 0.12
 """Of the object's longest side: coarse octaves have no keypoints near the border, and smooth outlines need them."""
+_CONTRAST = 0.005
+"""Half a grey level between neighbouring blurs. Where there is texture, more keypoints than are wanted have more; where
+there is little, a grey table or a wall, a limit of 0.02 leaves half or a quarter of them."""
 ENLARGED_BELOW_PX = 1000
 """Longest side of images that are enlarged: it yields several times as many keypoints, and more precise ones."""
 
@@ -89,7 +93,7 @@ class Sift:
 
     def __init__(self, ratio: float = 0.8, loose_ratio: float = 0.9) -> None:
         self.ratio, self.loose_ratio = ratio, loose_ratio
-        self.settings = f"sift-3 {ratio} {loose_ratio}"
+        self.settings = f"sift-4 {ratio} {loose_ratio}"
 
     def detect(self, picture: Picture) -> Features:
         """The keypoints of highest contrast, 2000 to 4000 by image size; small images are enlarged first."""
@@ -105,17 +109,18 @@ class Sift:
         grey = cv2.cvtColor(picture.rgb[corner[1] : end[1], corner[0] : end[0]], cv2.COLOR_RGB2GRAY)
         if scale > 1:
             grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
-        # Descriptors of keypoints that will be left out take a third of the time; what masks leave out is known later.
-        wanted = 0 if picture.usable is not None else most
         # Without precise upscaling OpenCV's doubled first octave shifts all keypoints by a quarter of a pixel.
-        sift = cv2.SIFT.create(nfeatures=wanted, contrastThreshold=0.02, enable_precise_upscale=True)
-        points, descriptors = sift.detectAndCompute(grey, None)  # type: ignore[call-overload]
+        wanted = most if picture.usable is None else 0
+        sift = cv2.SIFT.create(nfeatures=wanted, contrastThreshold=_CONTRAST, enable_precise_upscale=True)
+        if picture.usable is None:
+            points, descriptors = sift.detectAndCompute(grey, None)  # type: ignore[call-overload]
+        else:  # what masks leave out does not count, and takes no descriptors
+            points = _usable(sift.detect(grey), picture, corner, scale, most)
+            points, descriptors = sift.compute(grey, points)
         if descriptors is None:
             descriptors = np.zeros((0, 128), np.float32)
-        xy = (np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5) / scale + corner
-        response = np.array([point.response for point in points])
-        order = np.argsort(-response, kind="stable")
-        order = order[picture.is_usable(xy[order])][:most]
+        xy = _places(points, corner, scale)
+        order = np.argsort([-point.response for point in points], kind="stable")[:most]
         # SIFT repeats a position bit by bit for each of its orientations: one keypoint.
         keypoints, keypoint_of = np.unique(xy[order].astype(np.float32), axis=0, return_inverse=True)
         size_px, found = np.array([width, height], np.int32), descriptors[order].astype(np.uint8)
@@ -138,6 +143,17 @@ class Sift:
         pairs = np.stack([first.keypoint_of[found.numpy()], second.keypoint_of[nearest[found].numpy()]], axis=-1)
         ratio_found = ratio[found].numpy()
         return best_per_keypoint(pairs, 1.0 - 0.9 * ratio_found**2, ratio_found < self.ratio)
+
+
+def _places(points: Sequence[Any], corner: np.ndarray, scale: int) -> Float[np.ndarray, "n 2"]:
+    """Where OpenCV's keypoints of an enlarged part lie in the image."""
+    return (np.array([point.pt for point in points], dtype=np.float64).reshape(-1, 2) + 0.5) / scale + corner
+
+
+def _usable(points: Sequence[Any], picture: Picture, corner: np.ndarray, scale: int, most: int) -> list[Any]:
+    """The keypoints of highest contrast that masks leave."""
+    left = picture.is_usable(_places(points, corner, scale))
+    return sorted((points[k] for k in np.flatnonzero(left)), key=lambda point: -point.response)[:most]
 
 
 def _root_sift(descriptors: np.ndarray) -> Float[torch.Tensor, "d 128"]:

@@ -10,6 +10,7 @@ from craym_nerfstudio.console import console
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.matching.alignment import aligned
 from craym_nerfstudio.matching.choose import (
+    MANY_VIEWS,
     TEXTURED,
     GraphQuality,
     Matcher,
@@ -43,9 +44,9 @@ def find_matches(
     """Verified matches between the images of `views`; a second call with the same content reads them from the cache.
 
     `prior_angle_deg` bounds how far a pair may rotate from what the rough poses say; None ignores them. `auto` turns to
-    other means where SIFT's graph is thin: a learned matcher and, where masks isolate an object without texture, a
-    coarse volume, whose poses the matches then carry. Finished features and pairs are kept in `cache_dir` when the run
-    is interrupted.
+    other means where SIFT's graph is thin: a learned matcher and, where masks isolate an object without texture or in
+    many views, a coarse volume, whose poses the matches then carry. Finished features and pairs are kept in `cache_dir`
+    when the run is interrupted.
 
     Raises:
         InputError: fewer than two images, an unreadable one, no matches at all, or a cache that cannot be written.
@@ -68,7 +69,8 @@ def find_matches(
     if lack is None:
         return _required(matches, report, views)
     near, also = views, ""
-    coarse = None if keypoints >= TEXTURED else coarse_poses(views, pictures, cache_dir)
+    has_enough = keypoints < TEXTURED or len(views.names) >= MANY_VIEWS
+    coarse = coarse_poses(views, pictures, cache_dir) if has_enough else None
     if coarse is not None:
         near, prior_angle_deg = replace(views, c2w=coarse.c2w), min(prior_angle_deg or 180.0, _NEAR_DEG)
         also = ", verified by a coarse volume of the masked images"

@@ -15,6 +15,8 @@ _LEAST_SHARE, _MOST_SHARE = 0.002, 0.6
 """Of the image's area: smaller objects say too little, larger ones leave no background to stand out from."""
 _MOST_CUT = 0.1
 """Share of images whose object may be cut by the border."""
+_GRAZED = 0.15
+"""Length of the border that an object may cover and still count as whole, in circumferences of a disc of its area."""
 _ROUND = 0.35
 """Pixels of the background that count too, in radii of the object."""
 
@@ -57,8 +59,9 @@ def object_radius_px(alpha: Float[np.ndarray, "h w"]) -> tuple[float, bool] | No
     inside = alpha > _OPAQUE
     if not _LEAST_SHARE < inside.mean() < _MOST_SHARE:
         return None
-    cut = inside[0].any() or inside[-1].any() or inside[:, 0].any() or inside[:, -1].any()
-    return float(np.sqrt(inside.sum() / np.pi)), bool(cut)
+    covered = sum(int(side.sum()) for side in (inside[0], inside[-1], inside[:, 0], inside[:, -1]))
+    radius = float(np.sqrt(inside.sum() / np.pi))
+    return radius, covered > _GRAZED * 2.0 * np.pi * radius
 
 
 def glances(views: Views, radius_px: float) -> list[Glance] | None:

@@ -20,8 +20,10 @@ _FROM_ABOVE = 0.7
 """Mean cosine between viewing directions and the ground's normal in captures from above."""
 _SPREAD = 0.3
 """Extent of the cameras in parts of their height above the ground from which on they survey it."""
-_REACH = 0.9
+_REACH, _REACH_FROM_ONE_SIDE = 0.9, 2.5
 """Radius of a region that cameras stand round, at most, in parts of their distance from what they look at."""
+_ONE_SIDE = 0.9
+"""Length of the mean direction to the cameras, from what they look at, beyond which they are all on one side of it."""
 _PARALLEL = 1e3
 """Condition number beyond which optical axes are parallel."""
 _BEFORE, _NEARLY_ALL = 0.9, 0.9
@@ -35,7 +37,8 @@ def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
     """World from unit frame, by the triangulated points; None, for want of points, keeps the world's unit sphere.
 
     The sphere holds the sure points (`StageZero.is_sure`). Cameras that stand round what they look at may see far
-    beyond it: there it ends at the ring of the cameras, and what lies outside is background.
+    beyond it: there it ends at the ring of the cameras, and what lies outside is background. Where all stand on one
+    side, what is behind is the only wall that they see: it belongs to the surface unless it is far away.
     """
     points = stage.points[stage.is_sure]
     if len(points) < _MIN_POINTS:
@@ -48,10 +51,18 @@ def find_region(stage: StageZero, has_alpha: bool) -> Similarity | None:
         return _ball(stage.points, 1.1, 0.99)
     ball, focus = _ball(points, 1.2, 0.95), looked_at(stage.c2w)
     if focus is not None:
-        reach = _REACH * float(np.median(np.linalg.norm(stage.c2w[:, :, 3] - focus, axis=-1)))
+        reach = _reach(stage.c2w[:, :, 3] - focus)
         if float(ball.scale) > reach:
             return Similarity.of(reach, translation=focus)
     return ball
+
+
+def _reach(offset: Float[np.ndarray, "cams 3"]) -> float:
+    """Largest radius of the region, by where the cameras are as seen from what they look at."""
+    distance = np.linalg.norm(offset, axis=-1)
+    mean_direction = (offset / np.maximum(distance, 1e-12)[:, None]).mean(0)
+    on_one_side = float(np.linalg.norm(mean_direction)) > _ONE_SIDE
+    return (_REACH_FROM_ONE_SIDE if on_one_side else _REACH) * float(np.median(distance))
 
 
 def looked_at(c2w: Float[np.ndarray, "cams 3 4"]) -> Float[np.ndarray, "3"] | None:

@@ -129,6 +129,12 @@ def test_glances_show_the_object_in_few_pixels(tmp_path: Path) -> None:
     np.testing.assert_allclose(centroid_bearings(views, images), expected, atol=2e-4)
 
 
+def test_an_object_that_the_border_grazes_counts_as_whole(tmp_path: Path) -> None:
+    """A disc of radius 12 whose middle is 11.5 px from the border covers 6 of its 100 px, and 8 % of its own edge."""
+    paths = [disc(tmp_path, f"{k}.png", 11.5) for k in range(3)]
+    assert glances(as_views(paths, np.tile(np.eye(4)[:3], (3, 1, 1)), 100), 6.0) is not None
+
+
 @pytest.mark.parametrize("case", ["cut", "opaque", "speck"])
 def test_without_one_whole_object_there_is_no_glance(case: str, tmp_path: Path) -> None:
     paths = [disc(tmp_path, f"{k}.png", 50) for k in range(8)]
@@ -166,6 +172,30 @@ def test_auto_takes_the_volume_where_sift_starves(
     np.testing.assert_array_equal(asked[0][1], rough.c2w)
     np.testing.assert_array_equal(asked[1][1], better)
     assert asked[0][2] == 60.0 > asked[1][2]
+
+
+@pytest.mark.parametrize(("views", "asked"), [(COUNT, False), (find.MANY_VIEWS, True)])
+def test_a_volume_of_textured_objects_takes_many_views(
+    views: int, asked: bool, toy: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    several = [k % COUNT for k in range(views)]
+    many = replace(
+        toy,
+        names=[f"{k}.png" for k in range(views)],
+        paths=[toy.paths[k] for k in several],
+        c2w=toy.c2w[several],
+        size_px=toy.size_px[several],
+        focal_px=toy.focal_px[several],
+    )
+    points = np.random.RandomState(0).rand(find.TEXTURED, 2).astype(np.float32)
+    textured = [Features(points, np.arange(find.TEXTURED), np.zeros((find.TEXTURED, 128)), np.array([40, 40]))]
+    tried = []
+    monkeypatch.setattr(find, "_matched", lambda *_: (made([(0, 1, 1, 2, 0.5)], images=views), None))
+    monkeypatch.setattr(find, "all_features", lambda *_: textured)
+    monkeypatch.setattr(find, "coarse_poses", lambda views, *_: tried.append(len(views.names)))
+    find_matches(many, "auto", tmp_path)
+    assert bool(tried) == asked
 
 
 def test_poses_of_the_volume_are_kept(toy: Views, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

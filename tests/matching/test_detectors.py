@@ -177,6 +177,31 @@ def test_keypoints_stay_on_usable_pixels() -> None:
     assert found[:, 0].max() < 80
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_sift_finds_faint_blobs_too(masked: bool) -> None:
+    """A table or a wall of a few grey levels: blobs of five levels."""
+    centers = np.stack(np.meshgrid(np.arange(30, 180, 25.0), np.arange(30, 180, 25.0)), axis=-1).reshape(-1, 2)
+    strong = blob_picture(200, centers, sigma=2.5)
+    faint = np.round(100.0 + (strong.rgb.astype(np.float64) - 30.0) * 5.0 / 190.0).astype(np.uint8)
+    found = Sift().detect(Picture(faint, np.ones((200, 200), dtype=bool) if masked else None)).keypoints
+    nearest = np.linalg.norm(found[:, None] - centers, axis=-1).min(axis=0)
+    assert (nearest < 1.0).mean() > 0.9
+
+
+def _sorted(features: Features) -> np.ndarray:
+    rows = np.column_stack([features.keypoint_of, features.descriptors.astype(np.int64)])
+    return rows[np.lexsort(rows.T)]
+
+
+def test_masks_change_which_keypoints_are_found_but_not_what_they_are() -> None:
+    image = corner_scene.render(corner_scene.poses(1)[0])
+    plain = Sift().detect(Picture(image, None))
+    masked = Sift().detect(Picture(image, np.ones(image.shape[:2], dtype=bool)))
+    np.testing.assert_array_equal(plain.keypoints, masked.keypoints)
+    # Orientations of one keypoint come in any order.
+    np.testing.assert_array_equal(_sorted(plain), _sorted(masked))
+
+
 def test_featureless_image_has_no_keypoints() -> None:
     blank = Sift().detect(Picture(np.full((40, 60, 3), 255, np.uint8), None))
     assert blank.keypoints.shape == (0, 2)

@@ -69,6 +69,21 @@ def test_what_lies_beyond_the_ring_of_cameras_is_background(stage: StageZero) ->
     assert 3.0 < float(region.scale) < 4.2
 
 
+def test_what_is_behind_an_object_seen_from_one_side_is_held_unless_it_is_far(stage: StageZero) -> None:
+    """Cameras 2 before a plant, a wall 1.5 behind it; then hills a hundred times as far."""
+    random = np.random.default_rng(0)
+    plant, wall = random.normal(size=(200, 3)) / 6, random.uniform([-2, 1.5, -1], [2, 1.6, 2], (800, 3))
+    before = np.stack([facing([x, -2.0, z], [0, 0, 0]) for x in np.linspace(-0.5, 0.5, 5) for z in (0.0, 0.4)])
+    region = find_region(seen(stage, np.concatenate([plant, wall]), before), has_alpha=False)
+    assert region is not None
+    inside = np.linalg.norm(wall - region.translation.numpy(), axis=-1) < float(region.scale)
+    assert inside.mean() > 0.95
+    hills = np.concatenate([plant, 100.0 * wall])
+    region = find_region(seen(stage, hills, before), has_alpha=False)
+    assert region is not None
+    assert float(region.scale) == pytest.approx(2.5 * 2.0, rel=0.1)
+
+
 def test_a_wall_that_cameras_walk_past_is_held_whole(stage: StageZero) -> None:
     random = np.random.default_rng(0)
     wall = random.uniform([-4, 2.0, 0], [4, 2.3, 4], (800, 3))
