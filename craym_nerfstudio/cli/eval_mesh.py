@@ -82,7 +82,7 @@ class EvalMeshCommand:
             remedy = "Give them with --reference-poses; for poses that were exact, that is the run's own data."
             raise InputError("The run knows no true poses", run_path, remedy)
         refined = run.pipeline.data_from_model().poses(run.pipeline.refined_c2w().double())
-        return align_poses(refined, torch.from_numpy(reference.train_c2w))
+        return align_poses(refined, torch.from_numpy(reference.train_c2w), robust=True)
 
 
 _LABELS = {

@@ -3,6 +3,8 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -12,10 +14,14 @@ from nerfstudio.scripts.render import DatasetRender, RenderInterpolated
 from PIL import Image
 
 from craym_nerfstudio import pictures
+from craym_nerfstudio.data.reference import ReferencePoses
 from craym_nerfstudio.evaluation.images import lpips_metric
 from craym_nerfstudio.export.run import load_run
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.pipeline import CraymPipeline
 from tests.host.conftest import TrainedRun
 from tests.host.tiny_run import SIZE_PX, TEST, TRAIN
+from tests.sfm.synthetic import ring
 
 POSE_METRICS = ("pose_rotation_deg", "pose_translation_x100")
 
@@ -27,6 +33,17 @@ def no_torch_hub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.M
     lpips_metric.cache_clear()
     yield
     lpips_metric.cache_clear()
+
+
+def test_a_camera_that_is_lost_does_not_turn_the_test_views() -> None:
+    """Of 20 cameras on a ring one stands where it should not: test views follow the others."""
+    true = ring(20)
+    model = Similarity.of(0.5, translation=np.array([1.0, 2.0, 3.0])).poses(true)
+    model[7, :, 3] += 1.0
+    reference = ReferencePoses(true.numpy(), None, "here")
+    pipeline = SimpleNamespace(datamanager=SimpleNamespace(reference=reference), refined_c2w=lambda: model)
+    found = CraymPipeline.reference_to_model(cast(CraymPipeline, pipeline))
+    torch.testing.assert_close(found.poses(true)[:7], model[:7], atol=1e-6, rtol=0)
 
 
 def test_eval_reports_images_and_poses(trained: TrainedRun, tmp_path: Path) -> None:
