@@ -19,6 +19,8 @@ from PIL import Image
 
 from benchmarks.harness import command, keep, machine
 
+_FIGURES = ("psnr", "pose_rotation_deg_before", "pose_rotation_deg")
+"""Of the run itself, beside the depths."""
 _NOTHING = 1e2
 """World units: what the model says of rays that meet nothing is beyond."""
 
@@ -28,12 +30,15 @@ def measure(folder: Path, views: int) -> dict[str, Any]:
     from craym_nerfstudio.export.run import load_run
 
     pipeline = load_run(folder).pipeline
-    scene, cameras = pipeline.datamanager.scene, pipeline.datamanager.train_dataset.cameras
+    manager = pipeline.datamanager
+    scene, cameras, known = manager.scene, manager.train_dataset.cameras, manager.reference is not None
     data = Path(pipeline.config.datamanager.data)
     source = data if data.is_file() else data / "transforms.json"
     content = json.loads(source.read_text())
     files = {frame["file_path"]: frame["depth_file_path"] for frame in content["frames"]}
-    names, data_from_model = scene.views.names, pipeline.data_from_model()
+    # Rough poses leave open how large everything is: where the true ones are known, depths are measured in their units.
+    data_from_model = pipeline.reference_to_model().inverse() if known else pipeline.data_from_model()
+    names = scene.views.names
     errors = []
     for k in np.linspace(0, len(names) - 1, min(views, len(names))).round().astype(int):
         with torch.no_grad():
@@ -47,7 +52,9 @@ def measure(folder: Path, views: int) -> dict[str, Any]:
         errors.append(np.where(depth > _NOTHING, 1.0, error)[truth > 0])
     every = 100.0 * np.concatenate(errors)
     row = {f"error_{q}_percent": round(float(np.percentile(every, q)), 2) for q in (50, 75, 90)}
-    return {"views": len(errors), **row}
+    judged = json.loads((folder / "metrics.json").read_text())["results"]
+    figures = {name: round(judged[name], 4) for name in _FIGURES if name in judged}
+    return {"views": len(errors), **row, **figures}
 
 
 def _resampled(path: Path, shape: tuple[int, ...]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, coherent_error, ran, shipped, sparse
+from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, coherent_error, depths, ran, shipped, sparse
 from benchmarks.gpu_tables import device_step, first_run
 from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
 from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
@@ -300,6 +300,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
         "benchmarks.coherent_error --output benchmarks/results/coherent_error.json",
         coherent_error,
     ),
+    "Depth": ("benchmarks.depth --output benchmarks/results/depth.json NAME=RUN", depths),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),
