@@ -19,6 +19,9 @@ _BELIEVABLE_PX = 4.0
 _BELIEF_SCALE = 3.0
 """Standard deviations at which a match is worth one half."""
 _FAR_DEG, _FAR_MEDIANS = 5.0, 3.0
+_UNFIT_PX, _UNFIT_MEDIANS = 0.5, 6.0
+"""Epipolar distance of a camera's matches, at least and in medians over the cameras, from which on it does not fit: one
+that took bricks for others was 7.9 medians and 17 degrees off, right ones are up to 5.3 medians off."""
 _OUTSIDE_TRACKS = 0.3
 """Worth of a match that meets its epipolar line but no point: one of its ends agrees better with other views."""
 
@@ -49,6 +52,7 @@ def assemble(
     before, after = graph.epipolar_px(rough), graph.epipolar_px(c2w)
     believable = believed & (np.minimum(before, after) < _BELIEVABLE_PX)
     images = graph.images_of_matches[believable].ravel()
+    after_px = median_per_group(after[believable].repeat(2), images, graph.num_images)
     state: list[CameraState] = [
         "kept" if keep else "adjusted" if ok else "predicted" for keep, ok in zip(frozen, solved, strict=True)
     ]
@@ -61,7 +65,7 @@ def assemble(
         translation_sigma=sigmas.translation * float(scale),
         num_rays=np.bincount(ray_image, minlength=graph.num_images),
         epipolar_before_px=median_per_group(before[believable].repeat(2), images, graph.num_images),
-        epipolar_after_px=median_per_group(after[believable].repeat(2), images, graph.num_images),
+        epipolar_after_px=after_px,
         points=points.numpy(),
         point_sigma=sigmas.point * float(scale),
         track_length=length,
@@ -72,7 +76,7 @@ def assemble(
         match_weight=_match_weight(graph, after, final, error),
         keypoint_sigma_px=final.sigma_px,
         decision=decision,
-        notes=_notes(names, state, camera_part, far_off(c2w, rough)),
+        notes=_notes(names, state, camera_part, far_off(c2w, rough), unfit(after_px)),
     )
 
 
@@ -85,13 +89,25 @@ def far_off(c2w: Poses, rough: Poses) -> CameraMask:
     return (turned_deg > max(_FAR_DEG, _FAR_MEDIANS * float(turned_deg.median()))).numpy()
 
 
+def unfit(epipolar_px: Float[np.ndarray, " cams"]) -> CameraMask:
+    """Cameras whose matches are much further from their epipolar lines than other cameras' are; NaN: without matches."""
+    known = epipolar_px[np.isfinite(epipolar_px)]
+    limit_px = max(_UNFIT_PX, _UNFIT_MEDIANS * float(np.median(known))) if len(known) else np.inf
+    return np.nan_to_num(epipolar_px) > limit_px
+
+
 def _notes(
-    names: list[str], state: list[CameraState], camera_part: Int[np.ndarray, " cams"], far: CameraMask
+    names: list[str],
+    state: list[CameraState],
+    camera_part: Int[np.ndarray, " cams"],
+    far: CameraMask,
+    unfitting: CameraMask,
 ) -> list[str]:
     notes = []
-    moved = [name for name, s, f in zip(names, state, far, strict=True) if f and s == "adjusted"]
-    if moved:
-        notes.append(f"{len(moved)} cameras turned much further than the others, look at them: {', '.join(moved)}")
+    for doubtful, what in ((far, "turned much further than"), (unfitting, "fit their matches much worse than")):
+        those = [name for name, s, it_is in zip(names, state, doubtful, strict=True) if it_is and s == "adjusted"]
+        if those:
+            notes.append(f"{len(those)} cameras {what} the others, look at them: {', '.join(those)}")
     if camera_part.max(initial=-1) > 0:
         notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
     return notes

@@ -12,7 +12,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
 from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp, so3_exp
 from craym_nerfstudio.sfm.adjust import adjust_rays
-from craym_nerfstudio.sfm.assemble import far_off
+from craym_nerfstudio.sfm.assemble import far_off, unfit
 from craym_nerfstudio.sfm.ray_graph import ray_graph
 from craym_nerfstudio.sfm.refinement import trust_in_input, unconfirmed
 from craym_nerfstudio.sfm.result import StageZero
@@ -65,6 +65,15 @@ def test_cameras_that_turn_much_further_than_others_are_named() -> None:
     axes[:, 0] = torch.deg2rad(torch.tensor([0.01] * 18 + [0.5, 6.0]))
     moved = torch.cat([rough[:, :, :3] @ so3_exp(axes), rough[:, :, 3:]], dim=-1)
     assert np.flatnonzero(far_off(moved, rough)).tolist() == [19]
+
+
+def test_a_camera_that_took_bricks_for_others_does_not_fit() -> None:
+    """0.7 px among 0.09; not one of 0.4 px, nor where keypoints scatter as far, nor one without matches."""
+    usual = np.full(20, 0.09)
+    doubtful = np.r_[usual, 0.7, 0.4, np.nan]
+    assert np.flatnonzero(unfit(doubtful)).tolist() == [20]
+    assert not unfit(np.r_[usual + 0.1, 0.7]).any()
+    assert not unfit(np.full(3, np.nan)).any()
 
 
 def test_points_and_tracks_are_consistent() -> None:
