@@ -90,7 +90,7 @@ def far_off(c2w: Poses, rough: Poses) -> CameraMask:
 
 
 def unfit(epipolar_px: Float[np.ndarray, " cams"]) -> CameraMask:
-    """Cameras whose matches are much further from their epipolar lines than other cameras' are; NaN: without matches."""
+    """Cameras whose matches are much further from their epipolar lines than others' are; NaN: without matches."""
     known = epipolar_px[np.isfinite(epipolar_px)]
     limit_px = max(_UNFIT_PX, _UNFIT_MEDIANS * float(np.median(known))) if len(known) else np.inf
     return np.nan_to_num(epipolar_px) > limit_px
