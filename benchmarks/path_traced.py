@@ -1,7 +1,7 @@
 """Scenes that nothing was tuned on, path-traced: a plant before a wall, shiny tools on a table, a room, drums.
 
-    pip install bpy          # Blender as a package, for Python 3.11; nothing else here needs it
-    python -m benchmarks.path_traced tools DATA/tools
+    pip install --no-deps --target BLENDER bpy    # for Python 3.11; nothing else here needs it
+    PYTHONPATH=BLENDER python -m benchmarks.path_traced tools DATA/tools
     ns-train craym-lite --data DATA/tools --vis tensorboard craym-data --pose-noise real
     python -m benchmarks.depth --output benchmarks/results/depth.json tools=RUN
 
@@ -141,11 +141,11 @@ def room(drawn: random.Random, photos: int) -> Iterable[Matrix]:
 
     for _ in range(9):
         x, y, side = drawn.uniform(-2.2, 2.2), drawn.choice([-1, 1]) * drawn.uniform(1.5, 2.0), drawn.uniform(0.3, 0.7)
+        scale = (side, side * drawn.uniform(0.5, 1), side * 1.5)
         kind = drawn.choice(["noise", "wave", "brick"])
         paint = material(kind, any_color(), any_color(), drawn.uniform(4, 14), drawn.uniform(0.3, 0.9))
         turn = (0, 0, drawn.uniform(0, 1.5))
-        box = solid("cube", paint, smooth=False, size=1, location=(x, y, side / 2 * 1.5), rotation=turn)
-        box.scale = (side, side * drawn.uniform(0.5, 1), side * 1.5)
+        solid("cube", paint, smooth=False, scale=scale, size=1, location=(x, y, side / 2 * 1.5), rotation=turn)
     solid(
         "cylinder",
         material("wave", (0.4, 0.25, 0.12), (0.55, 0.36, 0.2), 5, 0.35),
