@@ -69,8 +69,8 @@ def find_matches(
     if lack is None:
         return _required(matches, report, views)
     near, also = views, ""
-    has_enough = keypoints < TEXTURED or len(views.names) >= MANY_VIEWS
-    coarse = coarse_poses(views, pictures, cache_dir) if has_enough else None
+    may_tell = keypoints < TEXTURED or len(views.names) >= MANY_VIEWS
+    coarse = coarse_poses(views, pictures, cache_dir) if may_tell else None
     if coarse is not None:
         near, prior_angle_deg = replace(views, c2w=coarse.c2w), min(prior_angle_deg or 180.0, _NEAR_DEG)
         also = ", verified by a coarse volume of the masked images"
