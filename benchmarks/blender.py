@@ -6,7 +6,10 @@ from typing import Any
 
 import bpy
 import numpy as np
-from mathutils import Matrix, Vector
+from jaxtyping import Float, UInt16
+from mathutils import Vector
+
+from samples.cameras import focal_length_px
 
 Color = tuple[float, float, float]
 Triple = tuple[float, float, float]
@@ -28,7 +31,7 @@ class Capture:
     @property
     def focal_px(self) -> float:
         """Focal length of a camera whose principal point is in the middle."""
-        return 0.5 * self.size_px[0] / math.tan(math.radians(self.angle_deg) / 2)
+        return focal_length_px(self.size_px[0], math.radians(self.angle_deg))
 
 
 def material(
@@ -77,7 +80,7 @@ def material(
     return made
 
 
-def solid(kind: str, made_of: Any, *, smooth: bool = True, scale: Triple | None = None, **how: Any) -> Any:
+def solid(kind: str, made_of: Any, *, smooth: bool = True, scale: Triple | None = None, **how: Any) -> None:
     """One of Blender's primitives; `monkey` is rounded."""
     getattr(bpy.ops.mesh, f"primitive_{kind}_add")(**how)
     added = bpy.context.object
@@ -88,7 +91,6 @@ def solid(kind: str, made_of: Any, *, smooth: bool = True, scale: Triple | None 
         added.scale = scale
     if kind == "monkey":
         added.modifiers.new("rounded", "SUBSURF").levels = 2
-    return added
 
 
 def light(place: Triple, power: float, size: float | None = None) -> None:
@@ -107,14 +109,6 @@ def sky(color: Color, strength: float) -> None:
     """Light from all sides."""
     node = bpy.context.scene.world.node_tree.nodes["Background"]
     node.inputs[0].default_value, node.inputs[1].default_value = (*color, 1), strength
-
-
-def facing(place: Triple, target: Triple, roll: float = 0.0) -> Matrix:
-    """Pose (c2w, OpenGL axes) of a camera that looks at a target."""
-    turn = (Vector(target) - Vector(place)).to_track_quat("-Z", "Y")
-    pose = turn.to_matrix().to_4x4() @ Matrix.Rotation(roll, 4, "Z")
-    pose.translation = place
-    return pose
 
 
 def prepared(capture: Capture) -> Any:
@@ -136,16 +130,15 @@ def prepared(capture: Capture) -> Any:
     return scene
 
 
-def true_depth(scene: Any, pose: Matrix, capture: Capture) -> np.ndarray:
+def true_depth(scene: Any, pose: Float[np.ndarray, "3 4"], capture: Capture) -> UInt16[np.ndarray, "h w"]:
     """Depth along the optical axis at every pixel in thousandths of the unit, 0 where nothing is."""
     width, height = capture.size_px
-    depth, graph, origin = np.zeros((height, width)), bpy.context.evaluated_depsgraph_get(), pose.translation
-    for row in range(height):
-        for column in range(width):
-            local = Vector(
-                ((column + 0.5 - width / 2) / capture.focal_px, (height / 2 - row - 0.5) / capture.focal_px, -1.0)
-            )
-            hit, place, *_ = scene.ray_cast(graph, origin, (pose.to_3x3() @ local).normalized())
-            if hit:
-                depth[row, column] = -(pose.inverted() @ place).z
+    across, up = np.meshgrid(np.arange(width) + 0.5 - width / 2, height / 2 - np.arange(height) - 0.5)
+    directions = np.stack([across, up, np.full_like(up, -capture.focal_px)], axis=-1) @ pose[:, :3].T
+    directions /= np.linalg.norm(directions, axis=-1, keepdims=True)
+    depth, graph, center = np.zeros((height, width)), bpy.context.evaluated_depsgraph_get(), Vector(pose[:, 3])
+    for pixel in np.ndindex(height, width):
+        hit, place, *_ = scene.ray_cast(graph, center, directions[pixel])
+        if hit:
+            depth[pixel] = np.array(center - place) @ pose[:, 2]
     return np.round(1000 * depth).astype(np.uint16)

@@ -18,10 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import bpy
+import numpy as np
+from jaxtyping import Float
 from mathutils import Matrix
 from PIL import Image
 
-from benchmarks.blender import Capture, Color, facing, light, material, prepared, sky, solid, true_depth
+from benchmarks.blender import Capture, Color, Triple, light, material, prepared, sky, solid, true_depth
+from samples.cameras import look_at
+
+Pose = Float[np.ndarray, "3 4"]
 
 CAPTURES = {
     "plant": Capture(25, (504, 378), 55.0),
@@ -31,13 +36,11 @@ CAPTURES = {
 }
 
 
-def plant(drawn: random.Random, photos: int) -> Iterable[Matrix]:
+def plant(drawn: random.Random, photos: int) -> Iterable[Pose]:
     """Leaves in front of bricks, cameras side by side."""
     sky((0.8, 0.85, 1), 0.4)
-    bricks, floor = (
-        material("brick", (0.55, 0.25, 0.2), (0.4, 0.2, 0.15), 6, 0.9),
-        material("wave", (0.35, 0.22, 0.12), (0.5, 0.34, 0.2), 3, 0.6),
-    )
+    bricks = material("brick", (0.55, 0.25, 0.2), (0.4, 0.2, 0.15), 6, 0.9)
+    floor = material("wave", (0.35, 0.22, 0.12), (0.5, 0.34, 0.2), 3, 0.6)
     solid("plane", bricks, smooth=False, size=6, location=(0, 1.6, 1), rotation=(math.pi / 2, 0, 0))
     solid("plane", floor, smooth=False, size=6, location=(0, 0, -0.6))
     solid(
@@ -61,7 +64,11 @@ def plant(drawn: random.Random, photos: int) -> Iterable[Matrix]:
             -2.1 + drawn.uniform(-0.08, 0.08),
             0.25 + 0.5 * (up - 0.5) + drawn.uniform(-0.04, 0.04),
         )
-        yield facing(place, (drawn.uniform(-0.1, 0.1), 0.2, drawn.uniform(-0.05, 0.1)), drawn.uniform(-0.04, 0.04))
+        yield _facing(place, (drawn.uniform(-0.1, 0.1), 0.2, drawn.uniform(-0.05, 0.1)), drawn.uniform(-0.04, 0.04))
+
+
+def _facing(place: Triple, target: Triple, roll: float = 0.0) -> Pose:
+    return look_at(np.array(place), np.array(target), math.degrees(roll))
 
 
 def _leaf(green: Any, turn: float, tilt: float, length: float, parts: int = 10) -> None:
@@ -72,10 +79,8 @@ def _leaf(green: Any, turn: float, tilt: float, length: float, parts: int = 10) 
         bend = tilt * along * 1.3
         out, up = length * along * math.sin(bend), length * along * math.cos(bend) + 0.1
         for side in (-1, 0, 1):
-            x, y = (
-                out * math.cos(turn) - side * width * math.sin(turn),
-                out * math.sin(turn) + side * width * math.cos(turn),
-            )
+            x = out * math.cos(turn) - side * width * math.sin(turn)
+            y = out * math.sin(turn) + side * width * math.cos(turn)
             corners.append((x, y, up - (0 if side else 0.02)))
     for k in range(parts):
         faces += [(j, j + 1, j + 4, j + 3) for j in (3 * k, 3 * k + 1)]
@@ -87,16 +92,14 @@ def _leaf(green: Any, turn: float, tilt: float, length: float, parts: int = 10) 
         face.use_smooth = True
 
 
-def tools(drawn: random.Random, photos: int) -> Iterable[Matrix]:
+def tools(drawn: random.Random, photos: int) -> Iterable[Pose]:
     """Metal and plastic on a brick on a grey table in a black room, as DTU's scans are."""
     sky((0, 0, 0), 0)
     solid("plane", material("noise", (0.42, 0.42, 0.4), (0.5, 0.5, 0.48), 3, 0.7), smooth=False, size=2.4)
     brick = material("noise", (0.55, 0.22, 0.14), (0.35, 0.14, 0.1), 14, 0.9)
     solid("cube", brick, smooth=False, size=1, location=(0, 0, 0.12), scale=(0.7, 0.4, 0.24))
-    steel, red = (
-        material("noise", (0.75, 0.75, 0.78), (0.6, 0.6, 0.62), 6, 0.28, 1.0),
-        material("plain", (0.6, 0.03, 0.02), rough=0.25),
-    )
+    steel = material("noise", (0.75, 0.75, 0.78), (0.6, 0.6, 0.62), 6, 0.28, 1.0)
+    red = material("plain", (0.6, 0.03, 0.02), rough=0.25)
     along = (0, math.pi / 2, 0.3)
     solid("cylinder", steel, radius=0.035, depth=0.62, location=(0, 0.06, 0.28), rotation=along)
     solid("cylinder", red, radius=0.055, depth=0.3, location=(-0.22, -0.02, 0.3), rotation=along)
@@ -119,10 +122,10 @@ def tools(drawn: random.Random, photos: int) -> Iterable[Matrix]:
     for k in range(photos):
         up, around = math.radians(22 + 48 * (k * 0.618 % 1)), math.radians(-90 + 110 * ((k + 0.5) / photos - 0.5))
         flat = 2.6 * math.cos(up)
-        yield facing((flat * math.cos(around), flat * math.sin(around), 0.15 + 2.6 * math.sin(up)), (0, 0, 0.18))
+        yield _facing((flat * math.cos(around), flat * math.sin(around), 0.15 + 2.6 * math.sin(up)), (0, 0, 0.18))
 
 
-def room(drawn: random.Random, photos: int) -> Iterable[Matrix]:
+def room(drawn: random.Random, photos: int) -> Iterable[Pose]:
     """Plain walls with pictures, boxes along them, a table; seen from within."""
     sky((1, 1, 1), 0.15)
     walls = (
@@ -171,16 +174,14 @@ def room(drawn: random.Random, photos: int) -> Iterable[Matrix]:
         around, reach = 4 * math.pi * k / photos, 1.25 if k < photos / 2 else 0.9
         x, y = 1.2 * reach * math.cos(around), 0.9 * reach * math.sin(around)
         target = (-0.6 * x, -0.6 * y, 1.0) if k % 3 else (3 * x, 3 * y, 1.1)
-        yield facing((x, y, 1.35 + 0.3 * math.sin(3 * around)), target, drawn.uniform(-0.03, 0.03))
+        yield _facing((x, y, 1.35 + 0.3 * math.sin(3 * around)), target, drawn.uniform(-0.03, 0.03))
 
 
-def drums(drawn: random.Random, photos: int) -> Iterable[Matrix]:
+def drums(drawn: random.Random, photos: int) -> Iterable[Pose]:
     """Shiny, thin and plain, with alpha."""
     sky((0.9, 0.95, 1), 0.9)
-    chrome, leg = (
-        material("plain", (0.85, 0.85, 0.88), rough=0.15, metal=1.0),
-        material("plain", (0.8, 0.8, 0.82), rough=0.2, metal=1.0),
-    )
+    chrome = material("plain", (0.85, 0.85, 0.88), rough=0.15, metal=1.0)
+    leg = material("plain", (0.8, 0.8, 0.82), rough=0.2, metal=1.0)
     kits = (
         (0, 0, 0.5, 0.45),
         (0.75, 0.3, 0.3, 0.3),
@@ -199,10 +200,8 @@ def drums(drawn: random.Random, photos: int) -> Iterable[Matrix]:
         for around in (0.0, 2.1, 4.2):
             place = (x + radius * math.cos(around), y + radius * math.sin(around), -0.2)
             solid("cylinder", leg, radius=0.015, depth=0.8, location=place)
-    brass, rod = (
-        material("noise", (0.8, 0.6, 0.2), (0.7, 0.5, 0.15), 3, 0.22, 1.0),
-        material("plain", (0.7, 0.7, 0.7), rough=0.3, metal=1.0),
-    )
+    brass = material("noise", (0.8, 0.6, 0.2), (0.7, 0.5, 0.15), 3, 0.22, 1.0)
+    rod = material("plain", (0.7, 0.7, 0.7), rough=0.3, metal=1.0)
     for x, y in ((0.5, 0.75), (-0.6, 0.8), (0.95, -0.35)):
         solid("cone", brass, radius1=0.35, depth=0.05, location=(x, y, 0.75), rotation=(0.2, 0.15, 0))
         solid("cylinder", rod, radius=0.015, depth=1.35, location=(x, y, 0.07))
@@ -211,7 +210,7 @@ def drums(drawn: random.Random, photos: int) -> Iterable[Matrix]:
     for k in range(photos):
         up, around = 0.08 + 0.85 * (k * 0.618034 % 1), 2 * math.pi * k / photos * 7.3
         flat = 4 * math.sqrt(1 - up * up)
-        yield facing((flat * math.cos(around), flat * math.sin(around), 4 * up), (0, 0, 0.15))
+        yield _facing((flat * math.cos(around), flat * math.sin(around), 4 * up), (0, 0, 0.15))
 
 
 def main() -> None:
@@ -229,13 +228,13 @@ def main() -> None:
     width, height = capture.size_px
     frames = []
     for k, pose in enumerate(poses):
-        scene.camera.matrix_world = pose
+        scene.camera.matrix_world = Matrix([*pose.tolist(), (0, 0, 0, 1)])
         bpy.context.view_layer.update()
         names = {"file_path": f"images/{k:03d}.png", "depth_file_path": f"depth/{k:03d}.png"}
         scene.render.filepath, scene.cycles.seed = str(folder / names["file_path"]), k
         bpy.ops.render.render(write_still=True)
         Image.fromarray(true_depth(scene, pose, capture)).save(folder / names["depth_file_path"])
-        frames.append({**names, "transform_matrix": [list(row) for row in pose]})
+        frames.append({**names, "transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]})
     camera = {
         "fl_x": capture.focal_px,
         "fl_y": capture.focal_px,
