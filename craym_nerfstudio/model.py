@@ -20,7 +20,7 @@ from craym_nerfstudio.fields.background import BackgroundField
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig
 from craym_nerfstudio.geometry.alignment import Similarity
-from craym_nerfstudio.layout import Photos, Probes, RayLayout
+from craym_nerfstudio.layout import Photos, Probes, RayLayout, SurfaceRays
 from craym_nerfstudio.objective import losses
 from craym_nerfstudio.objective.consistency import COMPARED_RAYS
 from craym_nerfstudio.objective.objective import ObjectiveConfig, TrainingStep, training_losses
@@ -94,7 +94,8 @@ class CraymModel(Model):
         self._random = StepGenerator()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
-        self.photos: Photos | None = None  # which the consistency loss compares
+        self.photos: Photos | None = None  # which the consistency loss compares, where rays meet
+        self.surface: SurfaceRays | None = None
         self.shown_levels = config.sdf_field.num_levels
         self._tracer = SphereTracer(self.scene)
 
@@ -236,9 +237,7 @@ class CraymModel(Model):
         outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
         further = {"probed": rendered.probed, "gradient_weights": rendered.gradient_weights}
         outputs |= {name: value for name, value in further.items() if value is not None}
-        if rendered.crossing is not None:
-            image = ray_bundle.camera_indices[:, 0]  # type: ignore[index]
-            outputs["surface"] = surface_rays(rendered.crossing, image, ray_bundle.directions)  # type: ignore[assignment]
+        self.surface = surface_rays(rendered.crossing, ray_bundle.camera_indices, ray_bundle.directions)
         return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 
     def _rendered(
@@ -327,6 +326,7 @@ class CraymModel(Model):
                 epipolar_pairs=batch.get("epipolar_pairs"),
                 probes=self.probes,
                 photos=self.photos,
+                surface=self.surface,
                 outline=batch.get("outline"),
                 settled=self.camera_optimizer.all_settled,
                 unit_from_world=self._frames[1],

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
 
 import torch
 from jaxtyping import Float
@@ -98,7 +97,9 @@ class TrainingStep:
     render: Callable[[Float[Tensor, "n 3"], Float[Tensor, "n 3"]], dict[str, Tensor]]
     """Outputs of further rays, from origins and unit directions in the world, differentiable."""
     photos: Photos | None = None
-    """In which the places of the surface that rays see are compared, `surface` among the outputs."""
+    """In which the places of the surface that rays see are compared."""
+    surface: SurfaceRays | None = None
+    """These rays, at steps at which that is done."""
 
 
 def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Tensor]:
@@ -120,10 +121,9 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
         probes = step.probes
         bounds = losses.bounds_loss(step.outputs["probed"], probes.least, probes.most, probes.weights)
         result["landmarks"] = weight * bounds
-    if step.photos is not None and "surface" in step.outputs:
-        surface = cast(SurfaceRays, step.outputs["surface"])
+    if step.photos is not None and step.surface is not None:
         weight = config.consistency_loss_mult * ramp(step.now, *config.consistency_steps)
-        compared = consistency_loss(step.photos, surface, step.outputs["train_c2w"], step.unit_from_world)
+        compared = consistency_loss(step.photos, step.surface, step.outputs["train_c2w"], step.unit_from_world)
         result["consistency"] = weight * compared
     if step.pairs is not None and step.epipolar_pairs is not None:
         result |= _match_losses(config, step, step.pairs, step.epipolar_pairs)

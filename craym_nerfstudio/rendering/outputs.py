@@ -53,7 +53,11 @@ def key_outputs(rendered: Rendered, points: Float[Tensor, "rays 3"], layout: Ray
     }
 
 
-def surface_rays(crossing: Crossing, image: Int[Tensor, " rays"], directions: Float[Tensor, "rays 3"]) -> SurfaceRays:
+def surface_rays(
+    crossing: Crossing | None, image: Int[Tensor, "rays 1"] | None, directions: Float[Tensor, "rays 3"]
+) -> SurfaceRays | None:
     """The first rays of a batch, of which it is known where they meet the surface; held as they were rendered."""
+    if crossing is None or image is None:
+        return None
     first = slice(len(crossing.distance))
-    return SurfaceRays(image[first], directions[first].detach(), crossing.distance, crossing.normal)
+    return SurfaceRays(image[first, 0], directions[first].detach(), crossing.distance, crossing.normal)
