@@ -35,7 +35,7 @@ from craym_nerfstudio.console import silence_others
 from craym_nerfstudio.errors import InputError
 
 MOST_MIB = 60
-KEPT = ("matches-*.npz", "stage0-*.npz")
+KEPT = ("matches-*.npz", "stage0-*.npz", "closer-*.npz")
 """What of the cache is carried; features and unverified pairs are not needed again."""
 
 

@@ -25,7 +25,7 @@ from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.rendering import sampling
 from craym_nerfstudio.trainer import CraymTrainerConfig
 
-FULL = GridSpec(16, 4, 19, 32, 1.3195, "smoothstep")
+FULL = GridSpec(16, 4, 19, 32, 1.2011, "smoothstep")
 TINY = GridSpec(4, 4, 10, 8, 1.5, "smoothstep")
 MOST_ERROR = {"features": 1e-3, "pulled": 1e-3, "by points": 5e-2, "by table": 1e-3, "sections": 2e-2}
 """Relative, of the kernels against float64. At resolution 2048 a position in single precision is off by 1e-4 of a cell,

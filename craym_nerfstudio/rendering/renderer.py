@@ -68,6 +68,8 @@ class RenderState:
     """Further points at which the signed distance is asked for."""
     crossing: int = 0
     """Of how many of the first rays it is asked where they meet the surface."""
+    finer: int = 1
+    """By what the number of sections per ray is multiplied."""
 
     def jitter(self, rays: Tensor) -> Float[Tensor, "rays 1"] | None:
         """A random number in (0, 1) for each row of a tensor; None without jitter."""
@@ -179,7 +181,7 @@ class SceneRenderer(nn.Module):
         middles = samples.middles.flatten().index_select(0, active.index)
         # `index_select` is differentiated much faster than indexing by brackets; one gather serves all that rays carry.
         per_ray = torch.cat([origins, directions, spherical_harmonics(directions)], dim=-1)
-        chosen = per_ray.index_select(0, active.index // self.fine_samples)
+        chosen = per_ray.index_select(0, active.index // samples.middles.shape[1])
         start, towards, harmonics = chosen.split([3, 3, 16], dim=-1)
         surface, every = self._surface(start + towards * middles[:, None], active.plain, layout, state)
         slope = iter_cos((surface.gradient * towards).sum(-1), state.cosine_anneal)
@@ -197,10 +199,11 @@ class SceneRenderer(nn.Module):
         """Feature of every key ray, composited with the weights that also make its colour (Eq. 3)."""
         if not layout.groups:
             return None
-        part = active.index[active.plain :] - layout.plain * self.fine_samples
+        sections = samples.middles.shape[1]
+        part = active.index[active.plain :] - layout.plain * sections
         _, key_feature = surface.feature.split([active.plain, len(part)])
         feature = scatter_active(key_feature, samples.active[layout.plain :], part)
-        heads = feature.view(layout.groups, layout.group_size, self.fine_samples, -1)[:, 0]
+        heads = feature.view(layout.groups, layout.group_size, sections, -1)[:, 0]
         return accumulate(weights[layout.heads], heads)
 
     def _samples(
@@ -208,7 +211,8 @@ class SceneRenderer(nn.Module):
     ) -> RaySamples:
         """Sections of every ray; an auxiliary ray shares the distances of its key ray (q_i lies at p_k's depth)."""
         own, shared = _sharing(layout, origins.device)
-        placing = Placing(_COARSE_SAMPLES, self.fine_samples, inv_s, state.interval, 1e-3, state.jitter(own))
+        sections = self.fine_samples * state.finer
+        placing = Placing(_COARSE_SAMPLES, sections, inv_s, state.interval, 1e-3, state.jitter(own))
         start, towards = origins.detach().index_select(0, own), directions.detach().index_select(0, own)
         samples = sample_rays(self.grid, start, towards, placing)
         if not layout.groups:

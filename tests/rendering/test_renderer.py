@@ -1,5 +1,7 @@
 """The renderer on an analytic sphere: depth, normal, colour, order of key groups; gradients of enriched points."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,6 +9,7 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.color_field import ColorField
 from craym_nerfstudio.fields.sdf_field import SDFField, SDFFieldConfig, SurfacePoint, shape_and_color
 from craym_nerfstudio.layout import RayLayout
+from craym_nerfstudio.rendering.config import RenderingConfig
 from craym_nerfstudio.rendering.key_rays import enrich
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
 
@@ -264,3 +267,17 @@ def test_a_soft_surface_is_pulled_by_the_background_it_does_not_teach() -> None:
         rendered.rgb[0, 2], (backdrop.color, renderer.variance), allow_unused=True, materialize_grads=True
     )
     assert not by_color.any() and by_variance != 0
+
+
+def test_pictures_have_finer_sections_than_training() -> None:
+    config, weights = RenderingConfig(), torch.ones(4)
+    assert config.state(0, weights, known_surface=False).finer == 1
+    with torch.no_grad():
+        pictured = config.state(0, weights, known_surface=False)
+        assert pictured.finer == 2
+        ray, white = rays_at((0.0, 0.2, 0.0)), torch.ones(1, 3)
+        few, many = sphere_renderer(), sphere_renderer()
+        many.fine_samples = 2 * few.fine_samples
+        finer = few(*ray, white, replace(STATE, finer=2))
+        torch.testing.assert_close(finer.depth, many(*ray, white, STATE).depth)
+        assert finer.depth != few(*ray, white, STATE).depth
