@@ -107,7 +107,7 @@ def _notes(
     for doubtful, what in ((far, "turned much further than"), (unfitting, "fit their matches much worse than")):
         those = [name for name, s, it_is in zip(names, state, doubtful, strict=True) if it_is and s == "adjusted"]
         if those:
-            notes.append(f"{len(those)} cameras {what} the others, look at them: {', '.join(those)}")
+            notes.append(f"look at what {what} the others: {', '.join(those)}")
     if camera_part.max(initial=-1) > 0:
         notes.append(f"the matches fall into {camera_part.max() + 1} separate parts, joined through the input poses")
     return notes
