@@ -126,6 +126,7 @@ _lite = CraymPipelineConfig(
         point_alignment_steps=(1000, 1500),
         steps_per_level=100,
         epipolar_anneal_steps=1000,
+        epipolar_loss_mult=0.3,
         cosine_anneal_steps=500,
         surface_interval_steps=1500,
         silhouette_steps=(360, 1200),
