@@ -133,7 +133,7 @@ def training_losses(config: ObjectiveConfig, step: TrainingStep) -> dict[str, Te
 def _photometric(config: ObjectiveConfig, step: TrainingStep) -> Float[Tensor, ""]:
     """Mean squared colour error; matched key rays count with their own and with their fused colours (Eq. 4)."""
     rgb, target = step.outputs["rgb"], step.target
-    if not config.coherency or step.pairs is None:
+    if not config.coherency or not step.layout.groups:
         return losses.photometric_loss(rgb, target, step.visible)
     heads = step.layout.heads
     return losses.photometric_loss(
@@ -164,7 +164,7 @@ def _match_losses(
 ) -> dict[str, Tensor]:
     """L_e on many matches, L_a on those that are rendered."""
     outputs, trust, result = step.outputs, pairs.confidence, {}
-    if config.coherency:
+    if config.coherency and step.layout.groups:
         trust = trust * outputs["matchability"].detach()
     if config.epipolar_loss_mult:
         # Depth drops out of L_e: matches that are not rendered cost next to nothing and steady it.
@@ -175,7 +175,7 @@ def _match_losses(
         scale = losses.annealed_kernel_scale_px(step.now, steps, config.epipolar_scale_px, many)
         weights = torch.cat([trust, epipolar_pairs.confidence])
         result["epipolar"] = config.epipolar_loss_mult * losses.epipolar_loss(residuals, scale, weights)
-    if config.aligns(step.number):
+    if config.aligns(step.number) and step.layout.groups:
         alignment = config.point_alignment_loss_mult * ramp(step.now, *config.point_alignment_steps)
         (point_i, point_j), opacity = outputs["key_points"].unbind(1), outputs["key_accumulation"].detach()
         result["point_alignment"] = alignment * losses.point_alignment_loss(

@@ -108,3 +108,14 @@ def test_stopped_training_can_go_on(stop: signal.Signals, stopped: dict[signal.S
     config.viewer.quit_on_train_completion = True
     train.main(config)
     assert load(folder / "nerfstudio_models" / f"step-{last + 2:09d}.ckpt")["step"] == last + 2
+
+
+def test_matches_count_where_no_key_rays_are_rendered(tiny_data: TinyData, tmp_path: Path) -> None:
+    config = tiny_config(tiny_data.folder, tmp_path)
+    config.pipeline.datamanager.num_key_pairs = 0
+    pipeline = config.pipeline.setup(device="cpu", test_mode="val")
+    pipeline.craym_model.update_to_step(SAVED_STEP)
+    _, losses, _ = pipeline.get_train_loss_dict(SAVED_STEP)
+    assert {"photometric", "epipolar"} < losses.keys()
+    assert "point_alignment" not in losses
+    torch.stack(list(losses.values())).sum().backward()
