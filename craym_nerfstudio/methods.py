@@ -120,6 +120,7 @@ _lite = CraymPipelineConfig(
         num_aux_rays=4,
     ),
     model=CraymModelConfig(
+        eval_num_rays_per_chunk=4096,
         camera_optimizer=CraymCameraOptimizerConfig(settled_delay_steps=1000),
         sdf_field=SDFFieldConfig(num_levels=8, log2_table_size=17, base_resolution=16, hidden_layers=1),
         color_hidden_layers=2,

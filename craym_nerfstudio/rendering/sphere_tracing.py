@@ -35,7 +35,7 @@ is stopped is stopped about one of the three points. The field is trained to be 
 point of it is noisier, by 1.4 dB on test views of the bundled scene."""
 _BLURRED = 64.0
 """Sharpness below which a density is no surface yet."""
-_GRAZING_SAMPLES = 10
+_GRAZING_SAMPLES = 16
 """Sections of a ray that grazes a surface."""
 _GRAZING_INTERVAL = 0.01
 """Distance from the cached surface within which they lie, in units of the field."""
