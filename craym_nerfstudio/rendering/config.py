@@ -42,7 +42,7 @@ class RenderingConfig:
     grid_refresh_steps: int = 16
     """Steps in which the cache is refreshed once, slab by slab."""
     draw: Literal["surface", "volume"] = "surface"
-    """How the viewer and ns-render draw: the traced surface, or as evaluation does, six times slower."""
+    """How the viewer and ns-render draw: the traced surface, or as evaluation does, ten times slower."""
     seed: int = 0
     """Seed of the sampling jitter."""
 

@@ -77,7 +77,7 @@ class Panel(ViewerControl):
         self.mesh = ViewerCheckbox("Mesh", True, cb_hook=self._switch("mesh"))
         self.mesh_button = ViewerButton("Mesh of the current surface", lambda _: self._draw_mesh())
         self.volume = ViewerCheckbox(
-            "Volume rendering", config.draw == "volume", cb_hook=self._set_draw, hint="The reference, six times slower"
+            "Volume rendering", config.draw == "volume", cb_hook=self._set_draw, hint="The reference, ten times slower"
         )
         self.levels = ViewerSlider(
             "Levels", levels, 1, levels, 1, cb_hook=self._set_levels, hint="Of the hash grid, for what is drawn."
