@@ -26,9 +26,10 @@ from craym_nerfstudio.rendering import sampling
 from craym_nerfstudio.trainer import CraymTrainerConfig
 
 FULL = GridSpec(16, 4, 19, 32, 1.2011, "smoothstep")
+"""That of `craym` for photos of 400 px: 500 cells on the finest level."""
 TINY = GridSpec(4, 4, 10, 8, 1.5, "smoothstep")
 MOST_ERROR = {"features": 1e-3, "pulled": 1e-3, "by points": 5e-2, "by table": 1e-3, "sections": 2e-2}
-"""Relative, of the kernels against float64. At resolution 2048 a position in single precision is off by 1e-4 of a cell,
+"""Relative, of the kernels against float64. With 2048 cells a position in single precision is off by 1e-4 of a cell,
 and a point that lands in the next cell has another curvature: right kernels stay below a fifth of this."""
 FOR_JUDGING_S = 25.0
 """Set-up of the training, and ten test views at its end."""
