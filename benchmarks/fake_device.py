@@ -25,7 +25,7 @@ from craym_nerfstudio.geometry import lie
 from craym_nerfstudio.layout import MatchedPairs
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.objective import consistency, losses, objective
-from craym_nerfstudio.rendering import key_rays, renderer, sampling, triton_kernels
+from craym_nerfstudio.rendering import key_rays, renderer, sampling, sections, triton_kernels
 from craym_nerfstudio.start import landmarks
 
 _NOTHING_LAUNCHED = {"empty", "empty_strided", "new_empty", "new_empty_strided", "empty_like", "set_", "_unsafe_view"}
@@ -42,7 +42,8 @@ _CACHES = (
     losses._stability,
     consistency._columns,
     consistency._square,
-    renderer._section_order,
+    sections._order,
+    sections._numbers,
     renderer._sharing,
     key_rays._scales,
     image_store._offsets,

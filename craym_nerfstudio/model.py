@@ -29,6 +29,7 @@ from craym_nerfstudio.pictures import draw_picture
 from craym_nerfstudio.rendering.config import RenderingConfig
 from craym_nerfstudio.rendering.outputs import background_colors, held, key_outputs, ray_outputs, surface_rays
 from craym_nerfstudio.rendering.renderer import Rendered, RenderState, SceneRenderer
+from craym_nerfstudio.rendering.sections import SectionRoom
 from craym_nerfstudio.rendering.sphere_tracing import SphereTracer
 from craym_nerfstudio.schedules import Scalar, StepGenerator, ramp
 from craym_nerfstudio.start.landmarks import Landmarks
@@ -91,7 +92,7 @@ class CraymModel(Model):
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
         self.clock: Tensor | None = None  # the step, on the device, while what hangs on it is recorded there
-        self._random = StepGenerator()
+        self._random, self.section_room = StepGenerator(), SectionRoom()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
         self.photos: Photos | None = None  # which the consistency loss compares, where rays meet
@@ -185,11 +186,12 @@ class CraymModel(Model):
         return self.step if self.clock is None else self.clock
 
     @property
-    def phase(self) -> tuple[int, ...]:
+    def phase(self) -> tuple[float, ...]:
         """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
         cameras, config = self.camera_optimizer, self.config
-        by_step = int(self.level_weights.count_nonzero()), cameras.waiting, config.aligns(self.step)
-        return *by_step, self._compares, cameras.motion.turns, config.enrichment, config.coherency
+        levels, switches = int(self.level_weights.count_nonzero()), (config.enrichment, config.coherency)
+        by_step = cameras.waiting, config.aligns(self.step), self._compares, cameras.motion.turns
+        return levels, *by_step, *switches, self.section_room.share
 
     @property
     def _compares(self) -> bool:
@@ -202,7 +204,8 @@ class CraymModel(Model):
     def _state(self, jitter: bool) -> RenderState:
         state = self.config.state(self._now, self.level_weights, known_surface=self.landmarks is not None)
         # In training alone: test views, which need no gradients, are rendered faster by their active sections.
-        return replace(state, generator=self.generator(), dense=self.device.type != "cpu") if jitter else state
+        room = self.section_room.share if self.device.type != "cpu" else None
+        return replace(state, generator=self.generator(), room=room) if jitter else state
 
     def _asked(self, state: RenderState) -> RenderState:
         """A training step's state, with what losses ask for besides colours."""
@@ -233,10 +236,7 @@ class CraymModel(Model):
         train_c2w = self.camera_optimizer.optimised_c2w()
         self.camera_optimizer.apply_to_raybundle(ray_bundle, train_c2w)
         rendered, background, points = self._rendered(ray_bundle, layout)
-        outputs = self.host_outputs(rendered)
-        outputs |= {"background": background, "gradients": rendered.gradients, "train_c2w": train_c2w}
-        further = {"probed": rendered.probed, "gradient_weights": rendered.gradient_weights}
-        outputs |= {name: value for name, value in further.items() if value is not None}
+        outputs = {**self.host_outputs(rendered), **rendered.further, "background": background, "train_c2w": train_c2w}
         self.surface = surface_rays(rendered.crossing, ray_bundle.camera_indices, ray_bundle.directions)
         return outputs | (key_outputs(rendered, points, layout) if layout.groups else {})
 

@@ -211,8 +211,17 @@ class CraymPipeline(VanillaPipeline):
             figures = self.pose_metrics() | self.stage_zero_metrics()
             metrics_dict |= {name: torch.tensor(value) for name, value in figures.items()}
         if step % 10 == 0:
-            self.panel.follow(step, float(sum(loss.detach() for loss in loss_dict.values())))
+            self._follow(step, taken)
         return taken.outputs, loss_dict, metrics_dict
+
+    def _follow(self, step: int, taken: TakenStep) -> None:
+        """Show the viewer how training goes, and plan the next steps on a GPU by it, in one wait for that."""
+        loss, share = sum(loss.detach() for loss in taken.losses.values()), taken.outputs.get("active_share")
+        told = torch.as_tensor(loss) if share is None else torch.stack([torch.as_tensor(loss), share])
+        told_loss, *told_share = told.reshape(-1).tolist()
+        self.panel.follow(step, told_loss)
+        for active_share in told_share:
+            self.craym_model.section_room.follow(active_share)
 
     def compute(self, step: int) -> TakenStep:
         """Draw the rays of a training step, render them, and compare."""

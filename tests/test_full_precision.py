@@ -85,11 +85,11 @@ def test_autocast_of_the_caller_changes_nothing() -> None:
 
 @pytest.mark.parametrize("grouped", [True, False])
 def test_sections_that_are_not_active_change_nothing(monkeypatch: pytest.MonkeyPatch, grouped: bool) -> None:
-    """A GPU evaluates all sections, in shapes that hang on no number; losses and gradients are those of the active."""
+    """A GPU evaluates as many as it has room for, in shapes that hang on no number: the same losses and gradients."""
     c2w = make_dome(4, 16).c2w.float()
     state, found = CraymModel._state, []
-    for dense in (False, True):
-        monkeypatch.setattr(CraymModel, "_state", lambda self, jitter, d=dense: replace(state(self, jitter), dense=d))
+    for room in (None, 1.0, 0.9):
+        monkeypatch.setattr(CraymModel, "_state", lambda self, jitter, r=room: replace(state(self, jitter), room=r))
         model, (rays, batch) = small_model(c2w), batch_of_rays(c2w)
         if not grouped:
             batch = {"image": batch["image"][:PLAIN], "visible": batch["visible"][:PLAIN], "layout": RayLayout(PLAIN)}
@@ -100,11 +100,12 @@ def test_sections_that_are_not_active_change_nothing(monkeypatch: pytest.MonkeyP
         sum(terms.values()).backward()
         grown = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
         found.append((len(outputs["gradients"]), {**outputs, **terms, **grown}))
-    (few, compact), (many, whole) = found
-    assert few < 0.9 * many
+    (few, compact), (many, whole), (between, roomy) = found
+    assert few < 0.9 * many and few < between < many
     for name in compact.keys() - {"gradients"}:
         scale = float(compact[name].detach().abs().max())
-        torch.testing.assert_close(whole[name], compact[name], rtol=0, atol=5e-5 * max(scale, 1e-3), msg=name)
+        for other in (whole, roomy):
+            torch.testing.assert_close(other[name], compact[name], rtol=0, atol=5e-5 * max(scale, 1e-3), msg=name)
 
 
 def test_a_loss_may_render_further_rays() -> None:

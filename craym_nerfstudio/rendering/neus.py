@@ -152,8 +152,9 @@ class _FirstCrossing(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, surface: Tensor, distances: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        outside = surface[..., 3] > 0
-        turns = (outside & active)[:, :-1] & (active > outside)[:, 1:]
+        # Sections that were left out have a distance of 0: they are on neither side.
+        signed = surface[..., 3] * active
+        turns = (signed > 0)[:, :-1] & (signed < 0)[:, 1:]
         found, before = turns.view(torch.uint8).max(-1, keepdim=True)
         # Views of all pairs of neighbours, of which each ray takes one.
         pairs, places = (values.unfold(1, 2, 1) for values in (surface, distances))

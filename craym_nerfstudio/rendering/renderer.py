@@ -2,11 +2,11 @@
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from craym_nerfstudio.fields.background import BackgroundField
@@ -29,9 +29,9 @@ from craym_nerfstudio.rendering.sampling import (
     Placing,
     RaySamples,
     sample_rays,
-    scatter_active,
     sphere_bounds,
 )
+from craym_nerfstudio.rendering.sections import Sections, active_sections, roomy_sections
 from craym_nerfstudio.schedules import Scalar
 
 _COARSE_SAMPLES = 64
@@ -61,9 +61,9 @@ class RenderState:
     """Distance from the cached surface within which rays are sampled, in units of the field."""
     enrich: bool = False
     """Whether key rays are enriched by their auxiliary rays (KRE)."""
-    dense: bool = False
-    """Whether sections that are not active are evaluated as well, and count for nothing: shapes then hang on no number,
-    which spares a GPU two waits and costs it up to 1.4 times the points."""
+    room: float | None = None
+    """Share of the sections of plain rays that are evaluated, however many are active: shapes then hang on no number,
+    which spares a GPU two waits. Without it the active ones alone are."""
     probes: Float[Tensor, "probes 3"] | None = None
     """Further points at which the signed distance is asked for."""
     crossing: int = 0
@@ -94,18 +94,14 @@ class Rendered:
     """Signed distance at the probes."""
     crossing: Crossing | None = None
     """Of the first rays, where the state asks for it."""
+    active_share: Float[Tensor, ""] | None = None
+    """Of the sections of plain rays, where room was made for some of them."""
 
-
-@dataclass(frozen=True)
-class _Active:
-    """The sections that are evaluated."""
-
-    index: Int[Tensor, " n"]
-    """Flat numbers among all sections of all rays."""
-    plain: int
-    """How many of them belong to plain rays; the others follow."""
-    counts: Float[Tensor, " n"] | None = None
-    """1 for sections that are active, 0 for others; None where all are."""
+    @property
+    def further(self) -> dict[str, Tensor]:
+        """What losses and plans ask for beside what rays show, as far as there is any."""
+        names = "gradients", "gradient_weights", "probed", "active_share"
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 class SceneRenderer(nn.Module):
@@ -147,9 +143,10 @@ class SceneRenderer(nn.Module):
         layout = layout or RayLayout(origins.shape[0])
         inv_s = self.inv_s
         samples = self._samples(origins, directions, layout, inv_s.detach(), state)
-        active = (_all_sections if state.dense else _active_sections)(samples.active, layout)
+        plan = active_sections if state.room is None else partial(roomy_sections, share=state.room)
+        active = plan(samples.active, layout)
         surface, every, evaluated = self._evaluate(origins, directions, samples, active, layout, inv_s, state)
-        dense = scatter_active(evaluated, samples.active, active.index)
+        dense = active.spread(evaluated, samples.active.shape)
         sums, accumulation, weights = composite(dense)
         _, rgb, depth, normal = sums[:, :8].split([1, 3, 1, 3], dim=-1)
         behind = self._behind(origins, directions, background_color, rgb.detach(), accumulation.detach(), state)
@@ -164,6 +161,7 @@ class SceneRenderer(nn.Module):
             gradient_weights=_padded_with_ones(active.counts, len(every.gradient)),
             probed=None if state.probes is None else every.sdf[len(every.sdf) - len(state.probes) :],
             crossing=_crossing(samples, dense, state.crossing) if state.crossing else None,
+            active_share=active.active_share,
         )
 
     def _evaluate(
@@ -171,7 +169,7 @@ class SceneRenderer(nn.Module):
         origins: Tensor,
         directions: Tensor,
         samples: RaySamples,
-        active: _Active,
+        active: Sections,
         layout: RayLayout,
         inv_s: Tensor,
         state: RenderState,
@@ -194,15 +192,15 @@ class SceneRenderer(nn.Module):
         return surface, every, torch.cat(carried, dim=-1)
 
     def _ray_feature(
-        self, samples: RaySamples, active: _Active, surface: SurfacePoint, weights: Tensor, layout: RayLayout
+        self, samples: RaySamples, active: Sections, surface: SurfacePoint, weights: Tensor, layout: RayLayout
     ) -> Float[Tensor, "groups feat"] | None:
         """Feature of every key ray, composited with the weights that also make its colour (Eq. 3)."""
         if not layout.groups:
             return None
         sections = samples.middles.shape[1]
-        part = active.index[active.plain :] - layout.plain * sections
-        _, key_feature = surface.feature.split([active.plain, len(part)])
-        feature = scatter_active(key_feature, samples.active[layout.plain :], part)
+        part = Sections(active.index[active.plain :] - layout.plain * sections, plain=0)
+        key_feature = surface.feature[active.plain :]
+        feature = part.spread(key_feature, samples.active[layout.plain :].shape)
         heads = feature.view(layout.groups, layout.group_size, sections, -1)[:, 0]
         return accumulate(weights[layout.heads], heads)
 
@@ -260,7 +258,7 @@ class SceneRenderer(nn.Module):
         closest = -(origins * directions).sum(-1).clamp(max=-0.05)
         start, jitter = torch.where(meets, leave, closest), state.jitter(origins)
         passing = 1.0 - accumulation
-        if state.dense:
+        if state.room is not None:
             found = self.background(origins, directions, start, jitter)
             return torch.where(passing[:, None] > _LEAST_TEACHING, found, found.detach())
         rays = (passing > (_LEAST_SEEN if jitter is None else _LEAST_TRAINED)).nonzero()[:, 0]
@@ -288,32 +286,3 @@ def _sharing(layout: RayLayout, device: torch.device) -> tuple[Int[Tensor, " own
     own = torch.cat([numbers[:plain], plain + layout.group_size * torch.arange(layout.groups)])
     shared = torch.cat([numbers[:plain], numbers[plain:].repeat_interleave(layout.group_size)])
     return own.to(device), shared.to(device)
-
-
-@lru_cache(maxsize=4)
-def _section_order(layout: RayLayout, samples: int, device: torch.device) -> Int[Tensor, " n"]:
-    """Numbers of all sections in the order of `_active_sections`."""
-    numbers = torch.arange((layout.plain + layout.grouped) * samples)
-    first, second = numbers.split([layout.plain * samples, layout.grouped * samples])
-    return torch.cat([first, second.view(layout.groups, layout.group_size, samples).mT.flatten()]).to(device)
-
-
-def _all_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:
-    """All sections in the order of `_active_sections`, whatever is active."""
-    index = _section_order(layout, active.shape[1], active.device)
-    return _Active(index, layout.plain * active.shape[1], active.flatten().index_select(0, index).float())
-
-
-def _active_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout) -> _Active:
-    """The active sections: those of plain rays, then section by section each key with its auxiliaries.
-
-    The second part can be viewed as ``[points, 1 + aux]``, which is what enrichment attends over.
-    """
-    plain, samples = layout.plain, active.shape[1]
-    first = active[:plain].flatten().nonzero()[:, 0]
-    if not layout.groups:
-        return _Active(first, first.shape[0])
-    group, section = active[layout.heads].nonzero(as_tuple=True)
-    member = torch.arange(layout.group_size, device=active.device)
-    second = (plain + group[:, None] * layout.group_size + member) * samples + section[:, None]
-    return _Active(torch.cat([first, second.flatten()]), first.shape[0])

@@ -229,11 +229,3 @@ def _largest_weight(
     # Light that reaches a section is what the most opaque point before it lets through.
     reaching = torch.cummin(behind, dim=-1).values[:, :-1] / behind[:, :1]
     return alpha * reaching.clamp(max=1.0)
-
-
-def scatter_active(
-    values: Float[Tensor, "active feat"], active: Bool[Tensor, "rays samples"], index: Int[Tensor, " active"]
-) -> Float[Tensor, "rays samples feat"]:
-    """Spread values of active sections over the dense layout, zero elsewhere, differentiably."""
-    dense = values.new_zeros((active.numel(), values.shape[1])).index_copy(0, index, values)
-    return dense.view(*active.shape, values.shape[1])

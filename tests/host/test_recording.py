@@ -5,6 +5,7 @@ number, its seeds, so that only clock, generators and parameters tell one replay
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from craym_nerfstudio.data.image_store import ImageStore
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.recording import StepRecorder
 from craym_nerfstudio.rendering import renderer
+from craym_nerfstudio.rendering.sections import roomy_sections
 from craym_nerfstudio.schedules import StepGenerator
 from tests.host.tiny_run import TinyData, tiny_config
 
@@ -117,7 +119,7 @@ def plainly(_: CraymPipeline) -> None:
 @pytest.fixture
 def like_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """A CPU evaluates active sections alone and walks over its pixels; here it does as a GPU."""
-    monkeypatch.setattr(renderer, "_active_sections", renderer._all_sections)
+    monkeypatch.setattr(renderer, "active_sections", partial(roomy_sections, share=0.75))
     training_batch = CraymDataManager._training_batch
 
     def drawn(self: CraymDataManager, images: ImageStore, step: int, generator: torch.Generator) -> Any:
@@ -137,7 +139,7 @@ def test_replayed_steps_are_plain_steps(tiny_data: TinyData, tmp_path: Path, mon
 
     plain = trained(tiny_data, tmp_path / "plain", "cpu", plainly)
     replayed = trained(tiny_data, tmp_path / "replayed", "cpu", replaying)
-    assert stand_ins[0].recordings == 5
+    assert stand_ins[0].recordings == 6
     assert stand_ins[0].replays > STEPS // 2
     assert plain.keys() == replayed.keys()
     assert_agree(replayed, plain, rtol=2e-3, atol=2e-5)

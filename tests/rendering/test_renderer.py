@@ -247,7 +247,7 @@ def test_the_background_is_seen_beside_the_surface_and_taught_there_alone(dense:
     renderer, backdrop = sphere_renderer(), Backdrop()
     renderer.background = backdrop  # type: ignore[assignment]
     origins, directions = rays_at((0.0, 0.0, 0.0), (0.0, 0.8, 0.0), (0.1, 0.0, 0.1), (0.0, -0.9, 0.1))
-    state = RenderState(STATE.level_weights, generator=generator(), dense=dense)
+    state = RenderState(STATE.level_weights, generator=generator(), room=1.0 if dense else None)
     rendered = renderer(origins, directions, torch.zeros(4, 3), state)
     assert rendered.accumulation.tolist() == pytest.approx([1.0, 0.0, 1.0, 0.0], abs=1e-3)
     torch.testing.assert_close(rendered.rgb[[1, 3]], backdrop.color.expand(2, 3), atol=1e-3, rtol=0)

@@ -14,7 +14,6 @@ from craym_nerfstudio.rendering.sampling import (
     RaySamples,
     sample_pdf,
     sample_rays,
-    scatter_active,
     sphere_bounds,
     stratified,
 )
@@ -170,17 +169,6 @@ def test_jitter_moves_sections_and_is_deterministic() -> None:
     assert torch.equal(first.middles, again.middles)
     assert (first.middles[1] >= first.middles[0]).all()
     assert (first.middles[1] > first.middles[0]).any()
-
-
-def test_scatter_active_is_the_inverse_of_picking() -> None:
-    active = torch.tensor([[True, False, True], [False, False, True]])
-    index = active.flatten().nonzero()[:, 0]
-    values = torch.arange(6.0).view(3, 2).requires_grad_()
-    dense = scatter_active(values, active, index)
-    assert torch.equal(dense.view(-1, 2)[index], values)
-    assert dense[~active].abs().sum() == 0
-    (gradient,) = torch.autograd.grad(dense.sum(), values)
-    assert torch.equal(gradient, torch.ones_like(values))
 
 
 IN_INTERPRETER = os.environ.get("TRITON_INTERPRET") == "1"
