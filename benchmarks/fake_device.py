@@ -91,6 +91,8 @@ class Watch(TorchDispatchMode):
         if given and name == "nonzero":
             self._wait(name)
             return torch.empty((max(args[0].numel() // 2, 1), args[0].dim()), dtype=torch.long, device=self.device)
+        if given and name in ("cumprod", "prod") and torch.is_grad_enabled():
+            self._wait("whether a factor is 0")  # their derivatives ask, of tensors that have numbers
         if given and name == "_local_scalar_dense":
             self._wait("item")
             return args[0].dtype == torch.bool

@@ -92,7 +92,7 @@ class CraymModel(Model):
         self.register_buffer("background_rgb", background, persistent=False)
         self.step = 0
         self.clock: Tensor | None = None  # the step, on the device, while what hangs on it is recorded there
-        self._random, self.section_room = StepGenerator(), SectionRoom()
+        self.random, self.section_room = StepGenerator(), SectionRoom()
         self.landmarks: Landmarks | None = None
         self.probes: Probes | None = None
         self.photos: Photos | None = None  # which the consistency loss compares, where rays meet
@@ -199,7 +199,7 @@ class CraymModel(Model):
 
     def generator(self) -> torch.Generator:
         """Source of this step's random numbers, at its start."""
-        return self._random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
+        return self.random.at((self.config.seed << 32) + 2 * self.step + 1, self.device)
 
     def _state(self, jitter: bool) -> RenderState:
         state = self.config.state(self._now, self.level_weights, known_surface=self.landmarks is not None)

@@ -233,6 +233,11 @@ class CraymPipeline(VanillaPipeline):
         """All sources of random numbers of a training step, at its start."""
         return [self.datamanager.generator(step), self.craym_model.generator()]
 
+    def renew_generators(self) -> None:
+        """Go on with others."""
+        self.datamanager.random.renew()
+        self.craym_model.random.renew()
+
     @cached_property
     def _recorder(self) -> StepRecorder | None:
         """Who replays steps; None where they are taken plainly."""

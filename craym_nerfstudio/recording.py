@@ -38,6 +38,9 @@ class Recordable(Protocol):
     def generators(self, step: int) -> Sequence[torch.Generator]:
         """All sources of random numbers of a step, at its start."""
 
+    def renew_generators(self) -> None:
+        """Go on with others."""
+
 
 @dataclass
 class _Recording:
@@ -109,8 +112,9 @@ class StepRecorder:
         try:
             replay, (taken, gradients) = capture(lambda: self._work(step), self.steps.generators(step))
         except RuntimeError as error:
-            self.failure = error
-            warn(f"Steps are not recorded as a CUDA graph and take longer: {str(error).splitlines()[0]}")
+            self.failure = _first(error)
+            warn(f"Steps are not recorded as a CUDA graph and take longer: {str(self.failure).splitlines()[0]}")
+            self.steps.renew_generators()
             return None
         finally:
             self.model.clock = None
@@ -134,6 +138,13 @@ class StepRecorder:
         return TakenStep(_detached(taken.outputs), taken.batch, _detached(taken.losses)), list(gradients)
 
 
+def _first(error: RuntimeError) -> RuntimeError:
+    """What ended a recording; that it could not be finished then is an error of its own."""
+    while isinstance(error.__context__, RuntimeError):
+        error = error.__context__
+    return error
+
+
 class _Call(nn.Module):
     """A step as a module that has the model's parameters, so that others can stand in for them."""
 
@@ -155,7 +166,11 @@ def capture(work: Callable[[], Any], generators: Sequence[torch.Generator]) -> t
     graph = torch.cuda.CUDAGraph()
     for generator in generators:
         graph.register_generator_state(generator)
-    # The viewer's thread and others go on meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-        result = work()
+    stream = torch.cuda.current_stream()
+    try:
+        # The viewer's thread and others go on meanwhile.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            result = work()
+    finally:  # which torch does not where a recording fails
+        torch.cuda.set_stream(stream)
     return graph.replay, result

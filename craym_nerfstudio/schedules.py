@@ -18,6 +18,10 @@ class StepGenerator:
     """Random numbers of a training step: one generator, started anew at every step."""
 
     def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        """Forget the generator: one that a recording broke off with stays of no use."""
         self._generator, self._device = torch.Generator(), torch.device("cpu")
 
     def at(self, seed: int, device: torch.device) -> torch.Generator:

@@ -162,7 +162,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.eval_dataloader = RandIndicesEvalDataloader(input_dataset=self.eval_dataset, **options)
 
     @cached_property
-    def _random(self) -> StepGenerator:
+    def random(self) -> StepGenerator:
         return StepGenerator()
 
     def generator(self, step: int) -> torch.Generator:
@@ -172,7 +172,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         distributed run differ, or each would draw the others' rays again.
         """
         number = (step * self.world_size + self.local_rank) * 2654435761 % (1 << 32)
-        return self._random.at((self.config.seed << 32) + number, torch.device(self.device))
+        return self.random.at((self.config.seed << 32) + number, torch.device(self.device))
 
     def train_images(self) -> ImageStore:
         """All training images, loaded when they are first asked for."""

@@ -45,9 +45,11 @@ class BackgroundField(nn.Module):
         raw = self.density(features)
         # Densities are per unit of contracted length, in which the sections are equally long.
         density = torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, self.samples)
-        alpha = 1.0 - torch.exp(-density * (8.0 / self.samples))
-        alpha = torch.cat([alpha[:, :-1], torch.ones_like(alpha[:, -1:])], dim=-1)
-        ahead = torch.cumprod(torch.cat([torch.ones_like(alpha[:, :1]), 1.0 - alpha[:, :-1]], dim=-1), dim=-1)
+        # A cumulative product of what passes would ask the device, when differentiated, whether a factor is 0.
+        passing = torch.exp(-(density[:, :-1] * (8.0 / self.samples)).cumsum(-1))
+        # All light comes from somewhere: what passes all sections but the last comes from that.
+        reaching = torch.nn.functional.pad(passing, (1, 0), value=1.0)
+        weights = reaching - torch.nn.functional.pad(passing, (0, 1))
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
         colors = self.color(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
-        return ((ahead * alpha)[..., None] * colors).sum(1)
+        return (weights[..., None] * colors).sum(1)

@@ -174,12 +174,40 @@ def test_steps_that_cannot_be_recorded_are_taken_plainly(
     pipeline = tiny_config(tiny_data.folder, tmp_path, STEPS).pipeline.setup(device="cpu", test_mode="val")
 
     def refused(*_: object) -> None:
-        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        try:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore")
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
 
     monkeypatch.setattr(recording, "capture", refused)
-    recorder = StepRecorder(pipeline.craym_model, pipeline)
+    recorder, before = StepRecorder(pipeline.craym_model, pipeline), pipeline.generators(0)
     for step in range(4):
         pipeline.craym_model.update_to_step(step)
         assert all(loss.requires_grad for loss in recorder.take(step).losses.values())
     assert pipeline.craym_model.clock is None
+    # On a GPU, generators that a recording broke off with refuse to draw.
+    assert not any(new is old for new, old in zip(pipeline.generators(0), before, strict=True))
     assert capsys.readouterr().err.count("not permitted") + capsys.readouterr().out.count("not permitted") <= 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_card_goes_on_where_a_recording_fails(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    recorders, compute = [], CraymPipeline.compute
+
+    def asking(pipeline: CraymPipeline, step: int) -> Any:
+        taken = compute(pipeline, step)
+        if torch.cuda.is_current_stream_capturing():
+            taken.outputs["rgb"].sum().item()
+        return taken
+
+    def replaying(pipeline: CraymPipeline) -> StepRecorder:
+        recorders.append(StepRecorder(pipeline.craym_model, pipeline))
+        return recorders[0]
+
+    plain = trained(tiny_data, tmp_path / "plain", "cuda", plainly)
+    monkeypatch.setattr(CraymPipeline, "compute", asking)
+    failed = trained(tiny_data, tmp_path / "failed", "cuda", replaying)
+    assert recorders[0].failure is not None and "previous error" not in str(recorders[0].failure)
+    assert_agree(failed, plain, rtol=2e-2, atol=1e-3)
