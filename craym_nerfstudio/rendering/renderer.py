@@ -34,8 +34,8 @@ from craym_nerfstudio.rendering.sampling import (
 from craym_nerfstudio.rendering.sections import Sections, active_sections, roomy_sections
 from craym_nerfstudio.schedules import Scalar
 
-_COARSE_SAMPLES = 64
-"""Look-ups of the cached distances per ray: one per cell of the smaller cache (`craym-lite`)."""
+_COARSE_SAMPLES = 128
+"""Look-ups of the cached distances per ray: one per cell of the larger cache (`craym`), two per cell of the smaller."""
 _EIKONAL_POINTS = 256
 """Points of free space per step at which the eikonal loss also holds."""
 _LEAST_SEEN, _LEAST_TRAINED = 0.002, 0.01

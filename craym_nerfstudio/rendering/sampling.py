@@ -14,6 +14,9 @@ from craym_nerfstudio.kernels.threads import equal_ranges, run_parallel, thread_
 from craym_nerfstudio.schedules import Scalar, filled
 
 _RAYS_PER_TASK = 64
+LONGEST = 1.0 / 64.0
+"""Longest section, in parts of the way through the sphere. Longer ones lie where the cache sees nothing; linearising the
+SDF over them would extrapolate through surfaces."""
 
 
 @dataclass
@@ -161,8 +164,7 @@ def _place(grid: DistanceGrid, origins: Tensor, directions: Tensor, placing: Pla
     spread = weights + 0.02 / coarse * weights.sum(-1, keepdim=True) + 1e-4 / coarse
     fine_edges = sample_pdf(edges, spread, stratified(placing.fine + 1, rays, placing.jitter, device))
     middles = 0.5 * (fine_edges[:, 1:] + fine_edges[:, :-1])
-    # Long sections lie where the cache sees nothing; linearising the SDF over them would extrapolate through surfaces.
-    steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(((far - near) / coarse)[:, None])
+    steps = (fine_edges[:, 1:] - fine_edges[:, :-1]).minimum(LONGEST * (far - near)[:, None])
     expected = _largest_weight(grid, origins, directions, fine_edges, sharpness, placing.doubt)
     return RaySamples(middles, steps, meets[:, None] & (expected > placing.keep_below))
 
@@ -176,7 +178,8 @@ def _place_by_kernel(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     samples = RaySamples(torch.empty(shape), torch.empty(shape), torch.empty(shape, dtype=torch.bool))
     inputs = (grid.values[0, 0], origins, directions, near, far, meets, shift)
     given = [tensor.contiguous().numpy() for tensor in inputs]
-    limits = [np.float32(float(number)) for number in (placing.sharpness, placing.doubt, placing.keep_below)]
+    numbers = (placing.sharpness, placing.doubt, placing.keep_below, LONGEST)
+    limits = [np.float32(float(number)) for number in numbers]
     out = [tensor.numpy() for tensor in (samples.middles, samples.steps, samples.active)]
     parts = max(1, min(4 * thread_count(), rays // _RAYS_PER_TASK))
     ranges = equal_ranges(rays, parts)
@@ -200,7 +203,9 @@ def _place_by_triton(grid: DistanceGrid, origins: Tensor, directions: Tensor, pl
     sizes = {"SIDE": grid.resolution, "COARSE": coarse, "FINE": fine, "BLOCK": native.BLOCK}
     if rays > 0:
         with on_device(device):
-            native.place[(-(-rays // native.BLOCK),)](*inputs, *out, rays, placing.keep_below, **sizes, num_warps=1)
+            native.place[(-(-rays // native.BLOCK),)](
+                *inputs, *out, rays, placing.keep_below, LONGEST, **sizes, num_warps=1
+            )
     return RaySamples(middles, steps, active)
 
 
@@ -214,7 +219,9 @@ def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Flo
     absorbed = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
     crossed = (enter - leave).abs() / (torch.maximum(enter, leave) + 1e-5)
     transmittance = torch.cumprod(1.0 - absorbed + 1e-7, dim=-1)
-    return torch.cat([crossed[:, :1], crossed[:, 1:] * transmittance[:, :-1]], dim=-1)
+    weights = torch.cat([crossed[:, :1], crossed[:, 1:] * transmittance[:, :-1]], dim=-1)
+    # Where a ray just passes, the bin that is closest is crossed by nothing; it is what its neighbours are.
+    return F.max_pool1d(weights[:, None], 3, 1, 1)[:, 0]
 
 
 def _largest_weight(

@@ -50,8 +50,14 @@ def _section_weights(sdf, sharpness, weights):
         absorbed = min(max((enter - leave) / (enter + np.float32(1e-5)), ZERO), ONE)
         weights[k] = abs(enter - leave) / (max(enter, leave) + np.float32(1e-5)) * transmittance
         transmittance *= ONE - absorbed + np.float32(1e-7)
-        total += weights[k]
         enter = leave
+    before = ZERO
+    for k in range(weights.shape[0]):
+        own = weights[k]
+        after = weights[k + 1] if k + 1 < weights.shape[0] else ZERO
+        weights[k] = max(own, max(before, after))
+        total += weights[k]
+        before = own
     return total
 
 
@@ -88,7 +94,7 @@ def _mark(sdf, edges, sharpness, doubt, keep_below, active):
 
 @numba.njit(nogil=True, cache=True, fastmath=FAST, error_model="numpy")
 def sample(
-    first, last, grid, origins, directions, near, far, meets, jitter, sharpness, doubt, keep_below, coarse,
+    first, last, grid, origins, directions, near, far, meets, jitter, sharpness, doubt, keep_below, longest, coarse,
     middles, steps, active,
 ):  # fmt: skip
     """Sections of rays number first:last, into `middles`, `steps` and `active` [rays, samples]."""
@@ -113,4 +119,4 @@ def sample(
         _mark(sdf, edges, sharpness, doubt, keep_below, active[ray])
         for k in range(fine):
             middles[ray, k] = HALF * (edges[k + 1] + edges[k])
-            steps[ray, k] = min(edges[k + 1] - edges[k], width)
+            steps[ray, k] = min(edges[k + 1] - edges[k], longest * (far[ray] - near[ray]))

@@ -65,7 +65,7 @@ def _invert(
 
 @triton.jit(do_not_specialize=["rays"])
 def place(
-    grid, origins, directions, jitter, sharpness, allowance, scratch, middles, steps, active, rays, keep_below,
+    grid, origins, directions, jitter, sharpness, allowance, scratch, middles, steps, active, rays, keep_below, longest,
     SIDE: tl.constexpr, COARSE: tl.constexpr, FINE: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Sections of rays, into ``middles``, ``steps`` and ``active`` [rays, fine]."""
@@ -87,15 +87,21 @@ def place(
     width = (far - near) / COARSE
     enter = tl.sigmoid(_distance(grid, ox + near * dx, oy + near * dy, oz + near * dz, inside, SIDE) * sharp)
     transmittance, total = enter * 0.0 + 1.0, enter * 0.0
+    before, own = enter * 0.0, enter * 0.0
     for k in range(COARSE):
         t = near + width * (k + 1)
         leave = tl.sigmoid(_distance(grid, ox + t * dx, oy + t * dy, oz + t * dz, inside, SIDE) * sharp)
         absorbed = tl.minimum(tl.maximum((enter - leave) / (enter + 1e-5), 0.0), 1.0)
         weight = tl.abs(enter - leave) / (tl.maximum(enter, leave) + 1e-5) * transmittance
-        tl.store(scratch + k * rays + points, weight, mask=inside)
-        total += weight
+        # The largest of three neighbours is known one bin later; of the first, nothing is kept yet.
+        largest = tl.maximum(own, tl.maximum(before, weight))
+        tl.store(scratch + (k - 1) * rays + points, largest, mask=inside & (k > 0))
+        total += tl.where(k > 0, largest, 0.0)
+        before, own = own, weight
         transmittance *= 1.0 - absorbed + 1e-7
         enter = leave
+    tl.store(scratch + (COARSE - 1) * rays + points, tl.maximum(own, before), mask=inside)
+    total += tl.maximum(own, before)
     # What a program has stored may be read by another of its threads.
     tl.debug_barrier()
     edges = scratch + COARSE * rays
@@ -113,7 +119,7 @@ def place(
         alpha = 1.0 - tl.sigmoid((nearest - reach) * sharp) / tl.sigmoid((nearest + reach) * sharp)
         marked = meets & (alpha * tl.minimum(least / first, 1.0) > keep_below)
         tl.store(middles + points * FINE + n, 0.5 * (start + end), mask=inside)
-        tl.store(steps + points * FINE + n, tl.minimum(end - start, width), mask=inside)
+        tl.store(steps + points * FINE + n, tl.minimum(end - start, longest * (far - near)), mask=inside)
         tl.store(active + points * FINE + n, marked.to(tl.int8), mask=inside)
         least = tl.minimum(least, tl.sigmoid((behind + doubt) * sharp))
         start, before = end, behind
