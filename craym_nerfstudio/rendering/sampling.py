@@ -15,8 +15,8 @@ from craym_nerfstudio.schedules import Scalar, filled
 
 _RAYS_PER_TASK = 64
 LONGEST = 1.0 / 64.0
-"""Longest section, in parts of the way through the sphere. Longer ones lie where the cache sees nothing; linearising the
-SDF over them would extrapolate through surfaces."""
+"""Longest section, in parts of the way through the sphere. Longer ones lie where the cache sees nothing; linearising
+the SDF over them would extrapolate through surfaces."""
 
 
 @dataclass
@@ -213,15 +213,19 @@ def _section_weights(sdf: Float[Tensor, "rays edges"], sharpness: Tensor) -> Flo
     """What bins contribute, front to back; where a ray leaves a surface, what they would seen from the other side.
 
     Light is absorbed on the way in alone. But where the cache sees a ray just pass, the field may hold an edge that the
-    ray meets only behind the place where the cache has it closest: without sections there it would stay unseen.
+    ray meets only behind the place where the cache has it closest: without sections there it would stay unseen. And
+    that place itself, where distances hardly change along the ray, absorbs most of all: there bins weigh as much as the
+    heaviest around them.
     """
     enter, leave = torch.sigmoid(sdf[:, :-1] * sharpness), torch.sigmoid(sdf[:, 1:] * sharpness)
     absorbed = ((enter - leave) / (enter + 1e-5)).clamp(0.0, 1.0)
-    crossed = (enter - leave).abs() / (torch.maximum(enter, leave) + 1e-5)
+    nearing = (enter - leave) / (torch.maximum(enter, leave) + 1e-5)
     transmittance = torch.cumprod(1.0 - absorbed + 1e-7, dim=-1)
-    weights = torch.cat([crossed[:, :1], crossed[:, 1:] * transmittance[:, :-1]], dim=-1)
-    # Where a ray just passes, the bin that is closest is crossed by nothing; it is what its neighbours are.
-    return F.max_pool1d(weights[:, None], 3, 1, 1)[:, 0]
+    nearing = torch.cat([nearing[:, :1], nearing[:, 1:] * transmittance[:, :-1]], dim=-1)
+    around = F.pad(nearing, (2, 2)).unfold(1, 5, 1)
+    from_behind = around.flip(-1).cummin(-1).values.flip(-1)
+    passes = ((around[..., :-1] > 0) & (from_behind[..., 1:] < 0)).any(-1)
+    return torch.where(passes, around.abs().amax(-1), nearing.abs())
 
 
 def _largest_weight(

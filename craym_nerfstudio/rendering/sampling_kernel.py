@@ -41,23 +41,24 @@ def distance(grid, x, y, z):
 
 
 @numba.njit(fastmath=FAST)
-def _section_weights(sdf, sharpness, weights):
+def _section_weights(sdf, sharpness, nearing, weights):
     """As `sampling._section_weights`, and their sum."""
-    transmittance, total = ONE, ZERO
+    bins, transmittance, total = weights.shape[0], ONE, ZERO
     enter = _sigmoid(sdf[0] * sharpness)
-    for k in range(weights.shape[0]):
+    for k in range(bins):
         leave = _sigmoid(sdf[k + 1] * sharpness)
         absorbed = min(max((enter - leave) / (enter + np.float32(1e-5)), ZERO), ONE)
-        weights[k] = abs(enter - leave) / (max(enter, leave) + np.float32(1e-5)) * transmittance
+        nearing[k] = (enter - leave) / (max(enter, leave) + np.float32(1e-5)) * transmittance
         transmittance *= ONE - absorbed + np.float32(1e-7)
         enter = leave
-    before = ZERO
-    for k in range(weights.shape[0]):
-        own = weights[k]
-        after = weights[k + 1] if k + 1 < weights.shape[0] else ZERO
-        weights[k] = max(own, max(before, after))
+    for k in range(bins):
+        nears, passes, heaviest = False, False, ZERO
+        for near in nearing[max(k - 2, 0) : k + 3]:
+            passes |= nears and near < ZERO
+            nears |= near > ZERO
+            heaviest = max(heaviest, abs(near))
+        weights[k] = heaviest if passes else abs(nearing[k])
         total += weights[k]
-        before = own
     return total
 
 
@@ -99,7 +100,8 @@ def sample(
 ):  # fmt: skip
     """Sections of rays number first:last, into `middles`, `steps` and `active` [rays, samples]."""
     fine = middles.shape[1]
-    weights, sdf = np.empty(coarse, np.float32), np.empty(max(coarse, fine) + 1, np.float32)
+    weights, nearing = np.empty(coarse, np.float32), np.empty(coarse, np.float32)
+    sdf = np.empty(max(coarse, fine) + 1, np.float32)
     edges = np.empty(fine + 1, np.float32)
     for ray in range(first, last):
         if not meets[ray]:
@@ -112,7 +114,7 @@ def sample(
         for k in range(coarse + 1):
             t = near[ray] + width * np.float32(k)
             sdf[k] = distance(grid, ox + t * dx, oy + t * dy, oz + t * dz)
-        total = _section_weights(sdf, sharpness, weights)
+        total = _section_weights(sdf, sharpness, nearing, weights)
         _invert(near[ray], width, weights, total, jitter[ray], edges)
         for k in range(fine + 1):
             sdf[k] = distance(grid, ox + edges[k] * dx, oy + edges[k] * dy, oz + edges[k] * dz)

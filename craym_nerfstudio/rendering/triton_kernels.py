@@ -40,6 +40,28 @@ def _distance(grid, x, y, z, mask, SIDE: tl.constexpr):
 
 
 @triton.jit
+def _weigh(nearing, total, rays, inside, COARSE: tl.constexpr):
+    """Weights of bins in place of how much nearer the surface comes in each [coarse, rays], and their sum.
+
+    See `sampling._section_weights`; a bin and the two on both sides of it are followed along the rays.
+    """
+    a, b = total * 0.0, total * 0.0
+    c, d = tl.load(nearing, mask=inside, other=0.0), tl.load(nearing + rays, mask=inside, other=0.0)
+    for k in range(COARSE):
+        e = tl.load(nearing + (k + 2) * rays, mask=inside & (k + 2 < COARSE), other=0.0)
+        from_d = tl.minimum(d, e)
+        from_c = tl.minimum(c, from_d)
+        passes = ((a > 0) & (tl.minimum(b, from_c) < 0)) | ((b > 0) & (from_c < 0))
+        passes = passes | ((c > 0) & (from_d < 0)) | ((d > 0) & (e < 0))
+        heaviest = tl.maximum(tl.maximum(tl.abs(a), tl.abs(b)), tl.maximum(tl.abs(d), tl.abs(e)))
+        weight = tl.where(passes, tl.maximum(heaviest, tl.abs(c)), tl.abs(c))
+        tl.store(nearing + k * rays, weight, mask=inside)
+        total += weight
+        a, b, c, d = b, c, d, e
+    return total
+
+
+@triton.jit
 def _invert(
     scratch, edges, near, width, shift, total, points, rays, inside, COARSE: tl.constexpr, FINE: tl.constexpr
 ):  # fmt: skip
@@ -87,22 +109,17 @@ def place(
     width = (far - near) / COARSE
     enter = tl.sigmoid(_distance(grid, ox + near * dx, oy + near * dy, oz + near * dz, inside, SIDE) * sharp)
     transmittance, total = enter * 0.0 + 1.0, enter * 0.0
-    before, own = enter * 0.0, enter * 0.0
     for k in range(COARSE):
         t = near + width * (k + 1)
         leave = tl.sigmoid(_distance(grid, ox + t * dx, oy + t * dy, oz + t * dz, inside, SIDE) * sharp)
         absorbed = tl.minimum(tl.maximum((enter - leave) / (enter + 1e-5), 0.0), 1.0)
-        weight = tl.abs(enter - leave) / (tl.maximum(enter, leave) + 1e-5) * transmittance
-        # The largest of three neighbours is known one bin later; of the first, nothing is kept yet.
-        largest = tl.maximum(own, tl.maximum(before, weight))
-        tl.store(scratch + (k - 1) * rays + points, largest, mask=inside & (k > 0))
-        total += tl.where(k > 0, largest, 0.0)
-        before, own = own, weight
+        nearing = (enter - leave) / (tl.maximum(enter, leave) + 1e-5) * transmittance
+        tl.store(scratch + k * rays + points, nearing, mask=inside)
         transmittance *= 1.0 - absorbed + 1e-7
         enter = leave
-    tl.store(scratch + (COARSE - 1) * rays + points, tl.maximum(own, before), mask=inside)
-    total += tl.maximum(own, before)
     # What a program has stored may be read by another of its threads.
+    tl.debug_barrier()
+    total = _weigh(scratch + points, total, rays, inside, COARSE)
     tl.debug_barrier()
     edges = scratch + COARSE * rays
     shift = tl.load(jitter + points, mask=inside, other=0.5)
