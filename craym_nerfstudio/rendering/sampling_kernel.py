@@ -51,14 +51,17 @@ def _section_weights(sdf, sharpness, nearing, weights):
         nearing[k] = (enter - leave) / (max(enter, leave) + np.float32(1e-5)) * transmittance
         transmittance *= ONE - absorbed + np.float32(1e-7)
         enter = leave
+    # A bin, and the two on both sides of it.
+    a, b, c, d = ZERO, ZERO, nearing[0], nearing[1]
     for k in range(bins):
-        nears, passes, heaviest = False, False, ZERO
-        for near in nearing[max(k - 2, 0) : k + 3]:
-            passes |= nears and near < ZERO
-            nears |= near > ZERO
-            heaviest = max(heaviest, abs(near))
-        weights[k] = heaviest if passes else abs(nearing[k])
+        e = nearing[k + 2] if k + 2 < bins else ZERO
+        from_d = min(d, e)
+        from_c = min(c, from_d)
+        passes = (a > ZERO and min(b, from_c) < ZERO) or (b > ZERO and from_c < ZERO)
+        passes = passes or (c > ZERO and from_d < ZERO) or (d > ZERO and e < ZERO)
+        weights[k] = max(max(abs(a), abs(b)), max(abs(d), abs(e)), abs(c)) if passes else abs(c)
         total += weights[k]
+        a, b, c, d = b, c, d, e
     return total
 
 

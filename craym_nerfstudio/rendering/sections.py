@@ -85,8 +85,11 @@ def roomy_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout, shar
     first = torch.searchsorted(upto, wanted)
     counted, others = wanted <= found, order[plain:]
     place = torch.cat([torch.where(counted, first, everything), others])
+    # What is left of the room is filled from everywhere: were it one section again and again, all would add their
+    # gradients, which are 0, in one place after the other.
+    index = torch.cat([torch.where(counted, first, number - 1), others])
     counts = torch.cat([counted, flat.index_select(0, others)]).float()
-    return Sections(place.clamp(max=everything - 1), room, counts, place, found[0] / plain)
+    return Sections(index, room, counts, place, found[0] / plain)
 
 
 @lru_cache(maxsize=4)

@@ -30,6 +30,8 @@ def test_room_for_all_active_sections_changes_nothing(share: float) -> None:
     assert counted(roomy) == compact.index.tolist()
     assert compact.plain <= roomy.plain == -(-24 * share // 1)
     assert len(roomy.index) == roomy.plain + 24
+    filling = roomy.index[: roomy.plain][roomy.counts[: roomy.plain] == 0]
+    assert len(filling.unique()) == len(filling)
     assert float(roomy.active_share) == pytest.approx(compact.plain / 24)
     values = torch.rand(len(roomy.index), 3) * roomy.counts[:, None]
     expected = compact.spread(values[roomy.counts > 0], active.shape)
