@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from rich.table import Table
 from tyro.conf import Fixed, Suppress, arg
 
-from craym_nerfstudio.data.config import SceneConfig
+from craym_nerfstudio.data.config import Orientation, SceneConfig
 from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.start.config import StartConfig
 
@@ -24,8 +24,10 @@ _STATES = ("adjusted", "predicted", "kept", "fixed")
 
 @dataclass
 class AdjustedScene(SceneConfig):
-    """Images with rough poses, without what concerns training alone."""
+    """Images with rough poses, without what concerns training alone: results lie in the frame of the data."""
 
+    orientation: Suppress[Fixed[Orientation]] = "auto"
+    auto_scale: Suppress[Fixed[bool]] = True
     region_center: Suppress[Fixed[tuple[float, float, float] | None]] = None
     region_radius: Suppress[Fixed[float | None]] = None
     region_scale: Suppress[Fixed[float]] = 1.0

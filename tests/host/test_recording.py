@@ -7,7 +7,7 @@ number, its seeds, so that only clock, generators and parameters tell one replay
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -74,9 +74,19 @@ def leaves(result: tuple) -> list[Tensor]:
     return [*taken.outputs.values(), *taken.losses.values(), *(g for g in gradients if g is not None)]
 
 
-def trained(data: TinyData, output: Path, device: str, recorder: Callable[[CraymPipeline], Any]) -> dict[str, Tensor]:
+Background = Literal["color", "field"]
+
+
+def trained(
+    data: TinyData,
+    output: Path,
+    device: str,
+    recorder: Callable[[CraymPipeline], Any],
+    background: Background = "color",
+) -> dict[str, Tensor]:
     """Losses by step, and the parameters at the end."""
     config = tiny_config(data.folder, output, STEPS)
+    config.pipeline.model.background = background
     config.fit_schedules()
     # Stage 0 has found nothing here: poses wait as if it had.
     config.pipeline.model.camera_optimizer.settled_delay_steps = 16
@@ -130,15 +140,18 @@ def like_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("like_a_gpu")
-def test_replayed_steps_are_plain_steps(tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("background", ["color", "field"])
+def test_replayed_steps_are_plain_steps(
+    tiny_data: TinyData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, background: Background
+) -> None:
     stand_ins = []
 
     def replaying(pipeline: CraymPipeline) -> StepRecorder:
         stand_ins.append(Replayed(pipeline, monkeypatch))
         return StepRecorder(pipeline.craym_model, pipeline)
 
-    plain = trained(tiny_data, tmp_path / "plain", "cpu", plainly)
-    replayed = trained(tiny_data, tmp_path / "replayed", "cpu", replaying)
+    plain = trained(tiny_data, tmp_path / "plain", "cpu", plainly, background)
+    replayed = trained(tiny_data, tmp_path / "replayed", "cpu", replaying, background)
     assert stand_ins[0].recordings == 6
     assert stand_ins[0].replays > STEPS // 2
     assert plain.keys() == replayed.keys()
@@ -146,7 +159,8 @@ def test_replayed_steps_are_plain_steps(tiny_data: TinyData, tmp_path: Path, mon
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_a_card_replays_what_it_computes_plainly(tiny_data: TinyData, tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", ["color", "field"])
+def test_a_card_replays_what_it_computes_plainly(tiny_data: TinyData, tmp_path: Path, background: Background) -> None:
     """Sums by atomic additions differ from run to run, and a field of a few steps carries that on."""
     recorders = []
 
@@ -154,8 +168,8 @@ def test_a_card_replays_what_it_computes_plainly(tiny_data: TinyData, tmp_path: 
         recorders.append(StepRecorder(pipeline.craym_model, pipeline))
         return recorders[0]
 
-    plain = trained(tiny_data, tmp_path / "plain", "cuda", plainly)
-    replayed = trained(tiny_data, tmp_path / "replayed", "cuda", replaying)
+    plain = trained(tiny_data, tmp_path / "plain", "cuda", plainly, background)
+    replayed = trained(tiny_data, tmp_path / "replayed", "cuda", replaying, background)
     assert recorders[0].replays
     assert_agree(replayed, plain, rtol=2e-2, atol=1e-3)
 
