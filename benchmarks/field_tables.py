@@ -8,7 +8,7 @@ from benchmarks.suite import METHODS, Cell, cells
 
 SHIPPED = """## As it comes
 
-`craym-lite` with nothing changed: 3000 steps, photos 400 px wide. Medians over seeds: rotation in degrees / \
+`craym-lite` with nothing changed: 2500 steps, photos 400 px wide. Medians over seeds: rotation in degrees / \
 translation x100 of the poses as given, after stage 0 and after training; PSNR of 8 test views; surface as Chamfer \
 distance / F at 0.01 in units of the data (the objects are about 2 wide), on `dtu_scan24` the median distance from the \
 reference points inside the masks to the mesh; seconds of training on one core. The seed is that of the pose noise and \

@@ -80,7 +80,7 @@ class Size:
 SIZES = {
     "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
     "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
-    "shipped": Size("craym-lite", 3000, 0, 1.0, 400, 8, 256, shown_px=400),
+    "shipped": Size("craym-lite", 2500, 0, 1.0, 400, 8, 256, shown_px=400),
     "long": Size("craym-lite", 9000, 0, 1.0, 400, 8, 256, shown_px=400),
     "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
 }

@@ -141,15 +141,20 @@ _lite = CraymPipelineConfig(
 )
 
 
-def _thorough() -> CraymTrainerConfig:
-    """`craym-lite`, for larger photos and three times as long; its schedules at that length."""
+def _without_gpu(name: str, pipeline: CraymPipelineConfig, steps: int, steps_per_save: int) -> CraymTrainerConfig:
+    """A training of some length; the schedules of `_lite`, which are stated for 3000 steps, at that length."""
+    config = _trainer(name, deepcopy(pipeline), 3000, warmup=50, steps_per_save=steps_per_save, pose_rate=3e-3)
+    config.max_num_iterations = steps
+    config.fit_schedules()
+    return config
+
+
+def _thorough() -> CraymPipelineConfig:
+    """`craym-lite`, for larger photos."""
     pipeline = deepcopy(_lite)
     pipeline.datamanager.dataparser = CraymDataParserConfig(max_image_size_px=800)
     pipeline.model.sdf_field.num_levels, pipeline.model.sdf_field.log2_table_size = 10, 19
-    config = _trainer("craym-cpu", pipeline, steps=3000, warmup=50, steps_per_save=500, pose_rate=3e-3)
-    config.max_num_iterations = 10_000
-    config.fit_schedules()
-    return config
+    return pipeline
 
 
 craym = MethodSpecification(
@@ -157,9 +162,10 @@ craym = MethodSpecification(
     description="CRAYM: poses, SDF and colour optimised together, tied by matched key rays.",
 )
 craym_lite = MethodSpecification(
-    config=_trainer("craym-lite", _lite, steps=3000, warmup=50, steps_per_save=250, pose_rate=3e-3),
+    config=_without_gpu("craym-lite", _lite, steps=2500, steps_per_save=250),
     description="CRAYM in 5 minutes without a GPU: 2 cores, under 4 GiB of memory, photos of 400 px.",
 )
 craym_cpu = MethodSpecification(
-    config=_thorough(), description="CRAYM without a GPU, for 20 minutes: photos of 800 px, finer surface and views."
+    config=_without_gpu("craym-cpu", _thorough(), steps=10_000, steps_per_save=500),
+    description="CRAYM without a GPU, for 20 minutes: photos of 800 px, finer surface and views.",
 )
