@@ -34,6 +34,8 @@ from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.start.landmarks import Landmarks
 
 CAMERAS, SIDE_PX = 5, 32
+ROOM = 0.75
+"""Share of the sections that there is room for, once some are empty."""
 STEPS = (1005, 7005, 12505)
 """While poses wait and levels fade in; while poses move and the kernel anneals; where everything is on. At multiples of
 10 the poses would be logged as well."""
@@ -50,6 +52,7 @@ def full_size_model(alpha: bool) -> CraymModel:
     c2w = torch.eye(4)[:3].repeat(CAMERAS, 1, 1)
     c2w[:, 2, 3] = 3.0
     model.camera_optimizer.set_poses(c2w, settled=torch.ones(CAMERAS, dtype=torch.bool))
+    model.section_room.share = ROOM
     return model.train()
 
 

@@ -43,7 +43,7 @@ _CACHES = (
     consistency._columns,
     consistency._square,
     sections._order,
-    sections._numbers,
+    sections._filling,
     renderer._sharing,
     key_rays._scales,
     image_store._offsets,

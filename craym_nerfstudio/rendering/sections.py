@@ -79,15 +79,12 @@ def roomy_sections(active: Bool[Tensor, "rays samples"], layout: RayLayout, shar
         counts = flat.index_select(0, order).float()
         return Sections(order, plain, counts, active_share=counts[:plain].mean())
     upto = flat[:plain].cumsum(0)
-    found, number = upto[-1:], _numbers(room, active.device)
-    # The how manieth of the active ones each takes; rounded up, the last takes the last.
-    wanted = (number * found.clamp_min(room) + (room - 1)) // room
-    first = torch.searchsorted(upto, wanted)
-    counted, others = wanted <= found, order[plain:]
-    place = torch.cat([torch.where(counted, first, everything), others])
-    # What is left of the room is filled from everywhere: were it one section again and again, all would add their
-    # gradients, which are 0, in one place after the other.
-    index = torch.cat([torch.where(counted, first, number - 1), others])
+    found, others, filling = upto[-1:], order[plain:], _filling(room, everything, active.device)
+    # The how manieth of the active ones each takes: the next, or where there are too many, one further on.
+    wanted = torch.maximum(filling[0], filling[0] * found // room)
+    counted = wanted <= found
+    taken = torch.where(counted, torch.searchsorted(upto, wanted), filling)
+    index, place = torch.cat([taken, others.expand(2, -1)], dim=1)
     counts = torch.cat([counted, flat.index_select(0, others)]).float()
     return Sections(index, room, counts, place, found[0] / plain)
 
@@ -101,6 +98,10 @@ def _order(layout: RayLayout, samples: int, device: torch.device) -> Int[Tensor,
 
 
 @lru_cache(maxsize=4)
-def _numbers(count: int, device: torch.device) -> Int[Tensor, " count"]:
-    """From 1 on."""
-    return torch.arange(1, count + 1).to(device)
+def _filling(room: int, nowhere: int, device: torch.device) -> Int[Tensor, "2 room"]:
+    """Numbers from 1 on, and nowhere: which sections room is filled with that is left over, and where their values go.
+
+    Were it one section again and again, all would add their gradients, which are 0, in one place after the other.
+    """
+    numbers = torch.arange(1, room + 1)
+    return torch.stack([numbers, torch.full_like(numbers, nowhere)]).to(device)
