@@ -47,7 +47,7 @@ def test_compiles_for(capability: int, kernel: str, tmp_path: Path, monkeypatch:
     function = getattr(module, kernel)
     constants = {**FLAGS[kernel], "BLOCK": module.BLOCK}
     types = {"n": "i32", "n_features": "i32", "integers": "*i32", "rays": "i32", "active": "*i8"}
-    types |= {"doubt": "fp32", "keep_below": "fp32"}
+    types |= {"doubt": "fp32", "keep_below": "fp32", "longest": "fp32"}
     names = function.arg_names
     signature = {name: "constexpr" if name in constants else types.get(name, "*fp32") for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
