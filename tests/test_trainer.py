@@ -142,12 +142,12 @@ def test_schedules_are_as_long_as_the_training():
     config.fit_schedules()
     model, before = config.pipeline.model, long.pipeline.model
     for name in ("steps_per_level", "surface_interval_steps", "landmark_steps"):
-        assert getattr(model, name) == getattr(before, name) // 2
-    assert model.point_alignment_steps == tuple(steps // 2 for steps in before.point_alignment_steps)
-    assert model.camera_optimizer.settled_delay_steps == before.camera_optimizer.settled_delay_steps // 2
+        assert getattr(model, name) == round(getattr(before, name) / 2)
+    assert model.point_alignment_steps == tuple(round(steps / 2) for steps in before.point_alignment_steps)
+    assert model.camera_optimizer.settled_delay_steps == round(before.camera_optimizer.settled_delay_steps / 2)
     for name, group in config.optimizers.items():
         assert group["scheduler"].max_steps == config.max_num_iterations
-        assert group["scheduler"].warmup_steps == long.optimizers[name]["scheduler"].warmup_steps // 2
+        assert group["scheduler"].warmup_steps == round(long.optimizers[name]["scheduler"].warmup_steps / 2)
 
 
 def test_the_longer_preset_has_the_short_ones_schedules_at_its_own_length():
