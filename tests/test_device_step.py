@@ -33,7 +33,7 @@ FIRST_WAITS = {
 }
 WAITS: dict[tuple[str, str], int] = {}
 """Where every step may wait for the device, and how often: nowhere."""
-MOST_LAUNCHES = 781
+MOST_LAUNCHES = 768
 """Of a step, optimizers included; may only fall."""
 MOST_COMPARING = 128
 """What the consistency loss adds to them; may only fall."""

@@ -32,9 +32,15 @@ class ImageStore:
     ) -> None:
         """Copy images of known widths and heights, and masks, one by one: they may be decoded on the way."""
         self.size_px = torch.tensor(size_px)
-        counts = self.size_px.prod(-1)
+        counts, width = self.size_px.prod(-1), self.size_px[:, :1]
         self.offset = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)[:-1]])
-        self.pixels = torch.empty((int(counts.sum()), 4), dtype=torch.uint8)
+        # The last pixel of all, too, has one to its right and a row below: they have no share in what is looked up.
+        self._padded = torch.zeros((int(counts.sum() + width.max() + 1), 4), dtype=torch.uint8)
+        self.pixels = self._padded[: int(counts.sum())]
+        first = self.offset[:, None]
+        self._rows = torch.cat([width, first, first + 1, first + width, first + width + 1], dim=-1)
+        """Widths, and flat numbers of the four pixels about a place in the first pixel."""
+        self._last, self._least_side_px = self.size_px - 1.0, int(self.size_px.min())
         self.mask = None if masks is None else torch.empty(int(counts.sum()), dtype=torch.uint8)
         self.gain: Float[Tensor, "images 3"] | None = None
         """What each image's colours are divided by, to look as if all had been taken alike; None leaves them."""
@@ -56,7 +62,9 @@ class ImageStore:
 
     def to(self, device: torch.device | str) -> "ImageStore":
         """Move the buffers to a device."""
-        self.pixels, self.offset, self.size_px = self.pixels.to(device), self.offset.to(device), self.size_px.to(device)
+        for name in ("_padded", "offset", "size_px", "_rows", "_last"):
+            setattr(self, name, getattr(self, name).to(device))
+        self.pixels = self._padded[: len(self.pixels)]
         self.mask = None if self.mask is None else self.mask.to(device)
         self.gain = None if self.gain is None else self.gain.to(device)
         self._drawn = None if self._drawn is None else self._drawn.to(device)
@@ -125,10 +133,10 @@ class ImageStore:
         device = self.pixels.device
         image = torch.randint(len(self), (patches,), generator=generator, device=device)
         unit = torch.rand((patches, 2), generator=generator, device=device)
-        corner = (unit * (self.size_px[image] - side + 1).clamp_min(1)).floor()
-        xy = corner[:, None] + _offsets(side, device)
+        corner = (unit * (self._last[image] + (2 - side)).clamp_min(1.0)).floor()
+        xy = (corner[:, None] + _offsets(side, device)).reshape(-1, 2)
         image = image.repeat_interleave(side * side)
-        return image, self._clip(image, xy.reshape(-1, 2))
+        return image, xy if side <= self._least_side_px else self._clip(image, xy)
 
     def _clip(self, image: Tensor, xy: Tensor) -> Tensor:
         return xy.clamp_min(0.5).minimum(self.size_px[image] - 0.5)
@@ -142,17 +150,27 @@ class ImageStore:
 
     def colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Float[Tensor, "n 4"]:
         """Bilinear RGBA (straight alpha; exact at pixel centres) at (x, y) positions in px, in [0, 1] before `gain`."""
-        size = self.size_px[image]
-        corner_xy = xy.clamp_min(0.5).minimum(size - 0.5) - 0.5
-        corners, share = bilinear(corner_xy, self.offset[image], size)
-        rgba = self.pixels[corners].float() / 255.0
+        corners, share = self._about(image, xy)
+        rgba = self._padded[corners] / 255.0
         opaque = share * rgba[..., 3]
         alpha = opaque.sum(-1, keepdim=True)
         # Colours are weighted by their opacity: what a transparent pixel's colour channels hold means nothing.
-        rgb = (opaque[..., None] * rgba[..., :3]).sum(1) / alpha.clamp_min(1e-6)
+        rgb = (opaque[:, None] @ rgba[..., :3])[:, 0] / alpha.clamp_min(1e-6)
         if self.gain is not None:
             rgb = rgb / self.gain.index_select(0, image)
         return torch.cat([rgb, alpha], dim=-1)
+
+    def _about(
+        self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]
+    ) -> tuple[Int[Tensor, "n 4"], Float[Tensor, "n 4"]]:
+        """The four pixels about positions, row by row, and what each counts; beyond the outer ones' centres, these."""
+        place = (xy - 0.5).clamp_min(0.0).minimum(self._last.index_select(0, image))
+        low = place.floor()
+        first, rows = low.long(), self._rows.index_select(0, image)
+        corners = torch.addcmul(first[:, 0], first[:, 1], rows[:, 0])[:, None] + rows[:, 1:]
+        after = place - low
+        across, down = torch.stack([1.0 - after, after], dim=-1).unbind(1)
+        return corners, (down[:, :, None] * across[:, None]).flatten(1)
 
     def mean_colors(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"], radius_px: float) -> Float[Tensor, "n 3"]:
         """Mean colours of the nine points of a square of this half side round each position."""
@@ -160,25 +178,6 @@ class ImageStore:
         around = xy[:, None] + torch.cartesian_prod(steps, steps)
         colors = self.colors(image.repeat_interleave(9), around.flatten(0, 1))
         return colors[:, :3].unflatten(0, (-1, 9)).mean(1)
-
-
-def bilinear(
-    place: Float[Tensor, "*b 2"], offset: Int[Tensor, "*b"], size_px: Int[Tensor, "*b 2"]
-) -> tuple[Int[Tensor, "*b 4"], Float[Tensor, "*b 4"]]:
-    """Flat numbers of the four pixels about places of images, row by row, and what each counts, differentiable.
-
-    Args:
-        place: (x, y) from the centre of the first pixel, within the centres of the others.
-        offset: flat numbers of the images' first pixels.
-    """
-    low = place.detach().floor()
-    fraction = place - low
-    first = low.long()
-    ends = torch.stack([first, torch.minimum(first + 1, size_px - 1)], dim=-1)
-    rows = offset[..., None] + ends[..., 1, :] * size_px[..., :1]
-    corners = (rows[..., :, None] + ends[..., None, 0, :]).flatten(-2)
-    sides = torch.stack([1 - fraction, fraction], dim=-1)
-    return corners, (sides[..., None, 0, :] * sides[..., 1, :, None]).flatten(-2)
 
 
 def _telling(alpha: UInt8[Tensor, "h w"]) -> Bool[Tensor, " pixels"]:

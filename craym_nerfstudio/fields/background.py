@@ -1,6 +1,7 @@
 """What lies outside the unit sphere: a radiance field over contracted space (mip-NeRF 360, Eq. 10)."""
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -15,7 +16,7 @@ def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
 
 
 class BackgroundField(nn.Module):
-    """Density and colour outside the unit sphere, rendered with a few sections equally spaced in inverse distance."""
+    """Density and colour outside the unit sphere, in a few sections of a ray equally spaced in inverse distance."""
 
     def __init__(self, encoding: BackendChoice, log2_table_size: int = 15, samples: int = 16) -> None:
         super().__init__()
@@ -33,8 +34,8 @@ class BackgroundField(nn.Module):
         directions: Float[Tensor, "rays 3"],
         start: Float[Tensor, " rays"],
         jitter: Float[Tensor, "rays 1"] | None,
-    ) -> Float[Tensor, "rays 3"]:
-        """Colour of the light that arrives from beyond the distance `start` of each ray."""
+    ) -> Float[Tensor, "rays samples 4"]:
+        """Opacity and colour of sections beyond the distance `start` of each ray; the last of them is opaque."""
         rays = origins.shape[0]
         steps = torch.arange(self.samples, device=origins.device) + (0.5 if jitter is None else jitter)
         inverse = 1.0 - (steps / self.samples).expand(rays, -1)
@@ -44,12 +45,9 @@ class BackgroundField(nn.Module):
         features = self.encoding(contract(points).reshape(-1, 3) * 0.25 + 0.5)
         raw = self.density(features)
         # Densities are per unit of contracted length, in which the sections are equally long.
-        density = torch.nn.functional.softplus(raw[:, 0] - 1.0).view(rays, self.samples)
-        # A cumulative product of what passes would ask the device, when differentiated, whether a factor is 0.
-        passing = torch.exp(-(density[:, :-1] * (8.0 / self.samples)).cumsum(-1))
+        density = F.softplus(raw[:, 0] - 1.0).view(rays, self.samples)
         # All light comes from somewhere: what passes all sections but the last comes from that.
-        reaching = torch.nn.functional.pad(passing, (1, 0), value=1.0)
-        weights = reaching - torch.nn.functional.pad(passing, (0, 1))
+        alpha = F.pad(-torch.expm1(density[:, :-1] * (-8.0 / self.samples)), (0, 1), value=1.0)
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
         colors = self.color(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
-        return (weights[..., None] * colors).sum(1)
+        return torch.cat([alpha[..., None], colors], dim=-1)

@@ -253,20 +253,26 @@ class SceneRenderer(nn.Module):
         """Colour behind the region: one, or the background field's, asked for where it can be seen."""
         if self.background is None:
             return color
-        _, leave, meets = sphere_bounds(origins, directions)
-        # A ray that misses the sphere starts where it is closest to it.
-        closest = -(origins * directions).sum(-1).clamp(max=-0.05)
-        start, jitter = torch.where(meets, leave, closest), state.jitter(origins)
+        with torch.no_grad():
+            _, leave, meets = sphere_bounds(origins, directions)
+            # A ray that misses the sphere starts where it is closest to it.
+            closest = -(origins * directions).sum(-1).clamp(max=-0.05)
+            start, jitter = torch.where(meets, leave, closest), state.jitter(origins)
         passing = 1.0 - accumulation
         if state.room is not None:
-            found = self.background(origins, directions, start, jitter)
+            found = _light(self.background(origins, directions, start, jitter))
             return torch.where(passing[:, None] > _LEAST_TEACHING, found, found.detach())
         rays = (passing > (_LEAST_SEEN if jitter is None else _LEAST_TRAINED)).nonzero()[:, 0]
         values = (value.index_select(0, rays) for value in (origins, directions, start))
-        found = self.background(*values, None if jitter is None else jitter.index_select(0, rays))
+        found = _light(self.background(*values, None if jitter is None else jitter.index_select(0, rays)))
         teaches = passing.index_select(0, rays)[:, None] > _LEAST_TEACHING
         # Elsewhere it may have any colour; that of the surface before it pulls no opacity up or down.
         return seen.index_copy(0, rays, torch.where(teaches, found, found.detach()))
+
+
+def _light(sections: Float[Tensor, "rays samples 4"]) -> Float[Tensor, "rays 3"]:
+    """Colour that sections of opacity and colour send along their rays."""
+    return composite(sections)[0][:, 1:]
 
 
 def _crossing(samples: RaySamples, carried: Float[Tensor, "all samples carried"], rays: int) -> Crossing:

@@ -107,22 +107,23 @@ def test_contraction() -> None:
 def test_background_of_no_rays(backend: str) -> None:
     """None is asked for where a surface stops the light of every ray."""
     none = torch.empty(0, 3)
-    assert BackgroundField(backend, log2_table_size=9)(none, none, torch.empty(0), None).shape == (0, 3)
+    assert BackgroundField(backend, log2_table_size=9)(none, none, torch.empty(0), None).shape == (0, 16, 4)
 
 
-def test_background_is_a_mean_of_colours_with_finite_gradients() -> None:
+def test_background_has_colours_and_an_opaque_end_with_finite_gradients() -> None:
     """From the edge of the unit sphere, from within, and along rays that miss it."""
     torch.manual_seed(0)
     field = BackgroundField("torch", log2_table_size=9, samples=8)
     origins = torch.tensor([[0.0, 0.0, -3.0], [0.0, 0.0, 0.0], [5.0, 0.0, 0.0]])
     directions = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]], requires_grad=True)
-    colors = field(origins, directions, torch.tensor([4.0, 1.0, 0.05]), None)
-    colors.sum().backward()
+    field(origins, directions, torch.tensor([4.0, 1.0, 0.05]), None).sum().backward()
     assert directions.grad is not None
     assert directions.grad.isfinite().all()
     assert all(parameter.grad.isfinite().all() for parameter in field.parameters() if parameter.grad is not None)
     with torch.no_grad():
         field.color[-2].weight.zero_()
         field.color[-2].bias.copy_(torch.tensor([0.0, math.log(3.0), -math.log(3.0)]))
-    colors = field(origins, directions, torch.tensor([4.0, 1.0, 0.05]), None)
-    torch.testing.assert_close(colors, torch.tensor([0.5, 0.75, 0.25]).expand(3, 3))  # weights sum to 1
+    alpha, colors = field(origins, directions, torch.tensor([4.0, 1.0, 0.05]), None).split([1, 3], dim=-1)
+    torch.testing.assert_close(colors, torch.tensor([0.5, 0.75, 0.25]).expand(3, 8, 3))
+    assert (alpha[:, -1] == 1).all()
+    assert ((alpha > 0) & (alpha <= 1)).all()

@@ -252,9 +252,9 @@ class Backdrop(nn.Module):
         self.asked = 0
 
     def forward(self, origins: Tensor, directions: Tensor, start: Tensor, jitter: Tensor | None) -> Tensor:
-        """The same colour everywhere."""
+        """One section, opaque, of the same colour everywhere."""
         self.asked = len(origins)
-        return self.color.expand(len(origins), 3)
+        return torch.cat([torch.ones(1), self.color]).expand(len(origins), 1, 4)
 
 
 @pytest.mark.parametrize("dense", [False, True])

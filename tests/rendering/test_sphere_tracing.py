@@ -120,7 +120,7 @@ class Sky(nn.Module):
 
     def forward(self, origins: Tensor, directions: Tensor, start: Tensor, jitter: Tensor | None) -> Tensor:
         """Blue."""
-        return torch.tensor([0.0, 0.0, 1.0]).expand_as(origins)
+        return torch.tensor([1.0, 0.0, 0.0, 1.0]).expand(len(origins), 1, 4)
 
 
 def test_a_background_field_is_seen_where_rays_miss() -> None:
