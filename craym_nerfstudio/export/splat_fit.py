@@ -8,10 +8,10 @@ from craym_nerfstudio.export.splat_pictures import Picture
 from craym_nerfstudio.export.splat_view import Gaussians, picture_of
 from craym_nerfstudio.kernels.threads import reserved_threads
 
-_STEPS = 240
-_RATES = {"log_sigmas": 0.03, "logits": 0.1, "constant": 0.05, "higher": 0.02}
+_STEPS = 360
+_RATES = {"log_sigmas": 0.08, "logits": 0.3, "constant": 0.035, "higher": 0.015}
 """How far a number goes in one of the first steps, about."""
-_MEANS_RATE = 0.2
+_MEANS_RATE = 0.08
 """The same for positions, in typical standard deviations."""
 _FINAL_RATE = 0.1
 """Of the last step, as a share of the first one's."""
@@ -32,7 +32,7 @@ def fit(splats: Gaussians, pictures: list[Picture]) -> Gaussians:
     }
     rates = {"means": _MEANS_RATE * float(splats.log_sigmas[:, 0].median().exp()), **_RATES}
     groups = [{"params": [part.requires_grad_()], "lr": rates[name]} for name, part in parts.items() if part.numel()]
-    adam = torch.optim.Adam(groups, betas=(0.9, 0.99), eps=1e-15, fused=True)
+    adam = torch.optim.Adam(groups, betas=(0.8, 0.99), eps=1e-15, fused=True)
     slower = torch.optim.lr_scheduler.ExponentialLR(adam, _FINAL_RATE ** (1.0 / _STEPS))
     rng = np.random.default_rng(0)
     rounds = [rng.permutation(len(pictures)) for _ in range(-(-_STEPS // len(pictures)))]
