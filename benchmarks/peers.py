@@ -83,18 +83,18 @@ def nerfacto_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     config = nerfacto_config(parser_config(cell, scene), NERFACTO_RAYS, steps, background)
     run, result = trained(config, cell, steps, place)
     refined = nerfacto_poses(run).double().cpu()
-    return {**pose_results(refined.numpy(), data), **_views(run, refined, data.reference), **result}
+    return {**pose_results(refined.numpy(), data), **judged_views(run, refined, data.reference), **result}
 
 
 @torch.no_grad()
 def nerfacto_poses(run: Run) -> Tensor:
     """Training poses as its rays use them: the host turns directions and shifts origins on the world side."""
     c2w = run.pipeline.datamanager.train_dataset.cameras.camera_to_worlds.to(run.device)
-    moves = run.pipeline.model.camera_optimizer(torch.arange(len(c2w), device=run.device))
+    moves = run.pipeline.model.camera_optimizer(torch.arange(len(c2w), device=run.device)).to(run.device)
     return torch.cat([moves[:, :, :3] @ c2w[:, :, :3], c2w[:, :, 3:] + moves[:, :, 3:]], dim=-1)
 
 
-def _views(run: Run, refined: Tensor, reference: ReferencePoses) -> dict[str, float]:
+def judged_views(run: Run, refined: Tensor, reference: ReferencePoses) -> dict[str, float]:
     model = run.pipeline.model
     similarity = align_poses(torch.from_numpy(reference.train_c2w), refined)
     model.requires_grad_(False)

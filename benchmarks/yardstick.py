@@ -1,0 +1,81 @@
+"""nerfacto from the poses that a run of ours has refined: what views the same photos give to a field without a surface.
+
+    python -m benchmarks.yardstick --steps 5000 --output benchmarks/results/yardstick.json dtu_scan24=RUN
+
+It is the host's, with its torch implementation; the poses stay as they are. Its test views are judged
+as ours, each test pose refined against the field.
+"""
+
+import argparse
+import time
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.harness import Run, command, keep, machine, nerfacto_config
+from benchmarks.peers import judged_views, nerfacto_poses
+from craym_nerfstudio.geometry.alignment import Similarity
+from craym_nerfstudio.pipeline import CraymPipeline
+
+
+def measured(pipeline: CraymPipeline, rays: int, steps: int) -> dict[str, Any]:
+    """Figures of our test views and of nerfacto's.
+
+    Raises:
+        ValueError: the run knows no reference poses, by which test views are placed.
+    """
+    manager, device = pipeline.datamanager, pipeline.device
+    if manager.reference is None:
+        raise ValueError("the run has no reference poses")
+    ours = pipeline.get_average_eval_image_metrics(0)
+    parser = deepcopy(manager.config.dataparser)
+    parser.data = manager.config.data or parser.data
+    background = "white" if pipeline.craym_model.has_alpha else "last_sample"
+    config = nerfacto_config(parser, rays, steps, background)
+    config.pipeline.model.camera_optimizer.mode = "off"
+    run = Run(config, torch.device(device))
+    _move(run, pipeline)
+    run.advance(steps)
+    run.pipeline.eval()
+    start = time.perf_counter()
+    theirs = judged_views(run, nerfacto_poses(run).double().cpu(), manager.reference)
+    print(f"judged in {time.perf_counter() - start:.0f} s", flush=True)
+    both = (("ours", ours), ("nerfacto", theirs))
+    figures = {f"{name}_{figure}": values[figure] for name, values in both for figure in ("psnr", "ssim")}
+    return figures | {"steps": steps, "rays": rays, "train_s": round(run.seconds, 1)}
+
+
+def _move(run: Run, pipeline: CraymPipeline) -> None:
+    """Put nerfacto's cameras where ours have ended."""
+    manager = run.pipeline.datamanager
+    cameras, parsed = manager.train_dataset.cameras, manager.train_dataparser_outputs
+    turn, scale = parsed.dataparser_transform.double(), float(parsed.dataparser_scale)
+    world_from_data = Similarity.of(scale=scale, rotation=turn[:, :3], translation=scale * turn[:, 3])
+    data = pipeline.data_from_model().poses(pipeline.refined_c2w().detach().double().cpu())
+    refined = world_from_data.poses(data).float()
+    for each in (cameras, manager.train_ray_generator.cameras):
+        each.camera_to_worlds = refined.to(each.camera_to_worlds)
+
+
+def main() -> None:
+    """Measure all runs and write JSON."""
+    from craym_nerfstudio.export.run import load_run
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", help="NAME=FOLDER of runs")
+    parser.add_argument("--output", type=Path, default=None, help="JSON file to write")
+    parser.add_argument("--rays", type=int, default=4096, help="per step of nerfacto, whose own number this is")
+    parser.add_argument("--steps", type=int, default=5000, help="of nerfacto")
+    given, rows = parser.parse_args(), {}
+    for each in given.runs:
+        name, _, folder = each.partition("=")
+        rows[name] = measured(load_run(Path(folder)).pipeline, given.rays, given.steps)
+        print(name, rows[name], flush=True)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    keep(given.output, {"command": command(), "machine": machine(device), "runs": rows})
+
+
+if __name__ == "__main__":
+    main()
