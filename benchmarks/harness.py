@@ -16,7 +16,7 @@ from typing import Any, cast
 
 import torch
 from nerfstudio.configs.method_configs import method_configs
-from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManagerConfig
+from nerfstudio.data.datamanagers.base_datamanager import VanillaDataManager, VanillaDataManagerConfig
 from nerfstudio.data.dataparsers.base_dataparser import DataParserConfig
 from nerfstudio.engine.callbacks import TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.engine.trainer import Trainer, TrainerConfig
@@ -24,6 +24,7 @@ from torch import nn
 from torchmetrics.image import lpip
 
 from benchmarks.suite import running_commit
+from craym_nerfstudio.data.dataset import CraymDataset
 from craym_nerfstudio.methods import craym, craym_lite
 from craym_nerfstudio.pipeline import CraymPipeline
 from craym_nerfstudio.storage import write_json
@@ -106,7 +107,9 @@ def nerfacto_config(parser: DataParserConfig, rays: int, steps: int, background:
     # Its constructor loads the weights of a metric that is not used here, from the network.
     lpip.LearnedPerceptualImagePatchSimilarity = lambda **_: nn.Identity()  # type: ignore[misc,assignment]
     config = deepcopy(method_configs["nerfacto"])
+    # Ours shows photos at the size that the parser gives their cameras.
     config.pipeline.datamanager = VanillaDataManagerConfig(
+        _target=VanillaDataManager[CraymDataset],
         data=parser.data, dataparser=parser, train_num_rays_per_batch=rays, eval_num_rays_per_batch=rays
     )
     model = config.pipeline.model
