@@ -20,6 +20,8 @@ _SHARPENINGS = 5
 _SHARPNESS_LIMITS = (0.2, 1.5)
 _GAIN_LIMITS = (0.5, 2.0)
 _GAIN_ROUNDS = 5
+_LEAST_HELP = 0.3
+"""Share by which gains must bring colours closer together, as for training (`start.exposure`)."""
 
 
 @dataclass(frozen=True)
@@ -216,11 +218,29 @@ def exposure_gains(
         valid[number, index] = usable
     gains = np.ones((len(views), 3))
     valid &= valid.sum(0) >= 2
+    apart = _apart(colors, gains, valid)
     for _ in range(_GAIN_ROUNDS):
-        total = np.einsum("vnc,vc,vn->nc", colors, gains, valid, optimize=True)
-        mean = total / np.maximum(valid.sum(0), 1)[:, None]
+        mean = _mean(colors, gains, valid)
         for number in np.flatnonzero(valid.sum(1) >= 20):
             mine = valid[number]
             gains[number] = np.median(mean[mine] / colors[number, mine], axis=0)
         gains /= np.exp(np.log(gains).mean(0))
-    return gains.clip(*_GAIN_LIMITS)
+    gains = gains.clip(*_GAIN_LIMITS)
+    # Where something shines, photos differ by what they see, which is no exposure.
+    return gains if _apart(colors, gains, valid) < (1.0 - _LEAST_HELP) * apart else np.ones_like(gains)
+
+
+def _mean(
+    colors: Float[np.ndarray, "views n 3"], gains: Float[np.ndarray, "views 3"], valid: Bool[np.ndarray, "views n"]
+) -> Float[np.ndarray, "n 3"]:
+    """Of what views show of each point."""
+    total = np.einsum("vnc,vc,vn->nc", colors, gains, valid, optimize=True)
+    return total / np.maximum(valid.sum(0), 1)[:, None]
+
+
+def _apart(
+    colors: Float[np.ndarray, "views n 3"], gains: Float[np.ndarray, "views 3"], valid: Bool[np.ndarray, "views n"]
+) -> float:
+    """How far views' colours are from their mean at the same point, in the median."""
+    off = np.abs(colors * gains[:, None] - _mean(colors, gains, valid))[valid]
+    return float(np.median(off)) if len(off) else 0.0

@@ -117,7 +117,7 @@ class Delivery:
 
     def _points(self) -> None:
         placed = place_points(self.seen, self.seen.footprint, most=1_000_000, seed=0)
-        normals, colors = appearance(self.model, placed.points)
+        normals, colors = appearance(self.model, placed.points, self.views)
         data = self.data_from_unit
         write_points(data.points(placed.points), data.directions(normals), colors, self.folder / "points.ply")
         self._said("points.ply", f"{len(placed.points)} points of the surface with normals and colours")

@@ -1,19 +1,22 @@
 """The surface of a run as a triangle mesh: marching cubes on the SDF, coloured."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
+from torch import Tensor
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.far_origin import exact_mesh, far_origin
 from craym_nerfstudio.export.marching import extract_surface
 from craym_nerfstudio.export.options import Unseen
 from craym_nerfstudio.export.photo_views import PhotoView, Visibility
-from craym_nerfstudio.fields.color_field import spherical_harmonics
+from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.model import CraymModel
 from craym_nerfstudio.storage import write_atomically
@@ -21,6 +24,10 @@ from craym_nerfstudio.storage import write_atomically
 _CHUNK = 1 << 16
 _SMALL_SHARE = 0.01
 """Pieces with no more than this share of the faces are floaters."""
+_COLORED_BY = 16
+"""Views whose colours are averaged, about."""
+_LEAST_FACING = 0.15
+"""Cosine between a normal and a view below which the surface is too slanted for its colour."""
 _ASKED = 300
 """Vertices of a piece by which it is judged whether cameras see it."""
 
@@ -85,17 +92,39 @@ def drop_hidden_pieces(
 
 @torch.no_grad()
 def appearance(
-    model: CraymModel, points: Float[np.ndarray, "n 3"]
+    model: CraymModel, points: Float[np.ndarray, "n 3"], views: Sequence[PhotoView] = ()
 ) -> tuple[Float[np.ndarray, "n 3"], Float[np.ndarray, "n 3"]]:
-    """Outward normals and colours, seen along the inward normal, at surface points of the unit frame."""
+    """Outward normals of surface points of the unit frame, and their colours: the mean of how views show them.
+
+    Where no view faces the surface, it is seen along the inward normal.
+    """
+    chosen = views[:: max(len(views) // _COLORED_BY, 1)]
+    centers = [torch.from_numpy(view.center).float().to(model.device) for view in chosen]
     normals, colors = [torch.zeros(0, 3)], [torch.zeros(0, 3)]
     everything = torch.from_numpy(points).float().to(model.device)
     for part in everything.split(_CHUNK) if len(points) else ():
         surface = model.scene.field.surface(part, *model.scene.field.encode(part, model.level_weights))
-        normal = torch.nn.functional.normalize(surface.gradient, dim=-1)
-        colors.append(model.scene.color(surface.feature, spherical_harmonics(-normal), normal).cpu())
+        normal = F.normalize(surface.gradient, dim=-1)
+        colors.append(_seen_from(model.scene.color, part, surface.feature, normal, centers).cpu())
         normals.append(normal.cpu())
     return torch.cat(normals).double().numpy(), torch.cat(colors).double().numpy()
+
+
+def _seen_from(
+    color: ColorField, points: Tensor, feature: Tensor, normal: Tensor, centers: list[Tensor]
+) -> Float[Tensor, "n 3"]:
+    """Mean colour from the places that surface points face, each by the share of a view that it fills there."""
+    total, weight = torch.zeros_like(points), torch.zeros_like(points[:, :1])
+    for center in centers:
+        towards = F.normalize(points - center, dim=-1)
+        facing = -(towards * normal).sum(-1, keepdim=True)
+        index = (facing[:, 0] > _LEAST_FACING).nonzero()[:, 0]
+        share = facing[index]
+        total[index] += share * color(feature[index], spherical_harmonics(towards[index]), normal[index])
+        weight[index] += share
+    rest = (weight[:, 0] == 0.0).nonzero()[:, 0]
+    total[rest], weight[rest] = color(feature[rest], spherical_harmonics(-normal[rest]), normal[rest]), 1.0
+    return total / weight
 
 
 def extract_mesh(
@@ -130,7 +159,7 @@ def extract_mesh(
         if len(faces) == 0:
             raise InputError("No camera sees the surface", remedy="Export with --unseen keep and look at it.")
         vertices, faces = keep_large_components(vertices, faces, keep_components)
-    return SurfaceMesh(vertices, faces, *appearance(model, vertices))
+    return SurfaceMesh(vertices, faces, *appearance(model, vertices, views))
 
 
 def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
