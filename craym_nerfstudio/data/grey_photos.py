@@ -38,8 +38,7 @@ class GreyPhotos:
         # The last pixel of all, too, has one to its right and a row below.
         widest = int(images.size_px[:, 0].max())
         self.grey = torch.cat([*parts, torch.ones(widest + 1, dtype=torch.uint8, device=device)])
-        width, flat = images.size_px[:, :1], images.offset[:, None]
-        self.rows = torch.cat([width, flat, flat + 1, flat + width, flat + width + 1], dim=-1)
+        self.rows = images.rows
         self.lenses, self.is_distorted = _lenses(cameras)
         self.lenses = self.lenses.to(device)
         self.pixel = (1.0 / torch.cat([cameras.fx, cameras.fy], dim=-1)).to(device, torch.float32)

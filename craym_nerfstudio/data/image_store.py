@@ -38,7 +38,7 @@ class ImageStore:
         self._padded = torch.zeros((int(counts.sum() + width.max() + 1), 4), dtype=torch.uint8)
         self.pixels = self._padded[: int(counts.sum())]
         first = self.offset[:, None]
-        self._rows = torch.cat([width, first, first + 1, first + width, first + width + 1], dim=-1)
+        self.rows = torch.cat([width, first, first + 1, first + width, first + width + 1], dim=-1)
         """Widths, and flat numbers of the four pixels about a place in the first pixel."""
         self._last, self._least_side_px = self.size_px - 1.0, int(self.size_px.min())
         self.mask = None if masks is None else torch.empty(int(counts.sum()), dtype=torch.uint8)
@@ -62,7 +62,7 @@ class ImageStore:
 
     def to(self, device: torch.device | str) -> "ImageStore":
         """Move the buffers to a device."""
-        for name in ("_padded", "offset", "size_px", "_rows", "_last"):
+        for name in ("_padded", "offset", "size_px", "rows", "_last"):
             setattr(self, name, getattr(self, name).to(device))
         self.pixels = self._padded[: len(self.pixels)]
         self.mask = None if self.mask is None else self.mask.to(device)
@@ -166,7 +166,7 @@ class ImageStore:
         """The four pixels about positions, row by row, and what each counts; beyond the outer ones' centres, these."""
         place = (xy - 0.5).clamp_min(0.0).minimum(self._last.index_select(0, image))
         low = place.floor()
-        first, rows = low.long(), self._rows.index_select(0, image)
+        first, rows = low.long(), self.rows.index_select(0, image)
         corners = torch.addcmul(first[:, 0], first[:, 1], rows[:, 0])[:, None] + rows[:, 1:]
         after = place - low
         across, down = torch.stack([1.0 - after, after], dim=-1).unbind(1)

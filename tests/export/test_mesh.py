@@ -1,6 +1,8 @@
 """Pieces of meshes, what cameras see of them, files."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +11,18 @@ import trimesh
 
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.marching import extract_surface
-from craym_nerfstudio.export.mesh import SurfaceMesh, drop_hidden_pieces, keep_large_components, write_mesh
+from craym_nerfstudio.export.mesh import (
+    SurfaceMesh,
+    appearance,
+    drop_hidden_pieces,
+    keep_large_components,
+    write_mesh,
+)
 from craym_nerfstudio.export.photo_views import Visibility
 from craym_nerfstudio.geometry.alignment import Similarity
 from tests.export.ball_scene import RADIUS, BallTracer, ball_views
 from tests.export.test_marching import CPU, ball
+from tests.rendering.test_renderer import SphereField
 
 
 def ball_mesh(radius: float = 0.5, resolution: int = 40) -> trimesh.Trimesh:
@@ -45,6 +54,28 @@ def test_pieces_inside_a_solid_are_dropped(tmp_path: Path) -> None:
     vertices, faces = drop_hidden_pieces(both.vertices, both.faces, normals, views, visibility)
     assert len(vertices) == len(outer.vertices) and len(faces) == len(outer.faces)
     np.testing.assert_allclose(np.linalg.norm(vertices, axis=-1), RADIUS)
+
+
+class SideColor(torch.nn.Module):
+    """Red from above, by the direction's third component (Y_1^0 = 0.4886 z)."""
+
+    def forward(self, feature: torch.Tensor, harmonics: torch.Tensor, normal: torch.Tensor) -> torch.Tensor:
+        """Colours in [0, 1]."""
+        return torch.nn.functional.pad(0.5 - 0.5 * harmonics[:, 2:3] / 0.4886025, (0, 2))
+
+
+def test_colours_are_the_mean_of_what_views_show() -> None:
+    """At the ball's top, from right above it (1) and from 60 degrees beside it (0.75), whose view it fills half."""
+    model: Any = SimpleNamespace(device=CPU, level_weights=None)
+    model.scene = SimpleNamespace(field=SphereField(), color=SideColor())
+    top = np.array([[0.0, 0.0, 0.5], [0.0, 0.0, -0.5]])
+    beside = top[0] + 2.0 * np.array([np.sin(np.pi / 3), 0.0, np.cos(np.pi / 3)])
+    views: Any = [SimpleNamespace(center=center) for center in (np.array([0.0, 0.0, 3.0]), beside)]
+    normals, colors = appearance(model, top, views)
+    np.testing.assert_allclose(normals[:, 2], [1.0, -1.0])
+    # Nothing faces the bottom, which is seen from right below.
+    np.testing.assert_allclose(colors[:, 0], [(1.0 + 0.5 * 0.75) / 1.5, 0.0], atol=1e-6)
+    np.testing.assert_allclose(appearance(model, top)[1][:, 0], [1.0, 0.0], atol=1e-6)
 
 
 def test_a_similarity_moves_points_and_turns_normals() -> None:

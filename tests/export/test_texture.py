@@ -122,6 +122,17 @@ def test_exposures_are_found_and_leave_no_seams(tmp_path: Path, layout: tuple[Un
     assert np.abs(baked_error(views, layout, scaled)).mean() < 0.015
 
 
+def test_photos_that_differ_by_more_than_exposure_are_left(tmp_path: Path) -> None:
+    rng, views = np.random.default_rng(1), ball_views(tmp_path, np.linspace(0.98, 1.02, 14))
+    for view in views:
+        photo = np.asarray(Image.open(view.path)).copy()
+        shine = rng.normal(1.0, 0.1, (*photo.shape[:2], 1))
+        photo[..., :3] = (photo[..., :3] * shine).clip(0, 255)
+        Image.fromarray(photo).save(view.path)
+    surface = ball_surface(views, 3)
+    np.testing.assert_array_equal(exposure_gains(surface.vertices, views, surface.seen), 1.0)
+
+
 def test_blurred_photos_are_known(tmp_path: Path) -> None:
     views = ball_views(tmp_path, np.ones(5))
     Image.open(views[2].path).filter(ImageFilter.GaussianBlur(2)).save(views[2].path)
