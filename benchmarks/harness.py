@@ -110,7 +110,10 @@ def nerfacto_config(parser: DataParserConfig, rays: int, steps: int, background:
     # Ours shows photos at the size that the parser gives their cameras.
     config.pipeline.datamanager = VanillaDataManagerConfig(
         _target=VanillaDataManager[CraymDataset],
-        data=parser.data, dataparser=parser, train_num_rays_per_batch=rays, eval_num_rays_per_batch=rays
+        data=parser.data,
+        dataparser=parser,
+        train_num_rays_per_batch=rays,
+        eval_num_rays_per_batch=rays,
     )
     model = config.pipeline.model
     model.implementation, model.background_color, model.eval_num_rays_per_chunk = "torch", background, 1 << 13

@@ -250,7 +250,7 @@ def delivery(results: Results) -> list[str]:
         rows = []
         for name, run in content["runs"].items():
             shown = [f"{run[f'{way}_psnr']:.2f}" if f"{way}_psnr" in run else NOTHING for way in ways]
-            faster = f"{run['volume_cpu_s'] / run['traced_cpu_s']:.0f} x" if "traced_cpu_s" in run else NOTHING
+            faster = f"{run['volume_cpu_s'] / run['traced_cpu_s']:.1f} x" if "traced_cpu_s" in run else NOTHING
             shape = f"{run['faces']}, {run['pieces']}, {'yes' if run['watertight'] else 'no'}"
             winding = "yes" if run["consistent_winding"] else "no"
             sizes = " / ".join(f"{run[f'{file}_mb']:.1f}" for file in ("mesh.glb", "splats.ply") if f"{file}_mb" in run)
@@ -258,6 +258,18 @@ def delivery(results: Results) -> list[str]:
         head = ["run", *ways.values(), "traced is faster", "faces, pieces, watertight", "winding", "GLB / splats MB"]
         text = "PSNR in dB of test views, drawn by other renderers than the export's own; the field as a volume."
         parts += [ran(content), text, markdown_table(head, rows)]
+    return parts
+
+
+def yardstick(results: Results) -> list[str]:
+    """Our test views beside those of a field without a surface."""
+    parts = []
+    for content in results.files("yardstick*.json"):
+        rows = []
+        for name, run in content["runs"].items():
+            views = [f"{run[f'{whose}_psnr']:.2f} dB, {run[f'{whose}_ssim']:.3f}" for whose in ("ours", "nerfacto")]
+            rows.append([f"`{name}`", *views, f"{run['steps']} of {run['rays']} rays, {run['train_s']:.0f} s"])
+        parts += [ran(content), markdown_table(["run", "ours", "nerfacto", "its steps"], rows)]
     return parts
 
 
@@ -302,6 +314,7 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     ),
     "Depth": ("benchmarks.depth --output benchmarks/results/depth.json NAME=RUN", depths),
     "Much data": ("benchmarks.large --scratch FOLDER", large),
+    "Yardstick for views": ("benchmarks.yardstick --output benchmarks/results/yardstick.json NAME=RUN", yardstick),
     "Delivery": ("benchmarks.delivery --output benchmarks/results/delivery.json NAME=RUN", delivery),
     "Kills": ("benchmarks.kills --output benchmarks/results/kills.json", kills),
     "Preflight": ("benchmarks.preflight --data DATA", preflight),
