@@ -95,6 +95,7 @@ def nerfacto_poses(run: Run) -> Tensor:
 
 
 def judged_views(run: Run, refined: Tensor, reference: ReferencePoses) -> dict[str, float]:
+    """Mean figures of the test views, from the reference's poses moved to the refined ones, each refined in turn."""
     model = run.pipeline.model
     similarity = align_poses(torch.from_numpy(reference.train_c2w), refined)
     model.requires_grad_(False)

@@ -2,12 +2,11 @@
 
     python -m benchmarks.yardstick --steps 5000 --output benchmarks/results/yardstick.json dtu_scan24=RUN
 
-It is the host's, with its torch implementation; the poses stay as they are. Its test views are judged
-as ours, each test pose refined against the field.
+It is the host's, with its torch implementation; the poses stay as they are. Its test views are judged as ours, each
+test pose refined against the field.
 """
 
 import argparse
-import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import torch
 
 from benchmarks.harness import Run, command, keep, machine, nerfacto_config
 from benchmarks.peers import judged_views, nerfacto_poses
-from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.pipeline import CraymPipeline
 
 
@@ -26,7 +24,7 @@ def measured(pipeline: CraymPipeline, rays: int, steps: int) -> dict[str, Any]:
     Raises:
         ValueError: the run knows no reference poses, by which test views are placed.
     """
-    manager, device = pipeline.datamanager, pipeline.device
+    manager = pipeline.datamanager
     if manager.reference is None:
         raise ValueError("the run has no reference poses")
     ours = pipeline.get_average_eval_image_metrics(0)
@@ -35,28 +33,21 @@ def measured(pipeline: CraymPipeline, rays: int, steps: int) -> dict[str, Any]:
     background = "white" if pipeline.craym_model.has_alpha else "last_sample"
     config = nerfacto_config(parser, rays, steps, background)
     config.pipeline.model.camera_optimizer.mode = "off"
-    run = Run(config, torch.device(device))
+    run = Run(config, torch.device(pipeline.device))
     _move(run, pipeline)
     run.advance(steps)
     run.pipeline.eval()
-    start = time.perf_counter()
     theirs = judged_views(run, nerfacto_poses(run).double().cpu(), manager.reference)
-    print(f"judged in {time.perf_counter() - start:.0f} s", flush=True)
     both = (("ours", ours), ("nerfacto", theirs))
     figures = {f"{name}_{figure}": values[figure] for name, values in both for figure in ("psnr", "ssim")}
     return figures | {"steps": steps, "rays": rays, "train_s": round(run.seconds, 1)}
 
 
 def _move(run: Run, pipeline: CraymPipeline) -> None:
-    """Put nerfacto's cameras where ours have ended."""
-    manager = run.pipeline.datamanager
-    cameras, parsed = manager.train_dataset.cameras, manager.train_dataparser_outputs
-    turn, scale = parsed.dataparser_transform.double(), float(parsed.dataparser_scale)
-    world_from_data = Similarity.of(scale=scale, rotation=turn[:, :3], translation=scale * turn[:, 3])
-    data = pipeline.data_from_model().poses(pipeline.refined_c2w().detach().double().cpu())
-    refined = world_from_data.poses(data).float()
-    for each in (cameras, manager.train_ray_generator.cameras):
-        each.camera_to_worlds = refined.to(each.camera_to_worlds)
+    """Put nerfacto's cameras where ours have ended; both worlds are the parser's."""
+    manager, refined = run.pipeline.datamanager, pipeline.refined_c2w().detach()
+    for cameras in (manager.train_dataset.cameras, manager.train_ray_generator.cameras):
+        cameras.camera_to_worlds = refined.to(cameras.camera_to_worlds)
 
 
 def main() -> None:
