@@ -90,7 +90,7 @@ def nerfacto_cell(cell: Cell, scene: Scene, place: Place) -> dict:
 def nerfacto_poses(run: Run) -> Tensor:
     """Training poses as its rays use them: the host turns directions and shifts origins on the world side."""
     c2w = run.pipeline.datamanager.train_dataset.cameras.camera_to_worlds.to(run.device)
-    moves = run.pipeline.model.camera_optimizer(torch.arange(len(c2w), device=run.device)).to(run.device)
+    moves = run.pipeline.model.camera_optimizer(torch.arange(len(c2w), device=run.device))
     return torch.cat([moves[:, :, :3] @ c2w[:, :, :3], c2w[:, :, 3:] + moves[:, :, 3:]], dim=-1)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.harness import Run, command, keep, machine, nerfacto_config
-from benchmarks.peers import judged_views, nerfacto_poses
+from benchmarks.peers import judged_views
 from craym_nerfstudio.pipeline import CraymPipeline
 
 
@@ -34,20 +35,21 @@ def measured(pipeline: CraymPipeline, rays: int, steps: int) -> dict[str, Any]:
     config = nerfacto_config(parser, rays, steps, background)
     config.pipeline.model.camera_optimizer.mode = "off"
     run = Run(config, torch.device(pipeline.device))
-    _move(run, pipeline)
+    refined = pipeline.refined_c2w().detach()
+    _move(run, refined)
     run.advance(steps)
     run.pipeline.eval()
-    theirs = judged_views(run, nerfacto_poses(run).double().cpu(), manager.reference)
+    theirs = judged_views(run, refined.double().cpu(), manager.reference)
     both = (("ours", ours), ("nerfacto", theirs))
     figures = {f"{name}_{figure}": values[figure] for name, values in both for figure in ("psnr", "ssim")}
     return figures | {"steps": steps, "rays": rays, "train_s": round(run.seconds, 1)}
 
 
-def _move(run: Run, pipeline: CraymPipeline) -> None:
-    """Put nerfacto's cameras where ours have ended; both worlds are the parser's."""
-    manager, refined = run.pipeline.datamanager, pipeline.refined_c2w().detach()
+def _move(run: Run, c2w: Tensor) -> None:
+    """Put nerfacto's cameras at poses of our world, which is its own: both are the parser's."""
+    manager = run.pipeline.datamanager
     for cameras in (manager.train_dataset.cameras, manager.train_ray_generator.cameras):
-        cameras.camera_to_worlds = refined.to(cameras.camera_to_worlds)
+        cameras.camera_to_worlds = c2w.to(cameras.camera_to_worlds)
 
 
 def main() -> None:
