@@ -30,7 +30,7 @@ def draw_picture(model: "CraymModel", camera: Cameras, obb_box: OrientedBox | No
     else:
         rays = pinhole_rays(camera) or camera.generate_rays(camera_indices=0, keep_shape=True)
         flat = rays.flatten().to(model.device)
-        parts = [_traced(model, flat[start : start + _RAYS]) for start in range(0, len(flat), _RAYS)]
+        parts = [traced(model, flat[start : start + _RAYS]) for start in range(0, len(flat), _RAYS)]
         outputs = {name: torch.cat([part[name] for part in parts]).view(*rays.shape, -1) for name in parts[0]}
     origin = camera.camera_to_worlds.reshape(3, 4)[:, 3].to(model.device)
     cameras = (model.camera_optimizer.optimised_c2w()[..., 3] - origin).norm(dim=-1)
@@ -56,7 +56,7 @@ def pinhole_rays(camera: Cameras) -> RayBundle | None:
     return RayBundle(origins=c2w[:, 3].expand_as(directions), directions=directions, pixel_area=area)
 
 
-def _traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
+def traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
     """What the model's `get_outputs` gives to be looked at, by sphere tracing.
 
     That it is looked at is known here: another thread may end an evaluation meanwhile and let the model train.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
+from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackAttributes, TrainingCallbackLocation
 from nerfstudio.pipelines.base_pipeline import VanillaPipeline, VanillaPipelineConfig
 from torch import Tensor, distributed
 
@@ -25,6 +26,7 @@ from craym_nerfstudio.handover import hand_over, own_threads
 from craym_nerfstudio.judging import TestViews, write_picture
 from craym_nerfstudio.model import CraymModel, CraymModelConfig
 from craym_nerfstudio.recording import StepRecorder, TakenStep
+from craym_nerfstudio.relocation import Relocation
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
@@ -85,6 +87,8 @@ class CraymPipeline(VanillaPipeline):
         if log_gain is not None:
             self.log_gain.copy_(log_gain)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
+        stage = self.stage_zero
+        self.relocation = None if stage is None else Relocation.of(self.craym_model, self.datamanager, stage)
         self.panel = Panel(self)
 
     def _find_start(self) -> Start:
@@ -103,6 +107,23 @@ class CraymPipeline(VanillaPipeline):
             figures = figures_in_data(region, scene.world_from_data, points, manager.views())
             console.print(f"Region: {figures.in_words}")
         return start
+
+    def get_training_callbacks(
+        self, training_callback_attributes: TrainingCallbackAttributes
+    ) -> list[TrainingCallback]:
+        """Those of data and model, and the search for lost cameras."""
+        callbacks = super().get_training_callbacks(training_callback_attributes)
+        return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._relocate)]
+
+    def _relocate(self, step: int) -> None:
+        """When poses begin to move, the field is good enough to look for lost cameras in it."""
+        if self.relocation is None or step < self.config.model.camera_optimizer.settled_delay_steps:
+            return
+        with self.own_threads():
+            self.relocation.search()
+        assert self.start is not None and self.stage_zero is not None
+        self.start = replace(self.start, stage_zero=self.stage_zero.with_found(self.relocation.found))
+        self.relocation = None
 
     @property
     def craym_model(self) -> CraymModel:

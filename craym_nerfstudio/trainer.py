@@ -133,14 +133,20 @@ class CraymTrainer(Trainer):
             return
         for partial in self.base_dir.glob(".*.ckpt.*.tmp"):  # what a kill left
             partial.unlink()
-        if self.pipeline.stage_zero is not None:  # its points and tracks are part of what a run hands over
-            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+        self._save_stage_zero()
         viewer_host = self.config.viewer.websocket_host if self.config.is_viewer_enabled() else None
         announce_training(self.pipeline, self._start_step, self.config.max_num_iterations, viewer_host)
         if self.config.load_dir is None and self.config.load_checkpoint is None:
             self._mention_unfinished()
 
+    def _save_stage_zero(self) -> None:
+        """Its points and tracks are part of what a run hands over, and which cameras were found in training."""
+        if self.pipeline.stage_zero is not None:
+            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+
     def _report(self, step: int) -> None:
+        if self.local_rank == 0:
+            self._save_stage_zero()
         report_training(self.pipeline, self.base_dir, step)
         self.is_reported = True
 

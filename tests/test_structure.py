@@ -21,7 +21,7 @@ LONGEST_FILE_LINES = 350
 ORDER = [
     *("errors", "console", "stops", "storage", "images", "schedules", "layout", "geometry", "kernels"),
     *("matching", "sfm", "photos", "cameras", "data", "start"),
-    *("fields", "rendering", "evaluation", "objective", "pictures", "model", "recording", "judging"),
+    *("fields", "rendering", "evaluation", "objective", "pictures", "model", "recording", "judging", "relocation"),
     *("viewer", "handover", "pipeline"),
     *("export", "report", "preflight", "api", "trainer", "methods", "entry_points", "cli"),
 ]

@@ -34,6 +34,9 @@ _FIXED_DEG, _STEP_PER_DEG = 0.05, 2.5
 """Up to which formal uncertainty of stage 0 that holds, and how the size grows beyond: poses that few matches hold have
 farther to go (a third leaves `spot` at 0.27 degrees instead of 0.22, three times as much leaps before it settles)."""
 
+_PLACED_STEP = 0.25
+"""Size of the steps of cameras that were found by their photos."""
+
 _LOOK_FROM, _LOOK_EVERY = 2.0, 100
 """When the guard looks: from so many times the waiting time on, every so many steps; what is left of the training then
 fits the field to the poses that stay."""
@@ -139,6 +142,16 @@ class CraymCameraOptimizer(CameraOptimizer):
         if held is not None:
             self.step_size *= ~held.to(self.device)
         self._has_poses = True
+        self._note_settled()
+
+    @torch.no_grad()
+    def place(self, camera: int, c2w: Float[Tensor, "3 4"], trained: bool) -> None:
+        """Go on with a camera from another pose, which photos have told of; `trained` from there, or left to stay."""
+        self.start_c2w[camera] = c2w
+        for parameter in self.motion.parameters():
+            parameter[camera] = 0.0
+        self.settled[camera] = True
+        self.step_size[camera] = _PLACED_STEP if trained else 0.0
         self._note_settled()
 
     def _note_settled(self) -> None:

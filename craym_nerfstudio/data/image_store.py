@@ -50,7 +50,11 @@ class ImageStore:
         if self.mask is not None and masks is not None:
             for mask, part in zip(masks, self.mask.split(counts.tolist()), strict=True):
                 part[:] = mask.reshape(-1)
-        self._drawn = self._chosen(near_objects=False)
+        self._left_out: Bool[Tensor, " images"] = torch.zeros(len(counts), dtype=torch.bool)
+        self._near_objects = False
+        self._drawn: Int[Tensor, " pixels"] | None = None
+        self._images: Int[Tensor, " kept"] | None = None
+        self._choose()
 
     def __len__(self) -> int:
         return self.size_px.shape[0]
@@ -68,6 +72,7 @@ class ImageStore:
         self.mask = None if self.mask is None else self.mask.to(device)
         self.gain = None if self.gain is None else self.gain.to(device)
         self._drawn = None if self._drawn is None else self._drawn.to(device)
+        self._images = None if self._images is None else self._images.to(device)
         return self
 
     def _flat(self, image: Tensor, column: Tensor, row: Tensor) -> Tensor:
@@ -108,30 +113,42 @@ class ImageStore:
 
         Where it is not, a field that begins as a blur needs them all.
         """
-        self._drawn = self._chosen(near_objects=True)
+        self._near_objects = True
+        self._choose()
 
-    def _chosen(self, *, near_objects: bool) -> Int[Tensor, " pixels"] | None:
-        """Flat numbers of the pixels that rays are drawn from; None for all of them.
+    def leave_out(self, images: Bool[Tensor, " images"]) -> None:
+        """Draw nothing of these images, and again of those that were left out before."""
+        self._left_out = images.cpu()
+        self._choose()
+
+    def _choose(self) -> None:
+        """Note what rays are drawn from: flat numbers of pixels, and of images; None for all of them.
 
         Masked pixels are unknown. Where all are masked, all are drawn.
         """
+        device, sizes = self.pixels.device, self.size_px.cpu()
         drawn = None if self.mask is None else self.mask.cpu() > 0
-        if near_objects:
-            sizes = self.size_px.cpu()
+        if self._near_objects:
             parts = self.pixels[:, 3].cpu().split(sizes.prod(-1).tolist())
             shapes = sizes.flip(-1).tolist()
             telling = torch.cat([_telling(part.view(shape)) for part, shape in zip(parts, shapes, strict=True)])
             drawn = telling & drawn if drawn is not None and drawn.any() else telling
-        if drawn is None or drawn.all() or not drawn.any():
-            return None
-        return drawn.nonzero()[:, 0].int().to(self.pixels.device)
+        kept = ~self._left_out
+        if not kept.all():
+            of_kept = kept.repeat_interleave(sizes.prod(-1))
+            drawn = of_kept & drawn if drawn is not None and (of_kept & drawn).any() else of_kept
+        chosen = drawn is not None and bool(drawn.any()) and not bool(drawn.all())
+        self._drawn = drawn.nonzero()[:, 0].int().to(device) if chosen and drawn is not None else None
+        self._images = None if kept.all() else kept.nonzero()[:, 0].to(device)
 
     def random_patches(
         self, patches: int, side: int, generator: torch.Generator
     ) -> tuple[Int[Tensor, " n"], Float[Tensor, "n 2"]]:
         """Images and pixel centres of square patches, ``patches * side * side`` in row-major order."""
         device = self.pixels.device
-        image = torch.randint(len(self), (patches,), generator=generator, device=device)
+        images = len(self) if self._images is None else len(self._images)
+        image = torch.randint(images, (patches,), generator=generator, device=device)
+        image = image if self._images is None else self._images[image]
         unit = torch.rand((patches, 2), generator=generator, device=device)
         corner = (unit * (self._last[image] + (2 - side)).clamp_min(1.0)).floor()
         xy = (corner[:, None] + _offsets(side, device)).reshape(-1, 2)
@@ -140,6 +157,14 @@ class ImageStore:
 
     def _clip(self, image: Tensor, xy: Tensor) -> Tensor:
         return xy.clamp_min(0.5).minimum(self.size_px[image] - 0.5)
+
+    def whole(self, image: int) -> tuple[Float[Tensor, "h w 4"], Float[Tensor, "h w"]]:
+        """An image's colours, at the exposure that all have, and alpha; and where it is not masked, 1, or is, 0."""
+        width, height = self.size_px[image].tolist()
+        row, column = (part.reshape(-1) for part in torch.meshgrid(*map(torch.arange, (height, width)), indexing="ij"))
+        xy = torch.stack([column, row], dim=-1).to(self.pixels.device) + 0.5
+        index = torch.full((len(xy),), image, device=self.pixels.device)
+        return self.colors(index, xy).view(height, width, 4), self.visible(index, xy).view(height, width).float()
 
     def visible(self, image: Int[Tensor, " n"], xy: Float[Tensor, "n 2"]) -> Int[Tensor, " n"]:
         """1 where the pixel that contains the position is not masked."""

@@ -11,7 +11,7 @@ from craym_nerfstudio.sfm.absolute_pose import predict
 from craym_nerfstudio.sfm.gauge import settle
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph
 from craym_nerfstudio.sfm.refinement import Refined
-from craym_nerfstudio.sfm.result import CameraState, Decision, StageZero
+from craym_nerfstudio.sfm.result import CameraState, Decision, StageZero, unfit
 from craym_nerfstudio.sfm.triangulate import median_per_group
 from craym_nerfstudio.sfm.uncertainty import uncertainty
 
@@ -19,9 +19,6 @@ _BELIEVABLE_PX = 4.0
 _BELIEF_SCALE = 3.0
 """Standard deviations at which a match is worth one half."""
 _FAR_DEG, _FAR_MEDIANS = 5.0, 3.0
-_UNFIT_PX, _UNFIT_MEDIANS = 0.5, 6.0
-"""Epipolar distance of a camera's matches, at least and in medians over the cameras, from which on it does not fit: one
-that took bricks for others was 7.9 medians and 17 degrees off, right ones are up to 5.3 medians off."""
 _OUTSIDE_TRACKS = 0.3
 """Worth of a match that meets its epipolar line but no point: one of its ends agrees better with other views."""
 
@@ -87,13 +84,6 @@ def far_off(c2w: Poses, rough: Poses) -> CameraMask:
     """
     turned_deg = rotation_angle_deg(c2w[:, :, :3].transpose(1, 2) @ rough[:, :, :3])
     return (turned_deg > max(_FAR_DEG, _FAR_MEDIANS * float(turned_deg.median()))).numpy()
-
-
-def unfit(epipolar_px: Float[np.ndarray, " cams"]) -> CameraMask:
-    """Cameras whose matches are much further from their epipolar lines than others' are; NaN: without matches."""
-    known = epipolar_px[np.isfinite(epipolar_px)]
-    limit_px = max(_UNFIT_PX, _UNFIT_MEDIANS * float(np.median(known))) if len(known) else np.inf
-    return np.nan_to_num(epipolar_px) > limit_px
 
 
 def _notes(

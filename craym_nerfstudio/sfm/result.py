@@ -14,14 +14,22 @@ from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.sfm.triangulate import triangulate
 from craym_nerfstudio.storage import read_npz, write_npz
 
-CameraState = Literal["adjusted", "predicted", "kept"]
-"""Adjusted to its rays; without enough rays, predicted from its neighbours; left as it was given."""
+CameraState = Literal["adjusted", "predicted", "kept", "found"]
+"""Adjusted to its rays; without enough rays, predicted from its neighbours; left as it was given; found by its photo in
+the trained field."""
 
 STAGE_ZERO_NAME = "stage0.npz"
 """File in the folder of a run."""
 _FEW_CAMERAS = 10
 """So few images are explained by shape as well as by poses: training moves its cameras by 0.1 to 0.2 degrees where
 matches do not notice (lego_400 of 6 views from 0.42 to 0.61, dtu_scan24 of 3 from 0.27 to 0.39, 0.15 px both)."""
+
+_KNOWN_SHARE = 0.5
+"""Of all cameras, that must be known for the others' photos to wait."""
+
+_UNFIT_PX, _UNFIT_MEDIANS = 0.5, 6.0
+"""Epipolar distance of a camera's matches, at least and in medians over the cameras, from which on it does not fit: one
+that took bricks for others was 7.9 medians and 17 degrees off, right ones are up to 5.3 medians off."""
 
 _CONFIRMED_RATIO = 1.2
 """Distances of held-out matches under exact poses of photographs, relative to those under adjusted ones, at most."""
@@ -163,6 +171,21 @@ class StageZero:
         return {name: torch.from_numpy(values) for name, values in known.items()}
 
     @property
+    def lost(self) -> Bool[np.ndarray, " cams"]:
+        """Cameras that were only predicted, or adjusted to matches that they do not fit, where enough others are known
+        to tell of the scene without their photos.
+        """
+        adjusted = np.array([state == "adjusted" for state in self.state])
+        lost = ~self.registered | (adjusted & unfit(self.epipolar_after_px))
+        return lost & (np.sum(~lost) >= max(_FEW_CAMERAS, _KNOWN_SHARE * len(lost)))
+
+    def with_found(self, found: Bool[np.ndarray, " cams"]) -> "StageZero":
+        """The same, some cameras of which were found later."""
+        return replace(
+            self, state=["found" if is_found else state for state, is_found in zip(self.state, found, strict=True)]
+        )
+
+    @property
     def counts(self) -> dict[str, int]:
         """Cameras in each state."""
         return {state: self.state.count(state) for state in get_args(CameraState)}
@@ -215,3 +238,10 @@ class StageZero:
         values |= {name: Intrinsics.from_values(arrays[name].tolist()) for name in _LENSES if name in arrays}
         assert set(values["state"]) <= set(get_args(CameraState))
         return cls(**values)
+
+
+def unfit(epipolar_px: Float[np.ndarray, " cams"]) -> Bool[np.ndarray, " cams"]:
+    """Cameras whose matches are much further from their epipolar lines than others' are; NaN: without matches."""
+    known = epipolar_px[np.isfinite(epipolar_px)]
+    limit_px = max(_UNFIT_PX, _UNFIT_MEDIANS * float(np.median(known))) if len(known) else np.inf
+    return np.nan_to_num(epipolar_px) > limit_px

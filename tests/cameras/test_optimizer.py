@@ -316,3 +316,18 @@ def test_cameras_are_shifted_first_and_turned_later(mode) -> None:
     optimizer.update_to_step(5)
     turned = rotation_angle_deg(optimizer.optimised_c2w()[..., :3].mT @ optimizer.start_c2w[..., :3])
     assert float(turned.min()) > 1
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "off"])
+def test_a_camera_goes_on_from_where_it_is_placed(mode: MotionName) -> None:
+    optimizer = make_optimizer(mode)
+    before, elsewhere = optimizer.optimised_c2w().detach(), dataset_poses()[0]
+    optimizer.place(2, elsewhere, trained=True)
+    optimizer.place(3, elsewhere, trained=False)
+    after = optimizer.optimised_c2w()
+    torch.testing.assert_close(after[[2, 3]], elsewhere.expand(2, 3, 4))
+    torch.testing.assert_close(after[[0, 1, 4]], before[[0, 1, 4]])
+    after.sum().backward()
+    assert optimizer.motion.residual.grad[2].any()
+    assert not optimizer.motion.residual.grad[3].any()
+    assert optimizer.settled[[2, 3]].all()

@@ -182,3 +182,35 @@ def test_images_are_copied_as_they_are_decoded() -> None:
     store = ImageStore(decoded(), sizes)
     assert store.pixels.dtype == torch.uint8
     assert torch.equal(store.pixels, store_of([gradient_image(*size) for size in sizes]).pixels)
+
+
+def test_images_that_are_left_out_are_not_drawn_until_they_are_back() -> None:
+    store = store_of([gradient_image(5, 4), gradient_image(4, 6), gradient_image(6, 5)])
+    left_out = torch.tensor([False, True, False])
+    for _ in range(2):
+        store.leave_out(left_out)
+        pixels = [store.next_pixels(0, 50)[0], store.random_pixels(200, generator())[0]]
+        for drawn in (*pixels, store.random_patches(40, 3, generator())[0]):
+            assert set(drawn.tolist()) == set((~left_out).nonzero()[:, 0].tolist())
+        left_out = torch.zeros(3, dtype=torch.bool)
+
+
+def test_a_mask_holds_where_images_are_left_out() -> None:
+    masks = [torch.full((3, 4), 255, dtype=torch.uint8) for _ in range(2)]
+    masks[0][:, 2:] = 0
+    store = store_of([gradient_image(4, 3), gradient_image(4, 3)], masks)
+    store.leave_out(torch.tensor([False, True]))
+    image, xy = store.next_pixels(0, 60)
+    assert set(image.tolist()) == {0}
+    assert float(xy[:, 0].max()) == 1.5
+
+
+def test_a_whole_image_is_what_was_put_in() -> None:
+    mask = torch.full((3, 4), 255, dtype=torch.uint8)
+    mask[1, 2] = 0
+    store = store_of(
+        [gradient_image(5, 6), gradient_image(4, 3, 4)], [torch.full((6, 5), 255, dtype=torch.uint8), mask]
+    )
+    colors, visible = store.whole(1)
+    torch.testing.assert_close(colors * 255, gradient_image(4, 3, 4).float())
+    torch.testing.assert_close(visible, (mask > 0).float())

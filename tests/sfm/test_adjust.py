@@ -12,10 +12,10 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity, pose_errors
 from craym_nerfstudio.geometry.lie import compose, rotation_angle_deg, se3_exp, so3_exp
 from craym_nerfstudio.sfm.adjust import adjust_rays
-from craym_nerfstudio.sfm.assemble import far_off, unfit
+from craym_nerfstudio.sfm.assemble import far_off
 from craym_nerfstudio.sfm.ray_graph import ray_graph
 from craym_nerfstudio.sfm.refinement import trust_in_input, unconfirmed
-from craym_nerfstudio.sfm.result import StageZero
+from craym_nerfstudio.sfm.result import StageZero, unfit
 from craym_nerfstudio.sfm.structure import build_structure
 from tests.sfm.synthetic import Scene, disturbed, make_scene, ring
 

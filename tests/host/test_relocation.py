@@ -1,0 +1,81 @@
+"""A camera that stage 0 could only predict: its photo waits, is sought in the field, and is trained on from there."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.harness import Run
+from craym_nerfstudio.cameras import search
+from craym_nerfstudio.geometry.alignment import align_poses
+from craym_nerfstudio.geometry.lie import rotation_angle_deg
+from craym_nerfstudio.matching.matches import Matches
+from craym_nerfstudio.pipeline import CraymPipeline
+from tests.host.tiny_run import MATCHES_NAME, TinyData, tiny_config
+
+LOST, STEPS = 5, 120
+
+
+def without(matches: Matches, image: int) -> Matches:
+    """All matches but those of an image."""
+    kept_pair = (matches.pairs != image).all(-1)
+    kept = kept_pair[matches.pair_of_match]
+    numbers = np.cumsum(kept_pair) - 1
+    rows = ("keypoints", "keypoint_ids", "bearings", "confidence")
+    return replace(
+        matches,
+        **{name: getattr(matches, name)[kept_pair] for name in ("pairs", "rotation", "translation")},
+        **{name: getattr(matches, name)[kept] for name in rows},
+        pair_of_match=numbers[matches.pair_of_match[kept]].astype(np.int32),
+    )
+
+
+@pytest.fixture(scope="module")
+def lost_run(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Before its first step."""
+    folder = tmp_path_factory.mktemp("relocation")
+    without(tiny_data.matches, LOST).save(folder / MATCHES_NAME)
+    config = tiny_config(tiny_data.folder, folder, STEPS)
+    config.pipeline.start.pose_init, config.pipeline.start.matches = "matched-rays", folder / MATCHES_NAME
+    config.pipeline.datamanager.dataparser.pose_noise = "barf"
+    return Run(config, torch.device("cpu"))
+
+
+def off_deg(pipeline: CraymPipeline) -> float:
+    """How far the lost camera is turned, once the others are aligned."""
+    assert pipeline.datamanager.reference is not None
+    true = torch.from_numpy(pipeline.datamanager.reference.train_c2w).double()
+    others, c2w = torch.arange(len(true)) != LOST, pipeline.refined_c2w().double()
+    aligned = align_poses(c2w[others], true[others]).poses(c2w[LOST])
+    return float(rotation_angle_deg(aligned[:, :3].T @ true[LOST, :, :3]))
+
+
+def drawn(pipeline: CraymPipeline) -> set[int]:
+    """Images that rays of a few steps come from."""
+    batches = [pipeline.datamanager.next_train(step)[1] for step in range(20)]
+    return {int(image) for batch in batches for image in batch["indices"][: batch["layout"].plain, 0]}
+
+
+def test_a_lost_camera_waits_and_is_found(
+    lost_run: Run, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Pictures are small.
+    monkeypatch.setattr(search, "_ROUNDS", ((192, 1.2, 4, 12), (96, 0.5, 4, 6)))
+    monkeypatch.setattr(search, "_STEPS", 20)
+    pipeline = lost_run.pipeline
+    assert isinstance(pipeline, CraymPipeline) and pipeline.stage_zero is not None
+    assert pipeline.stage_zero.state[LOST] == "predicted"
+    assert drawn(pipeline) == set(range(12)) - {LOST}
+    before, delay = off_deg(pipeline), pipeline.config.model.camera_optimizer.settled_delay_steps
+    lost_run.advance(delay)
+    assert pipeline.relocation is not None
+    assert off_deg(pipeline) == pytest.approx(before, abs=1e-3)
+    lost_run.advance(1)
+    assert pipeline.relocation is None
+    assert "Lost cameras: " in capsys.readouterr().out
+    found_deg = off_deg(pipeline)
+    assert found_deg < 0.5 * before, found_deg
+    assert pipeline.stage_zero.state[LOST] == "found"
+    lost_run.advance(5)
+    assert (LOST in drawn(pipeline)) == bool(pipeline.craym_model.camera_optimizer.step_size[LOST])
