@@ -273,6 +273,21 @@ def yardstick(results: Results) -> list[str]:
     return parts
 
 
+def lost(results: Results) -> list[str]:
+    """Cameras of photos that could not be matched."""
+    parts = []
+    for content in results.files("lost*.json"):
+        rows = []
+        for name, run in content["runs"].items():
+            each = (run["lost_start_deg"], run["lost_deg"])
+            turned = [f"{statistics.median(values):.1f} / {max(values):.1f}" for values in each]
+            rows.append([name, *turned, f"{run['others_deg']:.4f}", f"{run['psnr']:.2f}", f"{run['train_s']:.0f}"])
+        text = "A tenth of the photos is blurred over a tenth of its width, and none of them is matched."
+        head = ["run", "lost cameras after stage 0, median / largest deg", "trained", "other cameras deg", "dB", "s"]
+        parts += [ran(content), text, markdown_table(head, rows)]
+    return parts
+
+
 def earlier(section: dict) -> str:
     """Last figures of a benchmark whose script is gone; the text says at which commit it is to be found."""
     tables = [markdown_table(table["head"], table["rows"]) for table in section["tables"]]
@@ -307,6 +322,10 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
     "Step on a GPU": ("benchmarks.device_step --output benchmarks/results/device_step-after.json", device_step),
     "On a GPU": ("benchmarks.first_run run --carry FOLDER", first_run),
     "Basin": ("benchmarks.basin --output benchmarks/results/basin.json", basin),
+    "Lost cameras": (
+        "benchmarks.lost --data-root DATA --output benchmarks/results/lost.json still_life lego_400",
+        lost,
+    ),
     "Matchability": ("benchmarks.coherency --output benchmarks/results/coherency.json", coherency),
     "Errors that keypoints share": (
         "benchmarks.coherent_error --output benchmarks/results/coherent_error.json",

@@ -116,14 +116,18 @@ class CraymPipeline(VanillaPipeline):
         return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._relocate)]
 
     def _relocate(self, step: int) -> None:
-        """When poses begin to move, the field is good enough to look for lost cameras in it."""
-        if self.relocation is None or step < self.config.model.camera_optimizer.settled_delay_steps:
+        """When poses begin to move, the field is good enough to look for lost cameras."""
+        if step >= self.config.model.camera_optimizer.settled_delay_steps:
+            self.relocate(final=False)
+
+    def relocate(self, *, final: bool) -> None:
+        """Look for the cameras that are lost, if that was not done yet; in the `final` search, once more."""
+        if self.relocation is None or self.relocation.searched != final:
             return
         with self.own_threads():
-            self.relocation.search()
+            self.relocation.search(final=final)
         assert self.start is not None and self.stage_zero is not None
         self.start = replace(self.start, stage_zero=self.stage_zero.with_found(self.relocation.found))
-        self.relocation = None
 
     @property
     def craym_model(self) -> CraymModel:

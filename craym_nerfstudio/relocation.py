@@ -50,7 +50,8 @@ class Relocation:
         """Leave the photos of the lost cameras out; where those are, is known up to a `spread`."""
         self.model, self.manager, self.lost, self.spread = model, manager, lost, spread
         self.found, self.trained = np.zeros_like(lost), np.zeros_like(lost)
-        """Cameras whose poses are believed now, and those of them whose photos are trained on."""
+        """Cameras whose poses came from their photos, and those whose photos are trained on."""
+        self.searched = False
         manager.train_images().leave_out(torch.from_numpy(lost))
 
     @classmethod
@@ -69,41 +70,50 @@ class Relocation:
         console.print(f"Lost cameras: {lost.sum()} photos are left out until step {step}, when the field is searched")
         return cls(model, manager, lost, spread)
 
-    def search(self) -> None:
-        """Look for all of them, and say what was found; the photos of those found are trained on from now on."""
-        optimizer, numbers = self.model.camera_optimizer, np.flatnonzero(self.lost)
+    def search(self, *, final: bool = False) -> None:
+        """Look for cameras in the field as it is, and say what was found.
+
+        Photos of those that are sure are trained on from now on. In the `final` search, after the last step, those that
+        are not get poses once more: the field is sharper.
+        """
+        optimizer = self.model.camera_optimizer
+        numbers = np.flatnonzero(self.lost & ~self.trained).tolist()
         poses, reach = optimizer.optimised_c2w().detach(), optimizer.pivot_distance
         likely = predict(poses.cpu().double(), optimizer.input_c2w.cpu().double(), ~self.lost).to(poses)
         generator, sought = torch.Generator().manual_seed(self.model.config.seed), {}
         with self._looking():
             usual = self._usual_error(poses)
-            for number in track(numbers.tolist(), "Lost cameras"):
+            for number in track(numbers, "Lost cameras"):
                 photo, far, guesses = self._photo(number), float(reach[number]), torch.stack([poses, likely])[:, number]
                 sought[number] = seek(self._draw, self._render, photo, guesses, far, self.spread, generator)
+        moved = np.zeros_like(self.lost)
         for number, result in sought.items():
-            is_found = result.error <= _BETTER * result.error_before
-            sees_the_scene = (result.error if is_found else result.error_before) <= _SHARP * usual
-            is_sure = sees_the_scene and (result.uncertain_deg <= _SURE_DEG or not is_found)
-            self.found[number], self.trained[number] = is_found, is_sure
-            if is_found:
-                optimizer.place(number, result.c2w, trained=is_sure)
+            moved[number] = result.error <= (1.0 if self.found[number] else _BETTER) * result.error_before
+            sees_the_scene = (result.error if moved[number] else result.error_before) <= _SHARP * usual
+            is_sure = sees_the_scene and (result.uncertain_deg <= _SURE_DEG or not moved[number])
+            self.trained[number] = is_sure and not final
+            if moved[number]:
+                optimizer.place(number, result.c2w, trained=bool(self.trained[number]))
+        self.found |= moved
+        self.searched = True
         self.manager.train_images().leave_out(torch.from_numpy(self.lost & ~self.trained))
-        console.print(self._in_words(sought, poses))
+        console.print(self._in_words(sought, poses, moved))
 
-    def _in_words(self, sought: dict[int, Sought], before: Float[Tensor, "cams 3 4"]) -> str:
+    def _in_words(
+        self, sought: dict[int, Sought], before: Float[Tensor, "cams 3 4"], moved: Bool[np.ndarray, " cams"]
+    ) -> str:
         names = [path.name for path in self.manager.train_dataset.image_filenames]
         turned = {k: float(rotation_angle_deg(before[k, :, :3].T @ each.c2w[:, :3])) for k, each in sought.items()}
-        parts = []
         kinds = {
-            "found by their photos": self.found & self.trained,
-            "roughly placed, photos left out": self.found & ~self.trained,
-            "stay where they are": self.lost & ~self.found & self.trained,
-            "not found, photos left out": self.lost & ~self.found & ~self.trained,
+            "found by their photos": moved & self.trained,
+            "roughly placed, photos left out": moved & ~self.trained,
+            "stay where they are": ~moved & (self.trained | self.found),
+            "not found, photos left out": ~self.found & ~self.trained,
         }
+        parts = []
         for what, which in kinds.items():
             listed = [
-                names[k] + (f" (turned by {turned[k]:.1f} degrees)" if self.found[k] else "")
-                for k in np.flatnonzero(which)
+                names[k] + (f" (turned by {turned[k]:.1f} degrees)" if moved[k] else "") for k in sought if which[k]
             ]
             parts += [f"{what}: {', '.join(listed)}"] if listed else []
         return f"Lost cameras: {'; '.join(parts)}"

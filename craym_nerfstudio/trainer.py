@@ -178,6 +178,10 @@ class CraymTrainer(Trainer):
                 self.save_checkpoint(self.last_taken)
             self._end(stop, self._how_to_go_on())
 
+    def _after_train(self) -> None:
+        self.pipeline.relocate(final=True)  # before the last checkpoint is written
+        super()._after_train()
+
     def _end(self, stop: KeyboardInterrupt, line: str) -> NoReturn:
         if self.world_size > 1:
             raise stop  # the host ends its processes together

@@ -69,13 +69,15 @@ def test_a_lost_camera_waits_and_is_found(
     assert drawn(pipeline) == set(range(12)) - {LOST}
     before, delay = off_deg(pipeline), pipeline.config.model.camera_optimizer.settled_delay_steps
     lost_run.advance(delay)
-    assert pipeline.relocation is not None
+    assert pipeline.relocation is not None and not pipeline.relocation.searched
     assert off_deg(pipeline) == pytest.approx(before, abs=1e-3)
     lost_run.advance(1)
-    assert pipeline.relocation is None
+    assert pipeline.relocation.searched
     assert "Lost cameras: " in capsys.readouterr().out
     found_deg = off_deg(pipeline)
     assert found_deg < 0.5 * before, found_deg
     assert pipeline.stage_zero.state[LOST] == "found"
     lost_run.advance(5)
+    pipeline.relocate(final=True)
+    assert off_deg(pipeline) < 1.2 * found_deg
     assert (LOST in drawn(pipeline)) == bool(pipeline.craym_model.camera_optimizer.step_size[LOST])
