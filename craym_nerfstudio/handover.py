@@ -56,10 +56,11 @@ def hand_over(
     given = manager.train_dataset.cameras.camera_to_worlds
     model.camera_optimizer.set_poses(given, center=model.center, **known)
     if start is not None and start.stage_zero is not None:
+        stage = start.stage_zero.without_rays(start.stage_zero.lost)
         if model.config.landmark_loss_mult:
-            _learn_landmarks(manager, model, start.stage_zero)
+            _learn_landmarks(manager, model, stage)
         if model.config.consistency_loss_mult:
-            _compare_photos(manager, model, start.stage_zero)
+            _compare_photos(manager, model, stage)
     model.fill_grid()
     return log_gain
 

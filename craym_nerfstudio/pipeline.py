@@ -64,6 +64,8 @@ class CraymPipeline(VanillaPipeline):
     """Corrections of the given intrinsics, as `Intrinsics.values` lists them; part of checkpoints."""
     log_gain: Tensor
     """Of each training image per channel: what tells its exposure from the mean; part of checkpoints."""
+    fate: Tensor
+    """Of each training camera: what became of it if it was lost (`relocation.Fate`); part of checkpoints."""
 
     def __init__(
         self,
@@ -87,8 +89,8 @@ class CraymPipeline(VanillaPipeline):
         if log_gain is not None:
             self.log_gain.copy_(log_gain)
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
-        stage = self.stage_zero
-        self.relocation = None if stage is None else Relocation.of(self.craym_model, self.datamanager, stage)
+        self.register_buffer("fate", torch.zeros(len(self.log_gain), dtype=torch.uint8, device=self.device))
+        self.relocation = Relocation.of(self.craym_model, self.datamanager, start)
         self.panel = Panel(self)
 
     def _find_start(self) -> Start:
@@ -122,11 +124,18 @@ class CraymPipeline(VanillaPipeline):
 
     def relocate(self, *, final: bool) -> None:
         """Look for the cameras that are lost, if that was not done yet; in the `final` search, once more."""
-        if self.relocation is None or self.relocation.searched != final:
+        if self.relocation is None or (self.relocation.searched and not final):
             return
         with self.own_threads():
             self.relocation.search(final=final)
-        assert self.start is not None and self.stage_zero is not None
+        self.fate.copy_(torch.from_numpy(self.relocation.fate))
+        if self.world_size > 1:
+            distributed.broadcast(self.fate, 0)
+        self._know_fate()
+
+    def _know_fate(self) -> None:
+        assert self.relocation is not None and self.start is not None and self.stage_zero is not None
+        self.relocation.resume(self.fate.cpu().numpy().astype(int))
         self.start = replace(self.start, stage_zero=self.stage_zero.with_found(self.relocation.found))
 
     @property
@@ -148,7 +157,11 @@ class CraymPipeline(VanillaPipeline):
         """
         # Focal lengths of single images make it longer.
         self.intrinsics = loaded_state["intrinsics"].to(self.intrinsics)
+        # Checkpoints of 0.6 know nothing of lost cameras.
+        loaded_state.setdefault("fate", torch.zeros_like(self.fate))
         super().load_pipeline(loaded_state, step)
+        if self.relocation is not None and self.fate.any():
+            self._know_fate()
         found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         if self.test_mode == "val":
             return None if found == manager.intrinsics else manager.calibrate(found)

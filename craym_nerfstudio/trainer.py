@@ -18,7 +18,7 @@ from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.record import METRICS_NAME
 from craym_nerfstudio.report.summary import announce_training, report_training
-from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME
+from craym_nerfstudio.sfm.result import STAGE_ZERO_NAME, StageZero
 from craym_nerfstudio.stops import Terminated, ended_by, heed_stops, whole
 from craym_nerfstudio.storage import write_atomically, write_text
 
@@ -111,6 +111,7 @@ class CraymTrainer(Trainer):
     """The last step whose update is part of the parameters; None before this process has taken one."""
     last_saved: int | None = None
     """The step of the last checkpoint that this process wrote."""
+    _saved_stage: StageZero | None = None
     is_reported: bool = False
     """Whether nothing is left to do but to close the viewer."""
 
@@ -141,12 +142,12 @@ class CraymTrainer(Trainer):
 
     def _save_stage_zero(self) -> None:
         """Its points and tracks are part of what a run hands over, and which cameras were found in training."""
-        if self.pipeline.stage_zero is not None:
-            self.pipeline.stage_zero.save(self.base_dir / STAGE_ZERO_NAME)
+        stage = self.pipeline.stage_zero
+        if stage is not None and stage is not self._saved_stage:
+            stage.save(self.base_dir / STAGE_ZERO_NAME)
+            self._saved_stage = stage
 
     def _report(self, step: int) -> None:
-        if self.local_rank == 0:
-            self._save_stage_zero()
         report_training(self.pipeline, self.base_dir, step)
         self.is_reported = True
 
@@ -179,7 +180,10 @@ class CraymTrainer(Trainer):
             self._end(stop, self._how_to_go_on())
 
     def _after_train(self) -> None:
-        self.pipeline.relocate(final=True)  # before the last checkpoint is written
+        if self.pipeline.relocation is not None:
+            self.save_checkpoint(self.step)  # before what may take minutes
+            with self.train_lock:
+                self.pipeline.relocate(final=True)
         super()._after_train()
 
     def _end(self, stop: KeyboardInterrupt, line: str) -> NoReturn:
@@ -243,6 +247,7 @@ class CraymTrainer(Trainer):
             remedy = f"Free some space. {self._how_to_go_on()}"
             raise InputError(error.problem, path, remedy) from error
         self.last_saved = step
+        self._save_stage_zero()
         if self.config.save_only_latest_checkpoint:
             for old in self.checkpoint_dir.glob("*.ckpt"):
                 if old != path:

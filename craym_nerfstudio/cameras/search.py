@@ -2,7 +2,7 @@
 
 Poses are tried about a guess, each turned and shifted about the point of the scene that it looks at; its small picture,
 averaged over blocks, is compared with the photo's. What is best is followed by Adam, first in small pictures, whose
-valleys are wide, then in the photo itself, and judged by pictures that nothing was averaged in.
+valleys are wide, then in the photo itself, and judged by finer pictures, pixel by pixel.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from craym_nerfstudio.sfm.absolute_pose import predict
 
 Render = Callable[[RayBundle], Float[Tensor, "rays 3"]]
 
-_SIDE, _FINE_SIDE = 32, 64
+_SIDE, FINE_SIDE = 32, 64
 """Of the small pictures that are drawn, in pixels: those of many poses, and those that decide."""
 _ROUNDS = ((768, 1.2, 4, 24), (384, 0.5, 4, 12), (192, 0.25, 2, 12))
 """Poses tried, their spread in standard deviations of the guess, side of the blocks compared, and poses kept."""
@@ -55,7 +55,7 @@ class Photo:
 
     def __init__(self, camera: Cameras, rgb: Float[Tensor, "h w 3"], visible: Float[Tensor, "h w"]) -> None:
         """Of one camera; what of the photo is not visible, 0, is not compared."""
-        self.camera, self.size_px = camera, (rgb.shape[1], rgb.shape[0])
+        self.size_px = (rgb.shape[1], rgb.shape[0])
         self._content = torch.cat([rgb * visible[..., None], visible[..., None]], dim=-1).movedim(-1, 0)[None]
         self._pose = torch.eye(4, device=rgb.device)[None, :3]
         self._local = with_poses(camera, self._pose)
@@ -81,16 +81,17 @@ def spread_of_predictions(
 ) -> Float[Tensor, "6 6"]:
     """Root of the covariance of `motion` vectors from poses predicted by their neighbours to the known ones.
 
-    Cameras that are known are left out one by one and predicted as the `lost` were: that is how far off those are.
+    Cameras that are known are left out one by one and predicted by the others: about so far off the `lost` ones are.
     """
     rough, known = rough.cpu().double(), known.cpu().double()
+    known_only = torch.from_numpy(~lost)
+    rough, known, reach_known = rough[known_only], known[known_only], reach.cpu().double()[known_only]
     vectors = []
-    for number in np.flatnonzero(~lost):
-        without = ~lost
-        without[number] = False
+    for number in range(len(known)):
+        without = np.arange(len(known)) != number
         guess = predict(known, rough, without)[number]
         between = compose(inverse(guess), known[number])
-        shift = between[:, 3] / reach[number].cpu().double() - between[:, 2] - _ahead(between)
+        shift = between[:, 3] / reach_known[number] - between[:, 2] - _ahead(between)
         vectors.append(torch.cat([so3_log(between[:, :3]), shift]))
     stacked = torch.stack(vectors)
     least = torch.tensor(_LEAST_SPREAD, dtype=stacked.dtype).repeat_interleave(3).square()
@@ -136,12 +137,13 @@ def seek(
         poses = poses[errors(draw, photo, poses, _SIDE, block).argsort()[:kept]]
     for kept, rate, sides in _FOLLOWED:
         followed = _followed(render, photo, poses[:kept], reach, rate, sides, generator)
-        poses = torch.cat([followed, poses[:kept]])
-        poses = poses[errors(draw, photo, poses, _FINE_SIDE, 1).argsort()]
-    before, *after = errors(draw, photo, torch.cat([guesses[:1], poses]), _FINE_SIDE, 1).tolist()
-    as_good = poses[[error <= _AS_GOOD * after[0] for error in after]]
+        poses = torch.cat([followed, poses])
+        error, order = errors(draw, photo, poses, FINE_SIDE, 1).sort()
+        poses = poses[order]
+    before, least = float(errors(draw, photo, guesses[:1], FINE_SIDE, 1)), float(error[0])
+    as_good = poses[error <= _AS_GOOD * least]
     uncertain_deg = rotation_angle_deg(as_good[:, :, :3].mT @ poses[0, :, :3]).max()
-    return Sought(poses[0], after[0], before, float(uncertain_deg))
+    return Sought(poses[0], least, before, float(uncertain_deg))
 
 
 @torch.no_grad()

@@ -133,12 +133,15 @@ class ImageStore:
             shapes = sizes.flip(-1).tolist()
             telling = torch.cat([_telling(part.view(shape)) for part, shape in zip(parts, shapes, strict=True)])
             drawn = telling & drawn if drawn is not None and drawn.any() else telling
-        kept = ~self._left_out
-        if not kept.all():
-            of_kept = kept.repeat_interleave(sizes.prod(-1))
-            drawn = of_kept & drawn if drawn is not None and (of_kept & drawn).any() else of_kept
-        chosen = drawn is not None and bool(drawn.any()) and not bool(drawn.all())
-        self._drawn = drawn.nonzero()[:, 0].int().to(device) if chosen and drawn is not None else None
+        kept, counts = ~self._left_out, sizes.prod(-1)
+        if drawn is not None:
+            of_kept = drawn & kept.repeat_interleave(counts)
+            drawn = of_kept if of_kept.any() else drawn
+            self._drawn = None if drawn.all() or not drawn.any() else drawn.nonzero()[:, 0].int().to(device)
+        else:
+            ranges = zip(self.offset.cpu()[kept].tolist(), counts[kept].tolist(), strict=True)
+            runs = [torch.arange(first, first + count, dtype=torch.int32) for first, count in ranges]
+            self._drawn = None if kept.all() else torch.cat(runs).to(device)
         self._images = None if kept.all() else kept.nonzero()[:, 0].to(device)
 
     def random_patches(

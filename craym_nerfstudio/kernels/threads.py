@@ -36,9 +36,12 @@ def reserved_threads() -> Iterator[None]:
     """Inside, kernels alone run on all of torch's threads, and the calling thread's operations of torch on one.
 
     A training step consists of few large pieces, which are kernels or chunked, and of two thousand operations on small
-    tensors: to wake a thread for one of those takes longer than the operation.
+    tensors: to wake a thread for one of those takes longer than the operation. Inside of itself it changes nothing.
     """
     global _reserved
+    if _reserved:
+        yield
+        return
     threads = torch.get_num_threads()
     _reserved = threads
     torch.set_num_threads(1)

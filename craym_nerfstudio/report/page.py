@@ -121,12 +121,13 @@ def _rejected(run: RunFolder) -> Fragment:
         html.text(f"Matches: stage 0 rejected {doubted} of {count} ({share:.1f} %): their rays miss each other."),
         *(html.text(note, "warning") for note in stage.notes),
     ]
-    kept = [
-        (name, state, str(rays), "-", "left where it was given")
+    why = {"kept": "left where it was given", "found": "its photo was recognised in the trained field"}
+    others = [
+        (name, state, str(rays), "-", why[state])
         for name, state, rays in zip(stage.names, stage.state, stage.num_rays, strict=True)
-        if state == "kept"
+        if state in why
     ]
-    rows = [tuple(row) for row in not_adjusted(stage, {})] + kept
+    rows = [tuple(row) for row in not_adjusted(stage, {})] + others
     if rows:
         parts.append(html.table(rows, COLUMNS, "Cameras that were not adjusted"))
     else:

@@ -180,9 +180,32 @@ class StageZero:
         return lost & (np.sum(~lost) >= max(_FEW_CAMERAS, _KNOWN_SHARE * len(lost)))
 
     def with_found(self, found: Bool[np.ndarray, " cams"]) -> "StageZero":
-        """The same, some cameras of which were found later."""
+        """The same, some cameras of which were found later: nothing of their rays and matches holds any more."""
+        if not found.any():
+            return self
         return replace(
-            self, state=["found" if is_found else state for state, is_found in zip(self.state, found, strict=True)]
+            self.without_rays(found),
+            state=["found" if is_found else state for state, is_found in zip(self.state, found, strict=True)],
+            rotation_sigma_deg=np.where(found, np.nan, self.rotation_sigma_deg),
+            translation_sigma=np.where(found, np.nan, self.translation_sigma),
+            num_rays=np.where(found, 0, self.num_rays),
+            epipolar_after_px=np.where(found, np.nan, self.epipolar_after_px),
+        )
+
+    def without_rays(self, cameras: Bool[np.ndarray, " cams"]) -> "StageZero":
+        """The same points without the rays of some cameras; those that no two of the others see are left out."""
+        kept = ~cameras[self.ray_image]
+        length = np.bincount(self.ray_point[kept], minlength=len(self.points))
+        seen = length >= 2
+        kept &= seen[self.ray_point]
+        rays = ("ray_image", "ray_keypoint_px", "ray_bearing")
+        return replace(
+            self,
+            points=self.points[seen],
+            point_sigma=self.point_sigma[seen],
+            track_length=length[seen],
+            ray_point=(np.cumsum(seen) - 1)[self.ray_point[kept]],
+            **{name: getattr(self, name)[kept] for name in rays},
         )
 
     @property

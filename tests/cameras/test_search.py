@@ -14,6 +14,7 @@ from tests.dome import make_dome
 
 SIDE, REACH = 80, 4.0
 TRUE = torch.tensor([[1.0, 0, 0, 0.3], [0, 1, 0, -0.2], [0, 0, 1, REACH]])
+CAMERA = Cameras(TRUE[None], 100.0, 100.0, SIDE / 2, SIDE / 2, SIDE, SIDE, camera_type=CameraType.PERSPECTIVE)
 WAVES = torch.tensor([[3.0, 1.0, -2.0], [-1.0, 4.0, 1.5], [2.0, -2.5, 3.5]])
 Colors = Callable[[torch.Tensor], torch.Tensor]
 
@@ -43,9 +44,8 @@ def ball(colors: Colors) -> Callable[[RayBundle], torch.Tensor]:
 
 def photo_of(render: Callable[[RayBundle], torch.Tensor], visible: torch.Tensor | None = None) -> Photo:
     """What a camera at the true pose sees."""
-    camera = Cameras(TRUE[None], 100.0, 100.0, SIDE / 2, SIDE / 2, SIDE, SIDE, camera_type=CameraType.PERSPECTIVE)
-    rgb = render(camera.generate_rays(0).flatten()).view(SIDE, SIDE, 3)
-    return Photo(camera, rgb, torch.ones(SIDE, SIDE) if visible is None else visible)
+    rgb = render(CAMERA.generate_rays(0).flatten()).view(SIDE, SIDE, 3)
+    return Photo(CAMERA, rgb, torch.ones(SIDE, SIDE) if visible is None else visible)
 
 
 def sought(colors: Colors) -> Sought:
@@ -75,9 +75,9 @@ def test_what_is_masked_does_not_count() -> None:
     visible[:, : SIDE // 2] = 0.0
     spoilt = whole.at_side(SIDE)[0].clone()
     spoilt[:, : SIDE // 2] = 1.0
-    masked = Photo(whole.camera, spoilt, visible)
+    masked = Photo(CAMERA, spoilt, visible)
     assert float(errors(render, masked, TRUE[None], SIDE, 1)) < 1e-5
-    assert float(errors(render, Photo(whole.camera, spoilt, torch.ones(SIDE, SIDE)), TRUE[None], SIDE, 1)) > 0.05
+    assert float(errors(render, Photo(CAMERA, spoilt, torch.ones(SIDE, SIDE)), TRUE[None], SIDE, 1)) > 0.05
 
 
 def test_motion_turns_about_the_point_straight_ahead() -> None:

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.harness import Run
+from craym_nerfstudio import relocation
 from craym_nerfstudio.cameras import search
 from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.geometry.lie import rotation_angle_deg
@@ -14,7 +15,8 @@ from craym_nerfstudio.matching.matches import Matches
 from craym_nerfstudio.pipeline import CraymPipeline
 from tests.host.tiny_run import MATCHES_NAME, TinyData, tiny_config
 
-LOST, STEPS = 5, 120
+LOST, STEPS = 5, 400
+DELAY = 400
 
 
 def without(matches: Matches, image: int) -> Matches:
@@ -39,6 +41,7 @@ def lost_run(tiny_data: TinyData, tmp_path_factory: pytest.TempPathFactory) -> R
     config = tiny_config(tiny_data.folder, folder, STEPS)
     config.pipeline.start.pose_init, config.pipeline.start.matches = "matched-rays", folder / MATCHES_NAME
     config.pipeline.datamanager.dataparser.pose_noise = "barf"
+    config.pipeline.model.camera_optimizer.settled_delay_steps = DELAY
     return Run(config, torch.device("cpu"))
 
 
@@ -60,15 +63,16 @@ def drawn(pipeline: CraymPipeline) -> set[int]:
 def test_a_lost_camera_waits_and_is_found(
     lost_run: Run, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Pictures are small.
-    monkeypatch.setattr(search, "_ROUNDS", ((192, 1.2, 4, 12), (96, 0.5, 4, 6)))
-    monkeypatch.setattr(search, "_STEPS", 20)
+    # Pictures are small, and at most a few degrees can be told from them.
+    monkeypatch.setattr(search, "_STEPS", 30)
+    monkeypatch.setattr(relocation, "_SURE_DEG", 90.0)
+    monkeypatch.setattr(relocation, "_SHARP", 3.0)
     pipeline = lost_run.pipeline
     assert isinstance(pipeline, CraymPipeline) and pipeline.stage_zero is not None
     assert pipeline.stage_zero.state[LOST] == "predicted"
     assert drawn(pipeline) == set(range(12)) - {LOST}
-    before, delay = off_deg(pipeline), pipeline.config.model.camera_optimizer.settled_delay_steps
-    lost_run.advance(delay)
+    before = off_deg(pipeline)
+    lost_run.advance(DELAY)
     assert pipeline.relocation is not None and not pipeline.relocation.searched
     assert off_deg(pipeline) == pytest.approx(before, abs=1e-3)
     lost_run.advance(1)
@@ -80,4 +84,17 @@ def test_a_lost_camera_waits_and_is_found(
     lost_run.advance(5)
     pipeline.relocate(final=True)
     assert off_deg(pipeline) < 1.2 * found_deg
-    assert (LOST in drawn(pipeline)) == bool(pipeline.craym_model.camera_optimizer.step_size[LOST])
+    assert LOST in drawn(pipeline)
+    assert pipeline.craym_model.camera_optimizer.step_size[LOST] > 0
+
+
+def test_a_resumed_run_knows_what_became_of_it(lost_run: Run) -> None:
+    resumed = Run(lost_run.config, torch.device("cpu"))
+    assert isinstance(resumed.pipeline, CraymPipeline) and isinstance(lost_run.pipeline, CraymPipeline)
+    resumed.load(lost_run.state())
+    resumed.pipeline.load_pipeline(lost_run.pipeline.state_dict(), lost_run.step)
+    assert resumed.pipeline.relocation is not None and resumed.pipeline.relocation.searched
+    assert resumed.pipeline.stage_zero is not None and lost_run.pipeline.stage_zero is not None
+    assert resumed.pipeline.stage_zero.state == lost_run.pipeline.stage_zero.state
+    assert drawn(resumed.pipeline) == drawn(lost_run.pipeline)
+    assert off_deg(resumed.pipeline) == pytest.approx(off_deg(lost_run.pipeline))

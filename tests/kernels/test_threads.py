@@ -66,3 +66,13 @@ def test_kernels_keep_all_threads_while_torch_has_one() -> None:
     with pytest.raises(ValueError), threads.reserved_threads():
         raise ValueError
     assert (threads.thread_count(), torch.get_num_threads()) == (2, 2)
+
+
+def test_reserving_threads_twice_changes_nothing() -> None:
+    before = torch.get_num_threads()
+    with threads.reserved_threads():
+        outer = (threads.thread_count(), torch.get_num_threads())
+        with threads.reserved_threads():
+            assert (threads.thread_count(), torch.get_num_threads()) == outer
+        assert (threads.thread_count(), torch.get_num_threads()) == outer
+    assert torch.get_num_threads() == before

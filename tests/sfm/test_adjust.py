@@ -260,3 +260,36 @@ def test_matches_of_other_images_are_refused() -> None:
     scene.matches.names[0] = "other.png"
     with pytest.raises(InputError, match="different images"):
         adjust_rays(scene.views, scene.matches)
+
+
+def test_cameras_are_lost_where_enough_others_are_known() -> None:
+    result = adjust_rays(
+        make_scene(ring(14), disturbed(ring(14), 8.0, 0.3)).views, make_scene(ring(14), ring(14)).matches
+    )
+    state = ["adjusted"] * 14
+    state[3] = "predicted"
+    after = np.full(14, 0.09)
+    after[5] = 0.9
+    known = replace(result, state=state, epipolar_after_px=after)
+    assert np.flatnonzero(known.lost).tolist() == [3, 5]
+    few = replace(known, state=["predicted"] * 6 + ["adjusted"] * 8)
+    assert not few.lost.any()
+
+
+def test_what_is_left_without_the_rays_of_a_camera() -> None:
+    result = adjust_rays((scene := make_scene(TRUE, TRUE, noise_px=0.2)).views, scene.matches)
+    gone = np.arange(len(TRUE)) == 2
+    left = result.without_rays(gone)
+    assert 2 in result.ray_image and 2 not in left.ray_image
+    assert (np.bincount(left.ray_point) == left.track_length).all() and left.track_length.min() >= 2
+    offset = left.points[left.ray_point] - left.c2w[left.ray_image, :, 3]
+    world = np.einsum("nij,nj->ni", left.c2w[left.ray_image, :, :3], left.ray_bearing)
+    assert (
+        np.degrees(
+            np.arccos(((offset / np.linalg.norm(offset, axis=1, keepdims=True)) * world).sum(-1).clip(-1, 1))
+        ).max()
+        < 0.5
+    )
+    found = result.with_found(gone)
+    assert found.state[2] == "found" and found.num_rays[2] == 0
+    assert np.isnan(found.rotation_sigma_deg[2]) and len(found.points) == len(left.points)
