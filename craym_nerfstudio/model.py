@@ -190,7 +190,7 @@ class CraymModel(Model):
         """What the operations of a training step hang on beside its numbers: recorded once, it is good for a phase."""
         cameras, config = self.camera_optimizer, self.config
         levels, switches = int(self.level_weights.count_nonzero()), (config.enrichment, config.coherency)
-        by_step = cameras.waiting, config.aligns(self.step), self._compares, cameras.motion.turns
+        by_step = cameras.waiting, config.aligns(self.step), self._compares, cameras.motion.turns, cameras.searches
         return levels, *by_step, *switches, self.section_room.share
 
     @property

@@ -118,8 +118,8 @@ class CraymPipeline(VanillaPipeline):
         return [*callbacks, TrainingCallback([TrainingCallbackLocation.BEFORE_TRAIN_ITERATION], self._relocate)]
 
     def _relocate(self, step: int) -> None:
-        """When poses begin to move, the field is good enough to look for lost cameras."""
-        if step >= self.config.model.camera_optimizer.settled_delay_steps:
+        """In the middle of training the field is good enough to look for lost cameras."""
+        if self.relocation is not None and step >= self.relocation.first_step:
             self.relocate(final=False)
 
     def relocate(self, *, final: bool) -> None:

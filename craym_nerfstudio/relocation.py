@@ -27,6 +27,8 @@ from craym_nerfstudio.start.find import Start
 
 _NEAR_TURN, _NEAR_SHIFT = math.radians(2.0), 0.03
 """Predictions that are off by less than this, in turns and in shares of the distance to the scene, are near."""
+_SEARCH_FROM = 1.5
+"""When the field is searched first, in times for which poses wait."""
 _BETTER = 0.75
 """A pose is taken whose error is at most this share of the guess's."""
 _SURE_DEG, _SHARP = 2.0, 1.3
@@ -91,11 +93,15 @@ class Relocation:
             return None
         if start.matches is not None:
             manager.draw_matches(start.matches.subset(~lost[start.matches.images].any(-1)))
-        step = optimizer.config.settled_delay_steps
-        console.print(
-            f"Lost cameras: {lost.sum()} photos wait until the field is good enough to be searched (step {step})"
-        )
-        return cls(model, manager, lost, spread)
+        found = cls(model, manager, lost, spread)
+        when = f"until the field is good enough to be searched (step {found.first_step})"
+        console.print(f"Lost cameras: {lost.sum()} photos wait {when}")
+        return found
+
+    @property
+    def first_step(self) -> int:
+        """When the field is searched first."""
+        return round(_SEARCH_FROM * self.model.config.camera_optimizer.settled_delay_steps)
 
     @property
     def searched(self) -> bool:
@@ -115,6 +121,7 @@ class Relocation:
     def _draw_found(self) -> None:
         trained = np.isin(self.fate, (Fate.FOUND, Fate.STAYS))
         self.manager.train_images().leave_out(torch.from_numpy(self.lost & ~trained))
+        self.model.camera_optimizer.searches += 1
 
     def search(self, *, final: bool = False) -> None:
         """Look for cameras in the field as it is, and say what was found.

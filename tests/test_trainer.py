@@ -27,7 +27,7 @@ def small_trainer(folder: Path, only_latest: bool = True) -> CraymTrainer:
     trainer.config = SimpleNamespace(save_only_latest_checkpoint=only_latest, max_num_iterations=1000)  # type: ignore[assignment]
     trainer._start_step, trainer.world_size, trainer.callbacks = 0, 1, []
     trainer.base_dir, trainer.checkpoint_dir = folder, folder / "nerfstudio_models"
-    layer.own_threads = nullcontext  # type: ignore[assignment]
+    layer.own_threads, layer.stage_zero, layer.relocation = nullcontext, None, None  # type: ignore[assignment]
     trainer.pipeline = layer  # type: ignore[assignment]
     schedulers = {"fields": torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)}
     trainer.optimizers = SimpleNamespace(optimizers={"fields": optimizer}, schedulers=schedulers)  # type: ignore[assignment]

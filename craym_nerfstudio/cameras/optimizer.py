@@ -34,7 +34,7 @@ _FIXED_DEG, _STEP_PER_DEG = 0.05, 2.5
 """Up to which formal uncertainty of stage 0 that holds, and how the size grows beyond: poses that few matches hold have
 farther to go (a third leaves `spot` at 0.27 degrees instead of 0.22, three times as much leaps before it settles)."""
 
-_PLACED_STEP = 0.25
+_PLACED_STEP = 1.0
 """Size of the steps of cameras that were found by their photos."""
 
 _LOOK_FROM, _LOOK_EVERY = 2.0, 100
@@ -80,6 +80,8 @@ class CraymCameraOptimizer(CameraOptimizer):
     turned cannot be told."""
     all_settled: bool = False
     any_settled: bool = False
+    searches: int = 0
+    """How often lost cameras were sought: then other photos may be drawn from."""
     is_held: bool = False
     """Whether all cameras stay at their start poses to the end."""
     verdict: PoseVerdict | None = None
