@@ -29,9 +29,8 @@ def draw_picture(model: "CraymModel", camera: Cameras, obb_box: OrientedBox | No
         outputs = model.get_outputs_for_camera_ray_bundle(rays)
     else:
         rays = pinhole_rays(camera) or camera.generate_rays(camera_indices=0, keep_shape=True)
-        flat = rays.flatten().to(model.device)
-        parts = [traced(model, flat[start : start + _RAYS]) for start in range(0, len(flat), _RAYS)]
-        outputs = {name: torch.cat([part[name] for part in parts]).view(*rays.shape, -1) for name in parts[0]}
+        found = traced(model, rays.flatten().to(model.device))
+        outputs = {name: values.view(*rays.shape, -1) for name, values in found.items()}
     origin = camera.camera_to_worlds.reshape(3, 4)[:, 3].to(model.device)
     cameras = (model.camera_optimizer.optimised_c2w()[..., 3] - origin).norm(dim=-1)
     backdrop = torch.maximum(cameras.max(), (model.center - origin).norm() + model.radius)
@@ -57,6 +56,12 @@ def pinhole_rays(camera: Cameras) -> RayBundle | None:
 
 
 def traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
+    """Outputs of rays that are looked at, some of them at a time."""
+    parts = [_traced(model, rays[start : start + _RAYS]) for start in range(0, len(rays), _RAYS)]
+    return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+
+def _traced(model: "CraymModel", rays: RayBundle) -> dict[str, Tensor]:
     """What the model's `get_outputs` gives to be looked at, by sphere tracing.
 
     That it is looked at is known here: another thread may end an evaluation meanwhile and let the model train.

@@ -135,7 +135,7 @@ class CraymPipeline(VanillaPipeline):
 
     def _know_fate(self) -> None:
         assert self.relocation is not None and self.start is not None and self.stage_zero is not None
-        self.relocation.resume(self.fate.cpu().numpy().astype(int))
+        self.relocation.take(self.fate.cpu().numpy().astype(int))
         self.start = replace(self.start, stage_zero=self.stage_zero.with_found(self.relocation.found))
 
     @property

@@ -38,8 +38,6 @@ _LOOKED_AT = 12
 """Known cameras."""
 _MOST = 40
 """Cameras that are looked for at a time, on a CPU ten seconds each."""
-_RAYS = 1 << 16
-"""Traced at a time."""
 
 
 class Fate(IntEnum):
@@ -113,12 +111,9 @@ class Relocation:
         """Cameras that go on from where their photos placed them."""
         return self.fate == Fate.FOUND
 
-    def resume(self, fate: Int[np.ndarray, " cams"]) -> None:
-        """Go on from what was known when a checkpoint was written."""
+    def take(self, fate: Int[np.ndarray, " cams"]) -> None:
+        """From now on draw the photos that fates let, of a search or of a checkpoint."""
         self.fate = np.where(self.lost, fate, Fate.NOT_LOST)
-        self._draw_found()
-
-    def _draw_found(self) -> None:
         trained = np.isin(self.fate, (Fate.FOUND, Fate.STAYS))
         self.manager.train_images().leave_out(torch.from_numpy(self.lost & ~trained))
         self.model.camera_optimizer.searches += 1
@@ -126,7 +121,7 @@ class Relocation:
     def search(self, *, final: bool = False) -> None:
         """Look for cameras in the field as it is, and say what was found.
 
-        Photos of those that are sure are trained on from now on. In the `final` search, after the last step, the others
+        Those that are sure are to be trained on (`take`). In the `final` search, after the last step, the others
         get poses once more: the field is sharper.
         """
         optimizer, before = self.model.camera_optimizer, self.fate.copy()
@@ -153,7 +148,6 @@ class Relocation:
                 turned[number] = float(rotation_angle_deg(poses[number, :, :3].T @ result.c2w[:, :3]))
             elif fits and before[number] != Fate.ROUGH:
                 self.fate[number] = Fate.STAYS
-        self._draw_found()
         if self.manager.local_rank == 0:
             console.print(self._in_words(turned))
 
@@ -192,8 +186,7 @@ class Relocation:
 
     @torch.no_grad()
     def _draw(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
-        parts = [traced(self.model, rays[start : start + _RAYS]) for start in range(0, len(rays), _RAYS)]
-        return torch.cat([part["rgb"] for part in parts])
+        return traced(self.model, rays)["rgb"]
 
     def _render(self, rays: RayBundle) -> Float[Tensor, "rays 3"]:
         return self.model(rays)["rgb"]

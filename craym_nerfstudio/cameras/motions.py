@@ -64,12 +64,15 @@ class Residual(Motion):
         residual = residual * step_size[:, None]
         if not self.turns:
             residual = torch.cat([residual[:, :3], torch.zeros_like(residual[:, 3:])], dim=-1)
-        motion = self.rigid(residual)
-        # About the pivot p = -reach e_z: reach t + p - R p.
-        translation = reach[:, None, None] * (
-            motion[..., 3:] + motion[..., 2:3] - _forward(motion.dtype, motion.device)
-        )
-        return compose(start_c2w, torch.cat([motion[..., :3], translation], dim=-1))
+        return compose(start_c2w, about_pivot(self.rigid(residual), reach[:, None, None]))
+
+
+def about_pivot(motion: Float[Tensor, "cams 3 4"], reach: Tensor | float) -> Float[Tensor, "cams 3 4"]:
+    """A motion in units of the pivot's distance, taken about the pivot p = -reach e_z: its translation is
+    ``reach t + p - R p``.
+    """
+    translation = reach * (motion[..., 3:] + motion[..., 2:3] - _forward(motion.dtype, motion.device))
+    return torch.cat([motion[..., :3], translation], dim=-1)
 
 
 @lru_cache(maxsize=4)

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from nerfstudio.cameras.cameras import Cameras
 from nerfstudio.cameras.rays import RayBundle
 from torch import Tensor
 
+from craym_nerfstudio.cameras.motions import about_pivot
 from craym_nerfstudio.cameras.photometric import with_poses
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg, so3_exp, so3_log
 from craym_nerfstudio.sfm.absolute_pose import predict
@@ -67,9 +68,9 @@ class Photo:
         small = F.adaptive_avg_pool2d(self._content, (height, width))[0].movedim(0, -1)
         return small[..., :3] / small[..., 3:].clamp_min(1e-6), small[..., 3]
 
-    def bearings(self, height: int, width: int, chosen: Int[Tensor, " n"] | None = None) -> Float[Tensor, "n 3"]:
-        """Directions, in the camera's frame, of the pixels of a picture of this height and width, or of some."""
-        number = torch.arange(height * width, device=self._pose.device) if chosen is None else chosen
+    def bearings(self, height: int, width: int) -> Float[Tensor, "n 3"]:
+        """Directions, in the camera's frame, of the pixels of a picture of this height and width."""
+        number = torch.arange(height * width, device=self._pose.device)
         x = (number % width + 0.5) * (self.size_px[0] / width)
         y = (torch.div(number, width, rounding_mode="floor") + 0.5) * (self.size_px[1] / height)
         index = torch.zeros((len(number), 1), dtype=torch.long, device=number.device)
@@ -91,7 +92,7 @@ def spread_of_predictions(
         without = np.arange(len(known)) != number
         guess = predict(known, rough, without)[number]
         between = compose(inverse(guess), known[number])
-        shift = between[:, 3] / reach_known[number] - between[:, 2] - _ahead(between)
+        shift = between[:, 3] / reach_known[number] - between[:, 2] + between.new_tensor([0.0, 0.0, 1.0])
         vectors.append(torch.cat([so3_log(between[:, :3]), shift]))
     stacked = torch.stack(vectors)
     least = torch.tensor(_LEAST_SPREAD, dtype=stacked.dtype).repeat_interleave(3).square()
@@ -99,15 +100,9 @@ def spread_of_predictions(
     return torch.linalg.cholesky(covariance).float().to(reach.device)
 
 
-def _ahead(values: Tensor) -> Tensor:
-    """The pivot in units of its distance, as values are."""
-    return torch.tensor([0.0, 0.0, -1.0], dtype=values.dtype, device=values.device)
-
-
 def motion(vector: Float[Tensor, "n 6"], reach: float) -> Float[Tensor, "n 3 4"]:
     """Turns by rotation vectors about the point straight ahead, then shifts of it by shares of its distance."""
-    turn, pivot = so3_exp(vector[:, :3]), _ahead(vector)
-    return torch.cat([turn, (reach * (pivot - turn @ pivot + vector[:, 3:]))[..., None]], dim=-1)
+    return about_pivot(torch.cat([so3_exp(vector[:, :3]), vector[:, 3:, None]], dim=-1), reach)
 
 
 def seek(
@@ -180,11 +175,11 @@ def _followed(
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, gamma=0.02 ** (1.0 / (_STEPS * len(sides))))
     for side in sides:
         rgb, visible = photo.at_side(side)
-        flat, weight, (height, width) = rgb.reshape(-1, 3), visible.reshape(-1), visible.shape
+        flat, weight, bearings = rgb.reshape(-1, 3), visible.reshape(-1), photo.bearings(*visible.shape)
         for _ in range(_STEPS):
             pixel = torch.randint(len(flat), (_RAYS,), generator=generator).to(flat.device)
             moved = compose(poses, motion(vector, reach))
-            colors = render(_rays(photo.bearings(height, width, pixel), moved)).view(len(poses), _RAYS, 3)
+            colors = render(_rays(bearings[pixel], moved)).view(len(poses), _RAYS, 3)
             off = ((colors - flat[pixel]).square() + 1e-4).sqrt().mean(-1)
             optimizer.zero_grad()
             (off * weight[pixel]).mean(-1).sum().backward()
