@@ -11,14 +11,13 @@ import numpy  # noqa: F401  pycolmap's wheel aborts unless it comes first
 import torch
 
 from benchmarks.harness import machine
-from benchmarks.peers import nerfacto_cell, pycolmap_cell
+from benchmarks.peers import pycolmap_cell
 from benchmarks.scenes import prepare
 from benchmarks.suite import METHODS, Cell, NoResult
-from benchmarks.train import Place, craym_cell, input_cell, stage0_cell
+from benchmarks.train import Place, craym_cell, stage0_cell
 from craym_nerfstudio.storage import write_json
 
-KINDS = {"input": input_cell, "stage0": stage0_cell, "craym": craym_cell}
-KINDS |= {"pycolmap": pycolmap_cell, "nerfacto": nerfacto_cell}
+KINDS = {"stage0": stage0_cell, "craym": craym_cell, "pycolmap": pycolmap_cell}
 
 
 def fill(cell: Cell, data_root: Path, place: Place) -> dict:

@@ -61,7 +61,7 @@ def measure(scene: str, wrong_share: float, steps: int, seed: int, data_root: Pa
     """Train with wrong matches, and look at w early, in the middle and at the end."""
     place = Place(work, work / "none", torch.device("cuda" if torch.cuda.is_available() else "cpu"), float("inf"))
     cell = Cell("coherency", scene, "barf", "craym", seed)
-    config = craym_config(cell, prepare(scene, SIZES["cpu"], data_root, work), place)
+    config = craym_config(cell, prepare(scene, SIZES["shipped"], data_root, work), place)
     config.max_num_iterations = steps
     config.fit_schedules()
     run = Run(config, place.device, seed)

@@ -1,27 +1,8 @@
-"""Sections of docs/results.md on the shipped method, few views and matchability, and how a script says where it ran."""
+"""Sections of docs/results.md on matchability, depth and keypoints, and how a script says where it ran."""
 
 import re
-import statistics
 
-from benchmarks.results import NOTHING, Figures, Results, finished, grid, grouped, markdown_table, provenance
-from benchmarks.suite import METHODS, Cell, cells
-
-SHIPPED = """## As it comes
-
-`craym-lite` with nothing changed: 2500 steps, photos 400 px wide. Medians over seeds: rotation in degrees / \
-translation x100 of the poses as given, after stage 0 and after training; PSNR of 8 test views; surface as Chamfer \
-distance / F at 0.01 in units of the data (the objects are about 2 wide), on `dtu_scan24` the median distance from the \
-reference points inside the masks to the mesh; seconds of training on one core. The seed is that of the pose noise and \
-of the training."""
-LONG = """### Three times as long
-
-The same with `--max-num-iterations 9000`, which all schedules follow."""
-POSE_ERRORS: Figures = (("pose_rotation_deg", 3), ("pose_translation_x100", 2))
-_SPARSE = """## Few views
-
-Rotation in degrees / translation x100 / PSNR in dB of views from their side, from `barf` noise. `dtu_scan24` has the \
-split of pixelNeRF and SPARF; of three given cameras the centres, by which errors are aligned, hardly fix how all of \
-it is turned, which is the large error of the input."""
+from benchmarks.results import NOTHING, Results, markdown_table
 
 _DEPTH = """Rendered depths of twelve training views against true ones (`hololens_000`: those of its ToF camera), in \
 per cent, where the run sees nothing 100; PSNR of test views; rotation error of the poses as given and after training, \
@@ -31,49 +12,6 @@ _COHERENT = """Rotation in degrees / translation x100: after stage 0 from `barf`
 poses, with the same keypoints; of the same with residuals dealt out anew within each track, and over all. Robust \
 spread of keypoints about the truth, per axis; correlation of a camera's rotation error with that of its four \
 neighbours. First with keypoints where SIFT puts them, then where their pixels agree."""
-
-
-def sparse(results: Results, size: str) -> str:
-    """Few views."""
-    parts = []
-    for scene, chosen in grouped(cells("sparse", size), lambda c: c.scene, lambda c: c.method).items():
-        before = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
-        label = f"`{scene}`, {METHODS['input'].label}"
-        parts.append((grouped(chosen["craym"], lambda _, text=label: text, _views), before))
-        for method in ("stage0", "craym"):
-            label = f"`{scene}`, {METHODS[method].label}"
-            rows = grouped(chosen[method], lambda _, text=label: text, _views)
-            parts.append((rows, (*POSE_ERRORS, ("psnr", 2)) if method == "craym" else POSE_ERRORS))
-    return "\n\n".join([_SPARSE, provenance(results, "sparse", size), grid(results, *parts)])
-
-
-def shipped(results: Results, size: str = "shipped") -> str:
-    """The method as it comes, or trained for longer, medians over seeds."""
-    rows = []
-    every = cells("shipped", size)
-    for (scene, noise), chosen in grouped(every, lambda c: (c.scene, c.noise), lambda c: c.method).items():
-        records = {method: results.of(each) for method, each in chosen.items()}
-        poses = [
-            _median(records[method], *((f"{name}{suffix}", n) for name, n in POSE_ERRORS))
-            for method, suffix in (("craym", "_before"), ("stage0", ""), ("craym", ""))
-        ]
-        surface = _median(records["craym"], ("surface.masked_median_mm", 2))
-        exact = _median(records["craym"], ("surface.chamfer", 4), ("surface.f_score_0.01", 3))
-        seeds = len(finished(records["craym"], "psnr"))
-        seconds = _median(records["craym"], ("train_s", 0))
-        shape = exact if surface == NOTHING else f"{surface} mm"
-        rows.append([f"`{scene}` {noise}", *poses, _median(records["craym"], ("psnr", 2)), shape, seconds, str(seeds)])
-    head = ["scene, start", "as given", "stage 0", "craym-lite", "views dB", "surface", "training s", "seeds"]
-    return markdown_table(head, [row for row in rows if row[-1] != "0"])
-
-
-def _median(records: list[dict | None], *figures: tuple[str, int]) -> str:
-    found = [(finished(records, name), digits) for name, digits in figures]
-    return " / ".join(f"{statistics.median(values):.{digits}f}" for values, digits in found if values) or NOTHING
-
-
-def _views(cell: Cell) -> str:
-    return f"{cell.views} views"
 
 
 def coherency(results: Results) -> list[str]:

@@ -46,7 +46,7 @@ def prepare(args: argparse.Namespace) -> None:
         InputError: it is too large.
     """
     small, cache = args.tiny, args.carry / "cache"
-    size = Size("craym", 0, 0, 0.25 if small else 1.0, 100 if small else 400, 2 if small else 10, 0)
+    size = Size(0, 2 if small else 10, 0, image_px=100 if small else 400)
     name = "still_life" if small else "lego_400"
     prepare_scene(name, size, args.data_root, args.carry)
     first_config(args.carry, small).pipeline.setup(device="cpu", test_mode="val")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.suite import METHODS, SIZES, TABLES, Cell
+from benchmarks.suite import TABLES, Cell
 
 NOT_RUN, FAILED, NOTHING = "not run", "failed", "-"
 Figures = tuple[tuple[str, int], ...]
@@ -32,11 +32,6 @@ class Results:
     def of(self, cells: Iterable[Cell]) -> list[dict | None]:
         """Records of cells; None where one has not been run."""
         return [self.records.get(cell.path.as_posix()) for cell in cells]
-
-    def sizes(self, table: str) -> list[str]:
-        """Sizes of which a table has any result; the usual one when there is none at all."""
-        there = {record["size"] for record in self.records.values() if record["table"] == table}
-        return [size for size in SIZES if size in there and size != "tiny"] or ["cpu"]
 
     def files(self, pattern: str) -> list[dict]:
         """Contents of the JSON files of a benchmark that has a script of its own."""
@@ -116,9 +111,9 @@ def markdown_table(head: list[str], rows: list[list[str]]) -> str:
     return "\n\n".join(part for part in (text, below) if part)
 
 
-def provenance(results: Results, table: str, size: str) -> str:
+def provenance(results: Results, table: str, size: str = "shipped") -> str:
     """What the cells of a table ran on, how to repeat them, and which of them failed, with the reason."""
-    told = f"`python -m benchmarks.run {table} --size {size}`"
+    told = f"`python -m benchmarks.run {table}{' --size ' + size if size != 'shipped' else ''}`"
     found = [r for r in results.records.values() if (r["table"], r["size"]) == (table, size)]
     if not found:
         return told
@@ -130,16 +125,3 @@ def provenance(results: Results, table: str, size: str) -> str:
     failed = [(path, r["reason"]) for path, r in results.records.items() if r in found and r["status"] == "failed"]
     lines = [f"- `{Path(path).stem}`: {reason}" for path, reason in failed]
     return told + ("\n\nFailed:\n\n" + "\n".join(lines) if lines else "")
-
-
-def losses(results: Results, place: str, column: dict[str, list[Cell]], name: str, sign: int) -> list[str]:
-    """Where another method is better than craym by more than the spread of both; `sign` is +1 where more is better."""
-    found = {method: finished(results.of(cells), name) for method, cells in column.items()}
-    ours = found.pop(METHODS["craym"].label, [])
-    if not ours:
-        return []
-    (mean, spread), lines = mean_and_spread(ours), []
-    for method, (other, width) in ((each, mean_and_spread(values)) for each, values in found.items() if values):
-        if sign * (other - mean) > max(spread or 0.0, width or 0.0):
-            lines.append(f"- {place}: {method} {other:.3f}, craym {mean:.3f}")
-    return lines

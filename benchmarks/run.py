@@ -1,7 +1,7 @@
 """Fill tables: one process and one JSON file per cell; what is there is not repeated.
 
     export OMP_WAIT_POLICY=PASSIVE OMP_NUM_THREADS=1
-    python -m benchmarks.run poses --size cpu --data-root ../shared/data
+    python -m benchmarks.run shipped --data-root ../shared/data
     python -m benchmarks.run ablation --only '*lego*' --minutes 30
 
 The most informative cells come first. A cell that fails is recorded with its reason and left alone until
@@ -38,7 +38,7 @@ def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("table", choices=TABLES)
-    parser.add_argument("--size", choices=SIZES, default="cpu")
+    parser.add_argument("--size", choices=SIZES, default="shipped")
     parser.add_argument("--device", default="", help="by default cuda where there is one")
     parser.add_argument("--only", default="*", help="cells whose name matches; several patterns with commas")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after so many")

@@ -82,8 +82,7 @@ def prepare(name: str, size: Size, data_root: Path, work: Path, views: int = 0) 
     if not source.is_dir():
         raise NoResult(MISSING, f"{source} is not on this machine")
     chosen = f"-{views}views" if views else ""
-    tested = f"-{size.test_views}tests" if size.test_views else ""
-    folder = work / "scenes" / f"{name}-{round(100 * size.image_share)}-{size.least_image_px}px{chosen}{tested}"
+    folder = work / "scenes" / f"{name}-{size.image_px}px{chosen}-{size.test_views}tests"
     if not folder.is_dir():
         partial = folder.with_name(folder.name + ".partial")
         shutil.rmtree(partial, ignore_errors=True)
@@ -130,7 +129,7 @@ def _published_split(everything: list[dict], name: str, size: Size, views: int) 
     """Frames to train on and to test with, as others have split this scene; test views are equally spaced."""
     left_out = {*_FEW_VIEWS[name], *_BADLY_LIT[name]}
     test = [frame for number, frame in enumerate(everything) if number not in left_out]
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(size.test_views or len(test), len(test))).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(size.test_views, len(test))).round().astype(int))
     return [everything[number] for number in _FEW_VIEWS[name][:views]], [test[index] for index in chosen]
 
 
@@ -143,10 +142,10 @@ def _scale_intrinsics(content: dict, factor: tuple[float, float]) -> None:
 
 
 def _shrink(source: Path, target: Path, size: Size) -> tuple[float, float]:
-    """Write an image at its share of the size; returns the exact factors of width and height."""
+    """Write an image no larger than the size; returns the exact factors of width and height."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with Image.open(source) as image:
-        factor = min(1.0, max(size.image_share, size.least_image_px / max(image.size)))
+        factor = min(1.0, size.image_px / max(image.size))
         small = (round(image.width * factor), round(image.height * factor))
         if small == image.size:
             shutil.copyfile(source, target)
@@ -164,7 +163,7 @@ def _choose(train: list[dict], test: list[dict], size: Size, views: int) -> tupl
     """
     # From the scene to the cameras.
     towards, judged = (np.array([frame["transform_matrix"] for frame in each])[:, :3, 2] for each in (train, test))
-    kept, count = list(range(len(train))), size.test_views or len(test)
+    kept, count = list(range(len(train))), size.test_views
     chosen = np.unique(np.linspace(0, len(test) - 1, min(count, len(test))).round().astype(int))
     if views:
         kept = [0]

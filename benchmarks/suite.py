@@ -7,19 +7,13 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DATA = ROOT.parent / "shared" / "data"
-SCENES = ("lego_400", "still_life", "chair_400", "dtu_scan24", "temple_ring", "spot")
-SPARSE_SCENES = ("lego_400", "dtu_scan24", "still_life")
-NOISES = ("barf", "l2g", "colmap", "real", "none")
-"""Noise protocols; `colmap`, for dtu_scan24 alone, are the poses that COLMAP found for it."""
-ANY = "any"
-"""Noise of methods that never see the given poses."""
 SHIPPED = (
     ("still_life", "barf"),
     ("chair_400", "barf"),
@@ -31,10 +25,15 @@ SHIPPED = (
     ("spot", "real"),
     ("still_life", "none"),
 )
-"""Scenes and starts that the method as it comes is measured with."""
+"""Scenes and starts that the method as it comes is measured with; `colmap` are the poses that COLMAP found."""
+PEERS = SHIPPED[:6]
+"""Those that others are measured with, each scene once."""
+ANY = "any"
+"""Noise of methods that never see the given poses."""
+SPARSE_SCENES = ("lego_400", "dtu_scan24", "still_life")
+ABLATION_SCENES = ("still_life", "lego_400")
 SEEDS = (0, 1, 2)
 VIEWS = (3, 6, 9)
-_FEW_VIEWS_PX = 400
 PAUSED, MISSING = 75, 76
 """Exit status of a cell that goes on the next time, and of one whose scene is not on this machine."""
 
@@ -54,40 +53,29 @@ class Method:
     @property
     def trains(self) -> bool:
         """Whether a field is trained."""
-        return self.kind in ("craym", "nerfacto")
+        return self.kind == "craym"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How large the work is."""
+    """How large the work of a cell is; the method is craym-lite."""
 
-    method: str
     steps: int
-    nerfacto_steps: int
-    image_share: float
-    """Images are shown at this share of their size."""
-    least_image_px: int
-    """But not below this longest side."""
     test_views: int
-    """Test views that are judged, equally spaced; 0 judges all."""
+    """Test views that are judged, equally spaced."""
     mesh_resolution: int
-    shown_px: int = 10_000
-    """Longest side of the images that are trained on; matches are found at the full size."""
-    complete: bool = False
-    """Every seed, and nerfacto on every scene; else only where it matters most."""
+    image_px: int = 10_000
+    """Longest side of the images as they are matched."""
+    shown_px: int = 400
+    """And as they are trained on."""
 
 
 SIZES = {
-    "tiny": Size("craym-lite", 40, 10, 0.25, 100, 1, 32),
-    "cpu": Size("craym-lite", 1500, 200, 0.5, 200, 5, 160),
-    "shipped": Size("craym-lite", 2500, 0, 1.0, 400, 8, 256, shown_px=400),
-    "long": Size("craym-lite", 9000, 0, 1.0, 400, 8, 256, shown_px=400),
-    "paper": Size("craym", 20000, 20000, 1.0, 400, 0, 384, complete=True),
+    "tiny": Size(40, 1, 32, image_px=100),
+    "shipped": Size(2500, 8, 256),
+    "long": Size(9000, 8, 256),
 }
-"""`tiny` only tries the machinery. On a CPU a step of nerfacto takes twenty times as long as one of craym-lite: its 200
-steps and the refinement of its test poses are ten minutes of one core. `shipped` is craym-lite as it comes: its own
-length, photos 400 px wide; `long` is `--max-num-iterations 9000`.
-"""
+"""`tiny` only tries the machinery; `shipped` is craym-lite as it comes, `long` with `--max-num-iterations 9000`."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +87,7 @@ class Cell:
     noise: str
     method: str
     seed: int = 0
-    size: str = "cpu"
+    size: str = "shipped"
     views: int = 0
     """Training views; 0 takes all."""
 
@@ -111,10 +99,8 @@ class Cell:
 
     @property
     def scale(self) -> Size:
-        """How large the work is; few images keep 400 px on a CPU too."""
-        size = SIZES[self.size]
-        few = self.views and self.size == "cpu"
-        return replace(size, least_image_px=_FEW_VIEWS_PX) if few else size
+        """How large the work is."""
+        return SIZES[self.size]
 
     @property
     def path(self) -> Path:
@@ -128,61 +114,38 @@ def recipe(name: str) -> tuple[str, ...]:
     return tuple(word for line in lines if not line.startswith("#") for word in line.split())
 
 
-ABLATION = {
-    "base": "base",
+PARTS = {
+    "base": "none of the paper's parts",
     "kre": "+KRE",
     "kre_mrc": "+KRE +MRC",
     "epipolar": "+L_e",
     "epipolar_alignment": "+L_e +L_a",
-    "all": "all",
+    "all": "all of them",
 }
 """The paper's rows, by their recipes, which start from the given poses."""
-_STAGE_ZERO = ("--pipeline.start.pose-init", "matched-rays")
-_PHOTOMETRIC = (*recipe("ablation/base"), "--pipeline.start.matcher", "none")
+_NO_KEYS = ("--pipeline.model.enrichment", "False", "--pipeline.model.coherency", "False")
+_NO_TIES = ("--pipeline.model.epipolar-loss-mult", "0", "--pipeline.model.point-alignment-loss-mult", "0")
+_NO_PHOTOS = ("--pipeline.model.consistency-loss-mult", "0")
+WITHOUT = {
+    "without_mrc": Method("craym", "without MRC", ("--pipeline.model.coherency", "False")),
+    "without_keys": Method("craym", "without KRE and MRC", _NO_KEYS),
+    "without_ties": Method("craym", "without L_e and L_a", _NO_TIES),
+    "without_parts": Method("craym", "without all four", (*_NO_KEYS, *_NO_TIES)),
+    "without_photos": Method("craym", "without photos compared on the surface", _NO_PHOTOS),
+    "without_points": Method("craym", "without stage 0's points", ("--pipeline.model.landmark-loss-mult", "0")),
+    "held": Method("craym", "poses held as stage 0 found them", ("--pipeline.model.camera-optimizer.mode", "off")),
+}
+"""The method as it comes, less something."""
+_COLOURS_ALONE = ("--pipeline.start.matcher", "none", *_NO_PHOTOS, "--pipeline.model.silhouette-loss-mult", "0")
 METHODS = {
-    "input": Method("input", "poses as given"),
     "pycolmap_incremental": Method("pycolmap", "pycolmap, incremental, without the poses"),
     "pycolmap_global": Method("pycolmap", "pycolmap, global, without the poses"),
+    "photometric": Method("craym", "colours alone (BARF-style)", (*recipe("ablation/base"), *_COLOURS_ALONE)),
     "stage0": Method("stage0", "stage 0 alone"),
-    "craym": Method("craym", "craym"),
-    "photometric": Method("craym", "photometric only (BARF-style)", _PHOTOMETRIC),
-    "nerfacto": Method("nerfacto", "nerfacto + its camera optimizer"),
-    **{row: Method("craym", label, recipe(f"ablation/{row}")) for row, label in ABLATION.items()},
-    **{
-        f"{row}+stage0": Method("craym", label, (*recipe(f"ablation/{row}"), *_STAGE_ZERO))
-        for row, label in ABLATION.items()
-    },
+    "craym": Method("craym", "craym-lite"),
+    **WITHOUT,
+    **{row: Method("craym", label, recipe(f"ablation/{row}")) for row, label in PARTS.items()},
 }
-POSE_METHODS = tuple(METHODS)[:7]
-
-
-def noises(scene: str) -> tuple[str, ...]:
-    """The noises that a scene is measured with."""
-    return tuple(noise for noise in NOISES if noise != "colmap" or scene == "dtu_scan24")
-
-
-def _poses(size: str) -> Iterator[Cell]:
-    for seed, noise, method, scene in product(SEEDS, NOISES, POSE_METHODS, SCENES):
-        # Several seeds where they draw the noise, and one cell of a method that does not see it.
-        blind, first = METHODS[method].kind == "pycolmap", (noise, seed) == (NOISES[0], 0)
-        wanted = noise in noises(scene) and (seed == 0 or noise in ("barf", "l2g", "real")) and (first or not blind)
-        if not SIZES[size].complete:
-            # On a CPU only where it matters most; there nerfacto is too slow for more than one scene.
-            wanted &= seed == 0 or (noise == "barf" and method in ("input", "stage0", "craym"))
-            wanted &= (noise, method) != ("none", "photometric")
-            wanted &= method != "nerfacto" or (first and scene == SCENES[0])
-        if wanted:
-            yield Cell("poses", scene, ANY if blind else noise, method, seed, size)
-
-
-def _ablation(size: str) -> Iterator[Cell]:
-    for seed, scene, suffix, row in product(SEEDS, ("lego_400", "chair_400"), ("", "+stage0"), ABLATION):
-        yield Cell("ablation", scene, "l2g", f"{row}{suffix}", seed, size)
-
-
-def _sparse(size: str) -> Iterator[Cell]:
-    for seed, views, scene, method in product(SEEDS, VIEWS, SPARSE_SCENES, ("craym", "stage0")):
-        yield Cell("sparse", scene, "barf", method, seed, size, views)
 
 
 def _shipped(size: str) -> Iterator[Cell]:
@@ -191,15 +154,34 @@ def _shipped(size: str) -> Iterator[Cell]:
         yield Cell("shipped", scene, noise, method, seed, size)
 
 
+def _peers(size: str) -> Iterator[Cell]:
+    for method, (scene, noise) in product(("pycolmap_incremental", "pycolmap_global", "photometric"), PEERS):
+        yield Cell("peers", scene, ANY if METHODS[method].kind == "pycolmap" else noise, method, 0, size)
+
+
+def _ablation(size: str) -> Iterator[Cell]:
+    for scene, row in product(ABLATION_SCENES, WITHOUT):
+        yield Cell("ablation", scene, "barf", row, 0, size)
+    for row in PARTS:
+        yield Cell("ablation", ABLATION_SCENES[-1], "l2g", row, 0, size)
+    for seed, scene, row in product(SEEDS[1:], ABLATION_SCENES, WITHOUT):
+        yield Cell("ablation", scene, "barf", row, seed, size)
+
+
+def _sparse(size: str) -> Iterator[Cell]:
+    for seed, views, scene, method in product(SEEDS, VIEWS, SPARSE_SCENES, ("craym", "stage0")):
+        yield Cell("sparse", scene, "barf", method, seed, size, views)
+
+
 TABLES: dict[str, Callable[[str], Iterator[Cell]]] = {
-    "poses": _poses,
+    "shipped": _shipped,
+    "peers": _peers,
     "ablation": _ablation,
     "sparse": _sparse,
-    "shipped": _shipped,
 }
 
 
-def cells(table: str, size: str) -> list[Cell]:
+def cells(table: str, size: str = "shipped") -> list[Cell]:
     """All cells of a table, in the order in which they are filled."""
     return list(TABLES[table](size))
 

@@ -3,90 +3,21 @@
 import statistics
 from collections.abc import Callable
 
-from benchmarks.field_tables import LONG, POSE_ERRORS, SHIPPED, coherency, coherent_error, depths, ran, shipped, sparse
+from benchmarks.cell_tables import ABLATION, LONG, PEERS_TEXT, SHIPPED, SPARSE, ablation, peers, shipped, sparse
+from benchmarks.field_tables import coherency, coherent_error, depths, ran
 from benchmarks.gpu_tables import device_step, first_run
-from benchmarks.results import NOTHING, Figures, Groups, Results, grid, grouped, losses, markdown_table, provenance
-from benchmarks.suite import ANY, METHODS, NOISES, POSE_METHODS, Cell, cells, noises
-
-_POSES = """Mean rotation / translation error. pycolmap runs its own SIFT and exhaustive matching with the true \
-intrinsics held, from the same images, and never sees the given poses; its errors are those of the images it \
-registered. nerfacto runs its torch implementation with the SO3xR3 camera optimizer."""
-_VIEWS = """## Novel views
-
-PSNR in dB / SSIM of test views, of the same cells."""
-_SURFACES = """## Surfaces
-
-Chamfer distance / F at 0.02 of the same cells, in units of the data, aligned by the cameras alone; only craym and its \
-variant have a surface. `dtu_scan24` has sparse points: its figure is the one-way distance (completeness)."""
-_ABLATION = """## Ablation
-
-Rotation in degrees / translation x100 / PSNR in dB from `l2g` noise, without and with stage 0; the rows are the \
-paper's."""
+from benchmarks.results import NOTHING, Results, grid, markdown_table, provenance
 
 
-def pose_cells(size: str, noise: str) -> list[Cell]:
-    """Cells from one noise; those of methods that never see the given poses belong to every noise."""
-    chosen = [c for c in cells("poses", size) if c.noise in (noise, ANY) and noise in noises(c.scene)]
-    return sorted(chosen, key=lambda cell: POSE_METHODS.index(cell.method))
-
-
-def by_method(chosen: list[Cell]) -> Groups:
-    """A row per method, a column per scene."""
-    return grouped(chosen, lambda cell: METHODS[cell.method].label, lambda cell: f"`{cell.scene}`")
-
-
-def by_noise(
-    results: Results, text: str, figures: Figures, sign: int, shows: Callable[[Cell], bool] = lambda _: True
-) -> str:
-    """A section with a table per noise, then where craym loses; `sign` is +1 where more is better."""
-    parts = [text]
-    for size in results.sizes("poses"):
-        lost: list[str] = []
-        for noise in NOISES:
-            chosen = [cell for cell in pose_cells(size, noise) if shows(cell)]
-            parts += [f"### Noise `{noise}`, size `{size}`", grid(results, (by_method(chosen), figures))]
-            for scene, column in grouped(chosen, lambda c: f"`{c.scene}`", lambda c: METHODS[c.method].label).items():
-                lost += losses(results, f"{scene}, `{noise}`", column, figures[0][0], sign)
-        if lost:
-            where = f"Where another method is better than craym ({figures[0][0]}, size `{size}`):"
-            parts += [where, "\n".join(lost)]
-    return "\n\n".join(parts)
-
-
-def of_cells(results: Results) -> list[str]:
-    """Poses, views and surfaces of the same cells, then the ablation."""
-    ran = "\n\n".join(provenance(results, "poses", size) for size in results.sizes("poses"))
-    poses = f"## Poses\n\n{_POSES}\n\n{ran}"
-    # Sparse points have no distance from the mesh to them.
-    distance = ("surface.chamfer|surface.completeness", 4)
-    return [
-        "\n\n".join([SHIPPED, provenance(results, "shipped", "shipped"), shipped(results)]),
-        "\n\n".join([LONG, provenance(results, "shipped", "long"), shipped(results, "long")]),
-        by_noise(results, poses, POSE_ERRORS, -1),
-        by_noise(results, _VIEWS, (("psnr", 2), ("ssim", 3)), 1, lambda c: METHODS[c.method].trains),
-        by_noise(results, _SURFACES, (distance, ("surface.f_score_0.02", 3)), -1, _has_surface),
-        *(ablation(results, size) for size in results.sizes("ablation")),
-        *(sparse(results, size) for size in results.sizes("sparse")),
-    ]
-
-
-def _has_surface(cell: Cell) -> bool:
-    return METHODS[cell.method].kind == "craym" and cell.scene != "temple_ring"
-
-
-def ablation(results: Results, size: str) -> str:
-    """The paper's rows."""
-    chosen = cells("ablation", size)
-
-    def column(cell: Cell) -> str:
-        return f"`{cell.scene}`{', stage 0' if cell.method.endswith('+stage0') else ''}"
-
-    base = [cell for cell in chosen if cell.method in ("base", "base+stage0")]
-    before = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
-    given = grouped(base, lambda _: METHODS["input"].label, column)
-    rows = grouped(chosen, lambda cell: METHODS[cell.method].label, column)
-    table = grid(results, (given, before), (rows, (*POSE_ERRORS, ("psnr", 2))))
-    return "\n\n".join([_ABLATION, provenance(results, "ablation", size), table])
+def of_cells(results: Results) -> dict[str, str]:
+    """Sections of what `benchmarks.run` fills, by title."""
+    return {
+        "As it comes": "\n\n".join([SHIPPED, provenance(results, "shipped"), shipped(results)]),
+        "Three times as long": "\n\n".join([LONG, provenance(results, "shipped", "long"), shipped(results, "long")]),
+        "Peers": "\n\n".join([PEERS_TEXT, provenance(results, "peers"), grid(results, *peers())]),
+        "Ablation": "\n\n".join([ABLATION, provenance(results, "ablation"), *ablation(results)]),
+        "Few views": "\n\n".join([SPARSE, provenance(results, "sparse"), sparse(results)]),
+    }
 
 
 def stage_zero(results: Results) -> list[str]:
@@ -291,7 +222,7 @@ def lost(results: Results) -> list[str]:
 def earlier(section: dict) -> str:
     """Last figures of a benchmark whose script is gone; the text says at which commit it is to be found."""
     tables = [markdown_table(table["head"], table["rows"]) for table in section["tables"]]
-    return "\n\n".join([f"## {section['title']}", section["text"], *tables])
+    return "\n\n".join([section["text"], *tables])
 
 
 def basin(results: Results) -> list[str]:
@@ -340,9 +271,9 @@ SCRIPTS: dict[str, tuple[str, Callable[[Results], list[str]]]] = {
 }
 
 
-def sections(results: Results) -> list[str]:
-    """All of them."""
+def sections(results: Results) -> dict[str, str]:
+    """All of them, by title."""
     parts = of_cells(results)
     for title, (command, section) in SCRIPTS.items():
-        parts.append("\n\n".join([f"## {title}", *(section(results) or [f"not run: `python -m {command}`"])]))
-    return [*parts, *(earlier(section) for content in results.files("earlier.json") for section in content)]
+        parts[title] = "\n\n".join(section(results) or [f"not run: `python -m {command}`"])
+    return parts | {part["title"]: earlier(part) for content in results.files("earlier.json") for part in content}

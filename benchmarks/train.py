@@ -6,7 +6,6 @@ A training that runs out of time keeps its state and goes on from there the next
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -67,23 +66,11 @@ def pose_results(c2w: np.ndarray, data: Dataset, chosen: slice | list[int] = sli
     return {f"pose_{name}": value for name, value in errors(c2w, true).items()}
 
 
-def input_cell(cell: Cell, scene: Scene, place: Place) -> dict:
-    """The given poses."""
-    data = given(cell, scene)
-    return pose_results(data.rough_c2w, data)
-
-
-def _matcher(cell: Cell) -> Literal["auto", "sift"]:
-    # SIFT is the same on every machine, whatever is installed there; of few views all matches count, and what ships is
-    # measured as it comes.
-    return "auto" if cell.views or cell.table == "shipped" else "sift"
-
-
 def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     """Matched-ray bundle adjustment, and no training."""
     data, start = given(cell, scene), time.perf_counter()
     views = data.views
-    matches = find_matches(views, _matcher(cell), place.work / "cache")
+    matches = find_matches(views, "auto", place.work / "cache")
     matched = time.perf_counter()
     matches, stage = adjust_twice(views, matches)
     times = {"matching_s": round(matched - start, 2), "adjustment_s": round(time.perf_counter() - matched, 2)}
@@ -94,16 +81,16 @@ def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
 def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     """The method at the size of the cell, its schedule shortened in proportion."""
     size = SIZES[cell.size]
-    config = method_config(size.method)
+    config = method_config("craym-lite")
     config.max_num_iterations = size.steps
     config.fit_schedules()
     pipeline = config.pipeline
     pipeline.datamanager.dataparser = parser_config(cell, scene)
     pipeline.datamanager.seed = pipeline.model.seed = cell.seed
-    pipeline.start.matcher, pipeline.start.cache_dir = _matcher(cell), place.work / "cache"
+    pipeline.start.cache_dir = place.work / "cache"
     # As ns-train does it.
-    method = tyro.conf.FlagConversionOff[tyro.extras.subcommand_type_from_defaults({size.method: config})]
-    return tyro.cli(tyro.conf.SuppressFixed[method], args=[size.method, *METHODS[cell.method].flags])
+    method = tyro.conf.FlagConversionOff[tyro.extras.subcommand_type_from_defaults({"craym-lite": config})]
+    return tyro.cli(tyro.conf.SuppressFixed[method], args=["craym-lite", *METHODS[cell.method].flags])
 
 
 def trained(config: TrainerConfig, cell: Cell, steps: int, place: Place) -> tuple[Run, dict]:
@@ -138,8 +125,7 @@ def craym_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     pipeline = run.pipeline
     assert isinstance(pipeline, CraymPipeline)
     result |= pipeline.get_average_eval_image_metrics(run.step)
-    if cell.table != "ablation":
-        result |= _surface(pipeline, scene, size.mesh_resolution)
+    result |= _surface(pipeline, scene, size.mesh_resolution)
     start = pipeline.start
     if start is not None and start.matches is not None:
         result["matches"] = len(start.matches)

@@ -7,6 +7,7 @@ test pose refined against the field.
 """
 
 import argparse
+import statistics
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,29 @@ import torch
 from torch import Tensor
 
 from benchmarks.harness import Run, command, keep, machine, nerfacto_config
-from benchmarks.peers import judged_views
+from craym_nerfstudio.cameras.photometric import refine_cameras, with_poses
+from craym_nerfstudio.data.reference import ReferencePoses
+from craym_nerfstudio.evaluation.images import image_metrics
+from craym_nerfstudio.geometry.alignment import align_poses
 from craym_nerfstudio.pipeline import CraymPipeline
+
+TEST_POSE_STEPS, TEST_POSE_RAYS = 100, 256
+
+
+def judged_views(run: Run, refined: Tensor, reference: ReferencePoses) -> dict[str, float]:
+    """Mean figures of the test views, from the reference's poses moved to the refined ones, each refined in turn."""
+    model = run.pipeline.model
+    similarity = align_poses(torch.from_numpy(reference.train_c2w), refined)
+    model.requires_grad_(False)
+    dataset, rows = run.pipeline.datamanager.eval_dataset, []
+    for index in range(len(dataset)):
+        data, true = dataset[index], torch.from_numpy(reference.test_c2w[index])
+        camera = with_poses(dataset.cameras[index : index + 1].to(run.device), similarity.poses(true)[None])
+        image, mask = data["image"].to(run.device), data.get("mask")
+        pixels = ([image], [mask], TEST_POSE_STEPS, TEST_POSE_RAYS)
+        camera = with_poses(camera, refine_cameras(lambda rays: model(rays)["rgb"], camera, *pixels))
+        rows.append(image_metrics(model.get_outputs_for_camera(camera)["rgb"], image, mask))
+    return {name: statistics.fmean(row[name] for row in rows) for name in rows[0]}
 
 
 def measured(pipeline: CraymPipeline, rays: int, steps: int) -> dict[str, Any]:

@@ -41,6 +41,8 @@ class Frames:
     """The same of the positions, in units of the data."""
     measured_centers: Float[np.ndarray, "cams 3"] | None = None
     """Positions that were measured apart from the poses (GPS), in the data's frame; NaN where there is none."""
+    is_placed: bool = False
+    """Whether the poses are our own, from the matches of photos that had none."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Names of images that have no pose or no file, and why."""
     train: Int[np.ndarray, " train"] | None = None

@@ -38,7 +38,7 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     photos = read_photos(folder)
     masks = None if data.is_file() else _masks(data / "masks", photos.names)
     model, not_placed = place_photos(photos, masks, matcher, cache_dir)
-    frames = replace(read_colmap(data, model, folder), left_out=not_placed)
+    frames = replace(read_colmap(data, model, folder), is_placed=True, left_out=not_placed)
     return _located(frames, photos, data)
 
 

@@ -52,6 +52,7 @@ def views_of(frames: Frames, c2w: Float[np.ndarray, "cams 3 4"]) -> Views:
         bearings=bearings,
         is_perspective="FISHEYE" not in frames.camera_types,
         priors=_priors(frames),
+        is_placed=frames.is_placed,
         left_out=frames.left_out,
     )
 

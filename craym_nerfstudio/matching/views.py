@@ -44,6 +44,8 @@ class Views:
     is_perspective: bool = True
     """Whether no lens is a fisheye, so that corrections in the image plane say something."""
     priors: PosePriors | None = None
+    is_placed: bool = False
+    """Whether the poses are our own, from matches like those of stage 0, so that nobody's exact poses are at stake."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Images of the data that have no pose or no file, and why."""
 

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from craym_nerfstudio.console import console
 from craym_nerfstudio.geometry.alignment import pose_errors
 from craym_nerfstudio.geometry.epipolar import essential, sampson_distance
+from craym_nerfstudio.matching.alignment import aligned
 from craym_nerfstudio.matching.choose import GraphQuality, second_choice
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.matching.matches import Matches
@@ -110,6 +111,9 @@ def _verified(diagnosis: Diagnosis, observed: Observed) -> Matches:
         matches, _ = verify(putative, views, observed.keypoints, bearings, observed.detector, prior_deg, observed.tried)
         if len(matches):
             break
+    if len(matches) and observed.patch is not None:
+        # As training will: a detector's own places hide focal lengths that are off by a per cent.
+        matches, _ = aligned(matches, views, observed.patch)
     return matches
 
 

@@ -19,6 +19,7 @@ from craym_nerfstudio.matching.detectors import Detector
 from craym_nerfstudio.matching.find import chosen_detector
 from craym_nerfstudio.matching.images import picture_keys
 from craym_nerfstudio.matching.pairs import candidate_pairs
+from craym_nerfstudio.matching.patches import Patch
 from craym_nerfstudio.matching.verify import MIN_INLIERS, PutativePairs, threshold_px
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.matching.workers import one_torch_thread
@@ -46,6 +47,8 @@ class Observed:
     putative: PutativePairs
     tried: int
     """Pairs that were compared."""
+    patch: Patch | None = None
+    """Whose pixels say where a keypoint lies; None leaves keypoints where the detector put them."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def observe(views: Views, detector: Detector, cache_dir: Path) -> Observed:
     lens = [rows[:5].round(6) for rows in bearings]
     key = content_key("preflight-1", detector.settings, pictures, *lens, views.focal_px, pairs)
     putative = all_pairs(views, detector, features, bearings, pairs, cache_dir / f"pairs-{key}")
-    return Observed(detector.name, [f.keypoints for f in features], putative, len(pairs))
+    return Observed(detector.name, [f.keypoints for f in features], putative, len(pairs), detector.patch)
 
 
 def sample_pairs(observed: Observed, views: Views, seed: int = 0) -> list[SamplePair]:

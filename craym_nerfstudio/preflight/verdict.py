@@ -114,9 +114,15 @@ def judge(
         return Verdict("good", f"the given poses explain the images: {figures}", "Train.")
     if stage.decision.chosen == "input":
         return Verdict("repairable", f"{len(off)} cameras contradict the others; {figures}", _TRAIN)
+    if before <= _FINE_PX:
+        return Verdict(
+            "good", f"the given poses explain the images, and stage 0 makes them better: {figures}", "Train."
+        )
     return Verdict("repairable", f"the poses are rough: {figures}", _TRAIN)
 
 
+_FINE_PX = 0.15
+"""What detectors scatter by themselves: poses that leave no more are not rough."""
 _TRAIN = "Train: stage 0, on by default, makes this repair."
 
 

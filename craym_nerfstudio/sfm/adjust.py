@@ -21,7 +21,7 @@ from craym_nerfstudio.sfm.blame import Blame, blame_lens
 from craym_nerfstudio.sfm.calibration import Calibrated, agreed, calibrated
 from craym_nerfstudio.sfm.gauge import frame_of
 from craym_nerfstudio.sfm.global_solve import solve_globally
-from craym_nerfstudio.sfm.held_out import Verdict, decide, hold_out
+from craym_nerfstudio.sfm.held_out import EXPLAINED_RATIO, PLACED_RATIO, Verdict, decide, hold_out
 from craym_nerfstudio.sfm.pair_consistency import consistent_pairs
 from craym_nerfstudio.sfm.ray_graph import CameraMask, MatchMask, Poses, RayGraph, ray_graph
 from craym_nerfstudio.sfm.refinement import FINE, Refined, grow_from_pair, refine
@@ -80,8 +80,10 @@ def adjust_rays(
     blame, intrinsics = None, None
     try:
         solution = _solve(graph, guess, used, exact, seed)
-        verdict = _judge(graph, rough, solution, used, held)
-        blame = None if solution is None else blame_lens(graph, rough, solution, verdict, used, held)
+        ratio = PLACED_RATIO if views.is_placed else EXPLAINED_RATIO
+        verdict = _judge(graph, rough, solution, used, held, ratio)
+        if solution is not None and not views.is_placed:
+            blame = blame_lens(graph, rough, solution, verdict, used, held)
         if blame is None and solution is not None:
             plain, evidence = Calibrated(graph, solution), (guess, used, held, exact, seed)
             is_judged = verdict.decision.chosen == "solution" and views.is_perspective
@@ -90,12 +92,12 @@ def adjust_rays(
                 found = calibrated(found, *evidence)
             if found is not plain:
                 graph, solution, intrinsics = found.graph, found.solution, found.intrinsics
-                verdict = _judge(graph, rough, solution, used, held)
+                verdict = _judge(graph, rough, solution, used, held, ratio)
         elif blame is not None and blame.is_of_all and refine_intrinsics:
             assert blame.lens is not None
             graph, intrinsics, blame = with_intrinsics(graph, blame.lens), blame.lens, None
             solution = _solve(graph, guess, used, exact, seed)
-            verdict = _judge(graph, rough, solution, used, held)
+            verdict = _judge(graph, rough, solution, used, held, ratio)
         elif blame is not None:
             verdict = blame.verdict
     except ImportError as error:
@@ -186,13 +188,15 @@ def _solve(graph: RayGraph, rough: Poses, use: MatchMask, exact: CameraMask, see
     return refine(graph, c2w, solved, rough, use, exact, seed)
 
 
-def _judge(graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchMask, held: MatchMask) -> Verdict:
+def _judge(
+    graph: RayGraph, rough: Poses, solution: Refined | None, used: MatchMask, held: MatchMask, ratio: float
+) -> Verdict:
     if solution is None:
         return _kept("no two images have matches that agree with the input poses: they stay", graph.num_images)
     if solution.solved.sum() < 2:
         return _kept("the matches do not fix any camera: the input poses stay", graph.num_images)
     solved = solution.solved[graph.images_of_matches].all(-1)
-    return decide(graph, rough, solution.c2w, solved & held, solved & used)
+    return decide(graph, rough, solution.c2w, solved & held, solved & used, ratio)
 
 
 def _kept(reason: str, cameras: int) -> Verdict:

@@ -14,6 +14,10 @@ EXPLAINED_RATIO = 1.35
 """Input poses whose held-out distances exceed the solution's by no more are kept. Exact poses of photographs exceed
 them by up to 1.2, because a sparse adjustment also fits what calibration and keypoints have wrong."""
 
+PLACED_RATIO = 1 / EXPLAINED_RATIO
+"""Instead of poses that were themselves placed by matches: the adjusted ones win, which a second look makes better yet,
+unless they are clearly worse."""
+
 _SUSPICIOUS_RATIO = 2.0
 """A camera of a good input is worth moving when its own matches say so by this factor, and by this many pixels:"""
 _SUSPICIOUS_PX = 0.5
@@ -56,8 +60,17 @@ def hold_out(graph: RayGraph, believed: MatchMask, seed: int) -> tuple[MatchMask
     return believed & ~first & ~second, believed & first & second
 
 
-def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used: MatchMask) -> Verdict:
+def decide(
+    graph: RayGraph,
+    rough: Poses,
+    solution: Poses,
+    held: MatchMask,
+    used: MatchMask,
+    ratio: float = EXPLAINED_RATIO,
+) -> Verdict:
     """Compare two sets of poses on the `held` matches; on the `used` ones, by a stricter rule, where those are few.
+
+    The solution wins where the input's distances exceed `ratio` times its own.
 
     A few cameras that only the solution explains do not condemn the others: these are judged by themselves.
     """
@@ -65,7 +78,7 @@ def decide(graph: RayGraph, rough: Poses, solution: Poses, held: MatchMask, used
     track = graph.tracks(held | used, graph.matches.confidence)[graph.ends[:, 0]]
     # Wrong matches tell nothing: only those count that one of the two explains.
     explainable = np.minimum(before, after) < EXPLAINABLE_PX
-    chosen, limit, which = held & explainable, EXPLAINED_RATIO, "held-out"
+    chosen, limit, which = held & explainable, ratio, "held-out"
     if chosen.sum() < MIN_EVIDENCE or len(np.unique(track[chosen])) < _MIN_TRACKS:
         chosen, limit, which = used & explainable, _used_limit(graph, track, used & explainable), "used"
     suspicious = _suspicious(graph, before, after, (held | used) & explainable)

@@ -114,7 +114,9 @@ def adjusted(
     """Stage 0 of these matches with those it rests on, from the cache where it has them."""
     said = () if views.priors is None else tuple(steady(v) for v in vars(views.priors).values() if v is not None)
     matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
-    key = content_key(_VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics)
+    key = content_key(
+        _VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics, views.is_placed
+    )
     path, closer_path = (cache_dir / f"{name}-{key}.npz" for name in ("stage0", "closer"))
     with alone(path):
         stage = from_cache(path, StageZero.load)

@@ -15,17 +15,19 @@ def test_methods_follow_their_recipes(tmp_path: Path) -> None:
     scene = prepare("still_life", SIZES["tiny"], DATA, tmp_path)
     place = Place(tmp_path, tmp_path / "state", torch.device("cpu"), 0.0)
     found = {}
-    for method in ("craym", "photometric", "kre", "kre+stage0"):
-        config = craym_config(Cell("poses", "still_life", "barf", method, seed=2, size="tiny"), scene, place)
+    for method in ("craym", "photometric", "kre", "without_keys", "held"):
+        config = craym_config(Cell("ablation", "still_life", "barf", method, seed=2, size="tiny"), scene, place)
         parser, start, model = config.pipeline.datamanager.dataparser, config.pipeline.start, config.pipeline.model
         assert (parser.pose_noise, parser.pose_noise_seed, parser.data) == ("barf", 2, scene.folder)
         assert (config.max_num_iterations, model.seed, start.cache_dir) == (40, 2, tmp_path / "cache")
-        found[method] = (start.matcher, start.pose_init, model.enrichment, model.coherency)
+        moved = model.camera_optimizer.mode
+        found[method] = (start.matcher, start.pose_init, model.enrichment, model.coherency, moved)
     assert found == {
-        "craym": ("sift", "matched-rays", True, True),
-        "photometric": ("none", "input", False, False),
-        "kre": ("sift", "input", True, False),
-        "kre+stage0": ("sift", "matched-rays", True, False),
+        "craym": ("auto", "matched-rays", True, True, "SE3"),
+        "photometric": ("none", "input", False, False, "SE3"),
+        "kre": ("auto", "input", True, False, "SE3"),
+        "without_keys": ("auto", "matched-rays", False, False, "SE3"),
+        "held": ("auto", "matched-rays", True, True, "off"),
     }
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.field_tables import shipped
-from benchmarks.report import draw, page, plots, with_results
-from benchmarks.results import Results, entries, entry, finished, losses, mean_and_spread
+from benchmarks.cell_tables import peers, shipped
+from benchmarks.report import draw, page, series, with_results
+from benchmarks.results import Results, entries, entry, finished, mean_and_spread
 from benchmarks.suite import RESULTS, ROOT, Cell, cells
-from benchmarks.tables import basin, by_method, pose_cells
+from benchmarks.tables import basin
 
 FIGURES = {"pose_rotation_deg": 0.1, "pose_translation_x100": 1.0, "psnr": 30.0, "ssim": 0.9}
 
@@ -26,12 +26,10 @@ def store(folder: Path, cell: Cell, **content: object) -> None:
 
 def craym(seed: int) -> Cell:
     """A cell of the first table."""
-    return Cell("poses", "lego_400", "barf", "craym", seed)
+    return Cell("shipped", "lego_400", "barf", "craym", seed)
 
 
-def row(method: str, noise: str = "barf") -> list[Cell]:
-    """Cells of one method on the first scene."""
-    return by_method(pose_cells("cpu", noise))[method]["`lego_400`"]
+CRAYM = [craym(seed) for seed in range(3)]
 
 
 def test_mean_and_spread_are_those_of_a_sample() -> None:
@@ -40,7 +38,7 @@ def test_mean_and_spread_are_those_of_a_sample() -> None:
 
 
 def test_entries_tell_what_lacks(tmp_path: Path) -> None:
-    chosen = row("craym")
+    chosen = CRAYM
     assert entry(Results.read(tmp_path).of(chosen), "psnr") == "not run"
     store(tmp_path, craym(0), status="failed", reason="killed by SIGKILL")
     assert entry(Results.read(tmp_path).of(chosen), "psnr") == "failed"
@@ -58,54 +56,46 @@ def test_entries_tell_what_lacks(tmp_path: Path) -> None:
 
 
 def test_images_that_lack_are_counted(tmp_path: Path) -> None:
-    chosen = row("pycolmap, global, without the poses")
+    chosen = [cell for cell in cells("peers") if (cell.scene, cell.method) == ("lego_400", "pycolmap_global")]
     store(tmp_path, chosen[0], result=FIGURES | {"registered": 2, "images": 3})
     assert entries(Results.read(tmp_path).of(chosen), (("psnr", 1), ("ssim", 1))) == "30.0 / 0.9 (2 of 3 images)"
 
 
-def test_methods_that_ignore_the_poses_count_for_every_noise() -> None:
-    found = [row("pycolmap, global, without the poses", noise) for noise in ("barf", "real")]
-    assert found[0] == found[1] and len(found[0]) == 1
-
-
-def test_losses_are_told_and_ties_are_not(tmp_path: Path) -> None:
-    for seed in range(3):
-        store(tmp_path, craym(seed), result=FIGURES | {"pose_rotation_deg": 0.1 + 0.01 * seed})
-        stage = Cell("poses", "lego_400", "barf", "stage0", seed)
-        store(tmp_path, stage, result={"pose_rotation_deg": 0.05})
-        store(tmp_path, Cell("poses", "lego_400", "barf", "photometric", seed), result={"pose_rotation_deg": 0.105})
-    column = {method: row(method) for method in ("craym", "stage 0 alone", "photometric only (BARF-style)")}
-    found = losses(Results.read(tmp_path), "lego", column, "pose_rotation_deg", -1)
-    assert found == ["- lego: stage 0 alone 0.050, craym 0.110"]
+def test_methods_stand_beside_ours_in_the_column_of_their_scene() -> None:
+    columns = {label: list(row) for groups, _ in peers() for label, row in groups.items()}
+    assert len(set(map(tuple, columns.values()))) == 1 and len(columns) == 6
+    assert columns["pycolmap, global, without the poses"][:2] == ["`still_life` barf", "`chair_400` barf"]
+    assert all(len(each) == 1 for groups, _ in peers() for row in groups.values() for each in row.values())
 
 
 def test_page_holds_figures_gaps_failures_and_notes(tmp_path: Path) -> None:
     for seed in range(3):
         store(tmp_path, craym(seed), result=FIGURES | {"pose_rotation_deg": 0.1 * (seed + 1)})
     store(tmp_path, Cell("ablation", "lego_400", "l2g", "kre", 0), status="failed", reason="ValueError: no surface")
-    results = Results.read(tmp_path)
-    found = page(results, "We lose where it is dark.\n")
-    assert "0.200 ± 0.100 / 1.00 ± 0.00" in found
-    assert "We lose where it is dark." in found
-    assert "- `cpu-lego_400-l2g-kre-seed0`: ValueError: no surface" in found
+    found = page(Results.read(tmp_path), "## Peers\n\nWe lose where it is dark.\n\n## Ways\n\nNone.\n")
+    parts = dict(part.split("\n\n", 1) for part in found.split("\n## ")[1:])
+    assert "| craym-lite | not run | 0.200 ± 0.100 / 1.00 ± 0.00 / 30.00 ± 0.00 |" in parts["Ablation"]
+    assert "- `shipped-lego_400-l2g-kre-seed0`: ValueError: no surface" in parts["Ablation"]
+    assert (
+        "We lose where it is dark." in parts["Peers"]
+        and "![Rotation errors](images/results_peers.png)" in parts["Peers"]
+    )
+    assert parts["Ways"].strip() == "None." and list(parts)[-1] == "Ways"
     assert found.count("not run") > 10 and "abacus" in found
-    assert "![poses_barf_cpu](images/results_poses_barf_cpu.png)" in found
-    assert list(plots(results)) == ["poses_barf_cpu", "views_barf_cpu"]
 
 
-def test_a_plot_is_drawn(tmp_path: Path) -> None:
-    store(tmp_path, craym(0), result=FIGURES)
-    draw(*plots(Results.read(tmp_path))["views_barf_cpu"], tmp_path / "images" / "views.png")
-    assert (tmp_path / "images" / "views.png").read_bytes().startswith(b"\x89PNG")
+def test_bars_are_drawn_of_what_is_there(tmp_path: Path) -> None:
+    store(tmp_path, craym(0), result=FIGURES | {"pose_rotation_deg_before": 12.0})
+    found = series(Results.read(tmp_path))
+    assert found == {"poses as given": {"`lego_400` barf": 12.0}, "craym-lite": {"`lego_400` barf": 0.1}}
+    draw(found, tmp_path / "images" / "bars.png")
+    assert (tmp_path / "images" / "bars.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_documents_are_made_of_the_committed_results() -> None:
     results = Results.read(RESULTS)
-    craym_row = next(line for line in page(results, "").splitlines() if line.startswith("| craym |"))
-    first = results.of(cell for cell in cells("poses", "cpu") if cell.name.startswith("cpu-lego_400-barf-craym-"))
-    assert len(first) == 3 and entry(first, "pose_rotation_deg", 3) in craym_row
     readme = with_results((ROOT / "README.md").read_text(), results)
-    first = results.of(cell for cell in cells("shipped", "shipped") if cell.scene == "chair_400")
+    first = results.of(cell for cell in cells("shipped") if cell.scene == "chair_400")
     assert f"{statistics.median(finished(first, 'psnr')):.2f}" in readme and shipped(results) in page(results, "")
     content = json.loads((RESULTS / "train_step.json").read_text())
     assert f"cpu {content['ms_per_step']['cpu']}" in page(results, "")

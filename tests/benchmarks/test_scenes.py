@@ -1,7 +1,6 @@
 """Scenes at the size of a measurement, and the gate of the training step."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 
 from benchmarks.scenes import prepare
-from benchmarks.suite import DATA, MISSING, SIZES, Cell, NoResult
+from benchmarks.suite import DATA, MISSING, SIZES, NoResult
 from benchmarks.train_step import BASELINE, fallen
 
 
@@ -17,7 +16,7 @@ def test_a_scene_is_written_once_at_its_size(tmp_path: Path) -> None:
     scene = prepare("still_life", SIZES["tiny"], DATA, tmp_path)
     image = next((scene.folder / "train").glob("*.png"))
     with Image.open(image) as small:
-        assert max(small.size) == SIZES["tiny"].least_image_px
+        assert max(small.size) == SIZES["tiny"].image_px
     content = json.loads((scene.folder / "transforms_test.json").read_text())
     assert len(content["frames"]) == SIZES["tiny"].test_views
     written = image.stat().st_mtime_ns
@@ -44,12 +43,6 @@ def test_few_views_of_a_published_split_are_those_of_others(tmp_path: Path) -> N
     numbers = [int(Path(name).stem) for name in content["train_filenames"]]
     assert numbers == [25, 22, 28, 40, 44, 48]
     assert [int(Path(name).stem) for name in content["test_filenames"]] == [1]
-
-
-def test_few_views_keep_their_size_on_a_cpu() -> None:
-    few = Cell("sparse", "lego_400", "barf", "craym", views=3)
-    assert few.scale.least_image_px == 400 and replace(few, views=0).scale == SIZES["cpu"]
-    assert replace(few, size="paper").scale == SIZES["paper"]
 
 
 def test_a_scene_that_is_not_there_gives_no_result(tmp_path: Path) -> None:

@@ -185,6 +185,15 @@ def test_true_poses_stay() -> None:
     assert len(result.points) > 100
 
 
+def test_poses_that_matches_placed_are_adjusted_further() -> None:
+    """Nobody gave them, so that nobody's exact poses are at stake."""
+    scene = make_scene(TRUE, disturbed(TRUE, 0.02, 0.001), noise_px=0.3)
+    kept = adjust_rays(scene.views, scene.matches)
+    placed = adjust_rays(replace(scene.views, is_placed=True), scene.matches)
+    assert (kept.decision.chosen, placed.decision.chosen) == ("input", "solution")
+    assert set(placed.state) == {"adjusted"} and placed.suspected is None
+
+
 def test_one_bad_camera_among_good_ones_moves_alone() -> None:
     rough = TRUE.clone()
     rough[3] = ROUGH[3]
