@@ -52,7 +52,7 @@ def draw(shown: Series, path: Path) -> None:
         places = [names.index(each) + (number - 0.5 * (len(shown) - 1)) * width for each in row]
         axes.bar(places, list(row.values()), width, label=label)
     axes.set(ylabel="rotation error, degrees", yscale="log")
-    axes.set_xticks(range(len(names)), [each.replace("`", "") for each in names])
+    axes.set_xticks(range(len(names)), [each.replace("`", "").replace(" ", "\n") for each in names])
     axes.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     path.parent.mkdir(parents=True, exist_ok=True)
     # No version of the library in the file: the same figures give the same file.
