@@ -24,7 +24,8 @@ given poses without stage 0, from `l2g`, as the paper does it; seed 0. Rotation 
 in dB / F at 0.01."""
 GIVEN = "poses as given"
 _GIVEN_ERRORS: Figures = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
-_QUALITY: Figures = (*POSE_ERRORS, ("psnr", 2), ("surface.f_score_0.01", 3))
+_POSES_AND_VIEWS: Figures = (*POSE_ERRORS, ("psnr", 2))
+_QUALITY: Figures = (*_POSES_AND_VIEWS, ("surface.f_score_0.01", 3))
 
 
 def peers() -> list[tuple[Groups, Figures]]:
@@ -36,27 +37,24 @@ def peers() -> list[tuple[Groups, Figures]]:
 
     ours = [cell for cell in cells("shipped") if cell.seed == 0 and (cell.scene, cell.noise) in PEERS]
     craym, stage = ([cell for cell in ours if cell.method == method] for method in ("craym", "stage0"))
-    quality = (*POSE_ERRORS, ("psnr", 2))
-    given = (rows(craym, GIVEN), _GIVEN_ERRORS)
-    return [given, (rows(cells("peers")), quality), (rows(stage), POSE_ERRORS), (rows(craym), quality)]
+    given, others = (rows(craym, GIVEN), _GIVEN_ERRORS), (rows(cells("peers")), _POSES_AND_VIEWS)
+    return [given, others, (rows(stage), POSE_ERRORS), (rows(craym), _POSES_AND_VIEWS)]
 
 
 def ablation(results: Results) -> list[str]:
     """The method less its parts, and the paper's parts from the given poses."""
     chosen = cells("ablation")
 
-    def table(rows: list[Cell], first: list[Cell], label: str, figures: Figures) -> str:
-        parts = [(group, lambda cell: f"`{cell.scene}`") for group in (first, rows)]
-        top, below = (grouped(group, lambda cell: METHODS[cell.method].label, column) for group, column in parts)
-        return grid(results, ({label: next(iter(top.values()))}, figures), (below, _QUALITY))
+    def rows(group: list[Cell], label: str = "") -> Groups:
+        return grouped(group, lambda cell: label or METHODS[cell.method].label, lambda cell: f"`{cell.scene}`")
 
     shown = [c for c in cells("shipped") if (c.noise, c.method, c.seed) == ("barf", "craym", 0)]
     whole = [cell for cell in shown if cell.scene in ABLATION_SCENES]
     base = [cell for cell in chosen if cell.method == "base"]
-    less = [cell for cell in chosen if cell.method in WITHOUT]
+    less, parts = ([cell for cell in chosen if cell.method in group] for group in (WITHOUT, PARTS))
     return [
-        table(less, whole, METHODS["craym"].label, _QUALITY),
-        table([cell for cell in chosen if cell.method in PARTS], base, GIVEN, _GIVEN_ERRORS),
+        grid(results, (rows([*whole, *less]), _QUALITY)),
+        grid(results, (rows(base, GIVEN), _GIVEN_ERRORS), (rows(parts), _QUALITY)),
     ]
 
 
@@ -64,13 +62,12 @@ def sparse(results: Results) -> str:
     """Few views."""
     parts = []
     for scene, chosen in grouped(cells("sparse"), lambda c: c.scene, lambda c: c.method).items():
-        before = tuple((f"{name}_before", digits) for name, digits in POSE_ERRORS)
         label = f"`{scene}`, {GIVEN}"
-        parts.append((grouped(chosen["craym"], lambda _, text=label: text, _views), before))
+        parts.append((grouped(chosen["craym"], lambda _, text=label: text, _views), _GIVEN_ERRORS))
         for method in ("stage0", "craym"):
             label = f"`{scene}`, {METHODS[method].label}"
             rows = grouped(chosen[method], lambda _, text=label: text, _views)
-            parts.append((rows, (*POSE_ERRORS, ("psnr", 2)) if method == "craym" else POSE_ERRORS))
+            parts.append((rows, _POSES_AND_VIEWS if method == "craym" else POSE_ERRORS))
     return grid(results, *parts)
 
 

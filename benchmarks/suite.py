@@ -50,11 +50,6 @@ class Method:
     label: str
     flags: tuple[str, ...] = ()
 
-    @property
-    def trains(self) -> bool:
-        """Whether a field is trained."""
-        return self.kind == "craym"
-
 
 @dataclass(frozen=True)
 class Size:

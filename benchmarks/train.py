@@ -15,7 +15,7 @@ from nerfstudio.engine.trainer import TrainerConfig
 from benchmarks.harness import Run, method_config
 from benchmarks.scenes import Scene
 from benchmarks.stage0 import errors
-from benchmarks.suite import METHODS, PAUSED, SIZES, Cell, NoResult
+from benchmarks.suite import METHODS, PAUSED, Cell, NoResult
 from craym_nerfstudio.data.dataparser import CraymDataParserConfig
 from craym_nerfstudio.data.scene import Scene as Dataset
 from craym_nerfstudio.data.scene import read_scene
@@ -80,7 +80,7 @@ def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
 
 def craym_config(cell: Cell, scene: Scene, place: Place) -> TrainerConfig:
     """The method at the size of the cell, its schedule shortened in proportion."""
-    size = SIZES[cell.size]
+    size = cell.scale
     config = method_config("craym-lite")
     config.max_num_iterations = size.steps
     config.fit_schedules()
@@ -120,7 +120,7 @@ def trained(config: TrainerConfig, cell: Cell, steps: int, place: Place) -> tupl
 
 def craym_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     """Train, judge the test views and the poses, extract the surface and compare it."""
-    size = SIZES[cell.size]
+    size = cell.scale
     run, result = trained(craym_config(cell, scene, place), cell, size.steps, place)
     pipeline = run.pipeline
     assert isinstance(pipeline, CraymPipeline)
