@@ -114,7 +114,7 @@ def judge(
         return Verdict("good", f"the given poses explain the images: {figures}", "Train.")
     if stage.decision.chosen == "input":
         return Verdict("repairable", f"{len(off)} cameras contradict the others; {figures}", _TRAIN)
-    if before <= _FINE_PX:
+    if before <= _FINE_PX and not off:
         return Verdict(
             "good", f"the given poses explain the images, and stage 0 makes them better: {figures}", "Train."
         )
