@@ -18,6 +18,8 @@ _MOST_MISSING = 0.2
 """Share of images up to which missing ones are left out; more is a mistake."""
 _OTHER_FOLDER = re.compile(r"(mask|depth|normal|semantic|segment)", re.IGNORECASE)
 """Folders whose files have the names of images and are none."""
+_NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
+"""In the names of such files beside images."""
 _SCALED_FOLDER = re.compile(r"_\d+$")
 """End of the name of a folder with shrunk copies: images_2, images_4."""
 
@@ -131,6 +133,11 @@ def images_in(folder: Path) -> list[Path]:
     """Image files of a folder by name; none where there is no folder."""
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+
+
+def photos_in(folder: Path) -> list[Path]:
+    """Image files of a folder by name, but for what other programs put beside photos: masks, depth, normals."""
+    return [path for path in images_in(folder) if not _NO_PHOTO.search(path.stem)]
 
 
 def _images_below(root: Path, names: Sequence[str]) -> list[Path]:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
-Layout = Literal["nerfstudio", "blender", "colmap", "llff"]
+Layout = Literal["nerfstudio", "blender", "colmap", "llff", "text", "neus"]
 
 
 @dataclass(frozen=True)

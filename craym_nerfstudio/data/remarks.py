@@ -1,18 +1,15 @@
 """What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
 
-import re
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from craym_nerfstudio.console import warn
-from craym_nerfstudio.data.files import images_in
+from craym_nerfstudio.data.files import photos_in
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 
-_NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
-"""In the names of files that other programs put beside images."""
 _OFF_CENTER = 0.25
 """Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
 
@@ -20,10 +17,9 @@ _OFF_CENTER = 0.25
 def remark_unused_images(frames: Frames) -> Frames:
     """Say how many images of the folders that were read have no pose, and count them as left out."""
     used = set(frames.paths)
-    files = [path for folder in sorted({path.parent for path in used}) for path in images_in(folder)]
+    files = [path for folder in sorted({path.parent for path in used}) for path in photos_in(folder)]
     known = {Path(name).name for name in frames.left_out}
-    unused = [path for path in files if path not in used and not _NO_PHOTO.search(path.stem)]
-    unused = [path for path in unused if path.name not in known]
+    unused = [path for path in files if path not in used and path.name not in known]
     if unused:
         total = len(used) + len(unused)
         warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")

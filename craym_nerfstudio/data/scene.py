@@ -15,38 +15,26 @@ from craym_nerfstudio.data.config import AskedRegion, MissingImages, SceneConfig
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.data.read_llff import LLFF_POSES, read_llff
+from craym_nerfstudio.data.read_neus import find_neus, read_neus
 from craym_nerfstudio.data.read_photos import is_photos, read_unposed
+from craym_nerfstudio.data.read_pose_text import find_pose_text, read_pose_text
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
+from craym_nerfstudio.data.unread import refuse_captures, refuse_unread_poses
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import find_target, find_world
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.images import alpha_use
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.photos.files import POSITIONS_NAME
+from craym_nerfstudio.photos.files import folders_of_images, listed
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
-    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), one with poses_bounds.npy (LLFF), a "
-    "folder of photos, or a video."
+    "transforms_train.json (Blender), a folder with images/ and sparse/0 (COLMAP), one with poses_bounds.npy (LLFF) or "
+    "cameras_sphere.npz (NeuS), images with their poses as text, a folder of photos, or a video."
 )
-_CAPTURES = {
-    "keyframes/*": ("capture of Polycam", "ns-process-data polycam --data CAPTURE.zip --output-dir FOLDER"),
-    "metadata.json": ("capture of Record3D", "ns-process-data record3d --data FOLDER --output-dir FOLDER"),
-    "meta_data.json": (
-        "dataset of sdfstudio",
-        'write a transforms.json with "fl_x"... of its intrinsics and each camtoworld with the second and third column '
-        "negated",
-    ),
-    "*.csv": (
-        "table of cameras, as RealityCapture writes it",
-        "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
-    ),
-    "*.xml": ("project of Metashape", "ns-process-data metashape --data IMAGES --xml FILE.xml --output-dir FOLDER"),
-}
-"""Files by which what others write is known, and how it becomes what is read here."""
 _FEWEST_TO_SPLIT = 8
 
 
@@ -100,12 +88,19 @@ def _read(data: Path, missing: MissingImages) -> Frames:
         return read_colmap(data, model, missing=missing)
     if (data / LLFF_POSES).is_file():
         return read_llff(data)
-    for pattern, (capture, remedy) in _CAPTURES.items():
-        if data.is_dir() and any(path.name != POSITIONS_NAME for path in data.glob(pattern)):
-            raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.")
+    matrices = find_neus(data)
+    if matrices is not None:
+        return read_neus(data, matrices)
+    poses = find_pose_text(data)
+    if poses is not None:
+        return read_pose_text(data, poses, missing)
+    refuse_captures(data)
     if is_photos(data):
+        refuse_unread_poses(data)
         return read_unposed(data)
-    raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED)
+    folders = folders_of_images(data) if data.is_dir() else []
+    also = f" There are images in {listed([folder.name for folder in folders])}: give one of these." if folders else ""
+    raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED + also)
 
 
 def read_scene(config: SceneConfig) -> Scene:

@@ -17,6 +17,8 @@ POSITIONS_NAME, DATABASE_NAME = "positions.csv", "database.db"
 """Table, or COLMAP's database, beside the photos that says where they were taken."""
 _LONGEST_PX = 1600
 """Keypoints are sought in images of at most this size, as training reads them: both share the cached ones."""
+_NO_PHOTOS = re.compile(r"mask|depth|normal|semantic|segment", re.IGNORECASE)
+"""Beginnings of the names of folders whose images are none."""
 _NAMED = 5
 """Files named in a message."""
 
@@ -42,11 +44,24 @@ class Photos:
 
 
 def image_folder(data: Path) -> Path | None:
-    """Where the photos of a data folder lie: in itself, else in its `images/`; None where there are none."""
-    for folder in (data, data / "images"):
-        if folder.is_dir() and any(_is_image(path) for path in folder.iterdir()):
-            return folder
-    return None
+    """Where the photos of a data folder lie: in itself, in its `images/`, or in the only folder in it that has some."""
+    if not data.is_dir():
+        return None
+    usual = [folder for folder in (data, data / "images") if _has_images(folder)]
+    if usual:
+        return usual[0]
+    others = folders_of_images(data)
+    return others[0] if len(others) == 1 else None
+
+
+def folders_of_images(data: Path) -> list[Path]:
+    """Folders in a data folder that hold images, but for masks and the like."""
+    folders = [path for path in sorted(data.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return [folder for folder in folders if not _NO_PHOTOS.match(folder.name) and _has_images(folder)]
+
+
+def _has_images(folder: Path) -> bool:
+    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
 
 
 def _is_image(path: Path) -> bool:

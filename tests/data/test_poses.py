@@ -69,6 +69,15 @@ def test_llff(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         ("meta_data.json", "sdfstudio"),
         ("cameras.csv", "RealityCapture"),
         ("cameras.xml", "Metashape"),
+        ("odometry.csv", "Stray Scanner"),
+        ("mav0/cam0/data.csv", "EuRoC"),
+        ("reconstruction.json", "OpenSfM"),
+        ("sfm_data.json", "openMVG"),
+        ("cameras.sfm", "Meshroom"),
+        ("cams/00000000_cam.txt", "MVSNet"),
+        ("scene.nvm", "VisualSFM"),
+        ("bundle.out", "Bundler"),
+        ("cameras.json", "Gaussian splatting"),
     ],
 )
 def test_captures_of_others_are_named_with_their_converter(tmp_path: Path, file: str, capture: str) -> None:

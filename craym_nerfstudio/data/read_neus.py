@@ -1,0 +1,76 @@
+"""Reads the folders of IDR and NeuS: images and masks with projection matrices in an .npz file."""
+
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from craym_nerfstudio.data.files import images_in, photos_in
+from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.validate import check_masks, checked_poses
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.axes import flip_pose_axes
+from craym_nerfstudio.images import read_header
+
+_NAMES = ("cameras_sphere.npz", "cameras.npz", "cameras_large.npz")
+_MOST_SKEW = 1e-3
+"""Of the pixel axes, in focal lengths."""
+
+
+def find_neus(folder: Path) -> Path | None:
+    """The file of projection matrices in a folder."""
+    return next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+
+
+def read_neus(folder: Path, path: Path) -> Frames:
+    """The images of a folder in the order of their names, which is that of the matrices, in the frame of ``world_mat``.
+
+    Raises:
+        InputError: an unreadable file, other images than matrices, matrices that are none of a pinhole camera.
+    """
+    paths = photos_in(folder / "image") or photos_in(folder / "images")
+    masks = images_in(folder / "mask") or images_in(folder / "masks")
+    try:
+        with np.load(path) as arrays:
+            count = sum(name.startswith("world_mat_") and name[10:].isdecimal() for name in arrays.files)
+            matrices = np.array([arrays[f"world_mat_{number}"] for number in range(count)], dtype=np.float64)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        raise InputError(
+            "Unreadable projection matrices", path, "It must hold world_mat_0, world_mat_1, ..."
+        ) from error
+    if len(paths) != len(matrices) or not paths:
+        remedy = "Keep exactly the images that have matrices: they belong together in the order of names."
+        raise InputError(f"{len(matrices)} projection matrices for {len(paths)} images", path, remedy)
+    names = [image.relative_to(folder).as_posix() for image in paths]
+    cameras, c2w = zip(*(_decomposed(matrix, path) for matrix in matrices), strict=True)
+    sizes = [read_header(image).size_px for image in paths]
+    if len(masks) == len(paths):
+        check_masks(masks, sizes)
+    return Frames(
+        layout="neus",
+        source=path,
+        names=names,
+        paths=paths,
+        mask_paths=list(masks) if len(masks) == len(paths) else None,
+        c2w=checked_poses(list(flip_pose_axes(np.array(c2w))), names, path),
+        intrinsics_px=np.array(cameras),
+        size_px=np.array(sizes, dtype=np.int64),
+        distortion=np.zeros((len(paths), 6)),
+        camera_types=["PERSPECTIVE"] * len(paths),
+    )
+
+
+def _decomposed(
+    matrix: Float[np.ndarray, "4 4"], path: Path
+) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "3 4"]]:
+    """fx, fy, cx, cy and the OpenCV camera-to-world pose of a projection matrix."""
+    import cv2
+
+    # Known up to a factor, of either sign.
+    projection = matrix[:3, :4] * np.sign(np.linalg.det(matrix[:3, :3]))
+    camera, rotation, center = cv2.decomposeProjectionMatrix(projection)[:3]
+    camera = camera / camera[2, 2]
+    if not np.isfinite(camera).all() or abs(camera[0, 1]) > _MOST_SKEW * camera[0, 0]:
+        raise InputError("A projection matrix is none of a pinhole camera", path, "It must be K [R t], without skew.")
+    pose = np.concatenate([rotation.T, center[:3] / center[3]], axis=1)
+    return np.array([camera[0, 0], camera[1, 1], *camera[:2, 2]]), pose

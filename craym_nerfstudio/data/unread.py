@@ -1,0 +1,87 @@
+"""What other programs write and nothing here reads: named, with its way to what is read, instead of ignored."""
+
+from pathlib import Path
+
+from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.transforms_json import load_json
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, image_folder, listed
+
+_AS_TEXT = "write the poses of its cameras as a trajectory, as docs/options.md has it"
+_CAPTURES = {
+    "keyframes/*": ("capture of Polycam", "ns-process-data polycam --data CAPTURE.zip --output-dir FOLDER"),
+    "metadata.json": ("capture of Record3D", "ns-process-data record3d --data FOLDER --output-dir FOLDER"),
+    "meta_data.json": (
+        "dataset of sdfstudio",
+        'write a transforms.json with "fl_x"... of its intrinsics and each camtoworld with the second and third column '
+        "negated",
+    ),
+    "odometry.csv": (
+        "recording of Stray Scanner",
+        "ffmpeg -i rgb.mp4 -start_number 0 images/%06d.jpg (after mkdir images), and it is read with its odometry.csv",
+    ),
+    "mav0/*": ("recording of a EuRoC robot, whose poses are those of the inertial unit", _AS_TEXT),
+    "cam0/*": ("recording of a EuRoC robot, whose poses are those of the inertial unit", _AS_TEXT),
+    "*.csv": (
+        "table of cameras, as RealityCapture writes it",
+        "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
+    ),
+    "*.xml": ("project of Metashape", "ns-process-data metashape --data IMAGES --xml FILE.xml --output-dir FOLDER"),
+    "reconstruction.json": ("reconstruction of OpenSfM", "opensfm export_colmap FOLDER"),
+    "sfm_data.*": ("scene of openMVG", "openMVG_main_openMVG2Colmap -i sfm_data.bin -o FOLDER/sparse/0"),
+    "*.sfm": ("scene of Meshroom", "aliceVision_exportColmap --input FILE.sfm --output FOLDER/sparse/0"),
+    "cams/*_cam.txt": (
+        "dataset of MVSNet",
+        "write the inverse of each extrinsic matrix into poses/NAME.txt, each intrinsic one into intrinsics/NAME.txt",
+    ),
+    "*.nvm": ("model of VisualSFM", _AS_TEXT),
+    "*.out": ("model of Bundler", _AS_TEXT),
+    "cameras.json": ("result of Gaussian splatting", "it is made from data that can be given"),
+}
+"""Files by which what others write is known, and how it becomes what is read here."""
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+_POSE_SUFFIXES = (".json", ".txt", ".csv", ".npz", ".npy", ".pkl", ".pt", ".mat", ".log", ".yaml", ".yml", ".h5")
+"""Of files in which poses may be."""
+
+
+def refuse_captures(data: Path) -> None:
+    """Refuse an archive, and what is known to be another program's, with its converter.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if data.is_file() and data.suffix.lower() in _ARCHIVES:
+        raise InputError("This is an archive", data, "Unpack it, and give the folder.")
+    for pattern, (capture, remedy) in _CAPTURES.items():
+        if data.is_dir() and any(path.name != POSITIONS_NAME for path in data.glob(pattern)):
+            raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.{_alone(data)}")
+
+
+def refuse_unread_poses(data: Path) -> None:
+    """Before photos are placed by their matches, refuse poses that lie beside them, and name files that may hold some.
+
+    Raises:
+        InputError: a JSON file has poses and another name than transforms.json.
+    """
+    if data.is_file() or image_folder(data) == data:
+        return
+    for path in sorted(data.glob("*.json")):
+        if _has_frames(path):
+            remedy = f"Give that file: --data {path}.{_alone(data)}"
+            raise InputError(f"Poses in {path.name}, where transforms.json is looked for", data, remedy)
+    others = [path.name for path in sorted(data.iterdir()) if path.suffix.lower() in _POSE_SUFFIXES]
+    others = [name for name in others if name not in (POSITIONS_NAME, DATABASE_NAME)]
+    if others:
+        warn(f"Not read: {listed(others)}. Photos are placed by matches; docs/options.md says which poses are read.")
+
+
+def _has_frames(path: Path) -> bool:
+    try:
+        return isinstance(load_json(path).get("frames"), list)
+    except InputError:
+        return False
+
+
+def _alone(data: Path) -> str:
+    images = image_folder(data)
+    return "" if images is None or images == data else f" Or place the photos by their matches: --data {images}."
