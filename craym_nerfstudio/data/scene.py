@@ -21,14 +21,13 @@ from craym_nerfstudio.data.read_pose_text import find_pose_text, read_pose_text
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
 from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
-from craym_nerfstudio.data.unread import refuse_captures, refuse_unread_poses
+from craym_nerfstudio.data.unread import refuse_captures, refuse_unread_poses, what_is_there
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import find_target, find_world
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.images import alpha_use
 from craym_nerfstudio.matching.views import Views
-from craym_nerfstudio.photos.files import folders_of_images, listed
 
 _ACCEPTED = (
     "Accepted: a folder with transforms.json (nerfstudio), a path to such a JSON file, a folder with "
@@ -98,9 +97,8 @@ def _read(data: Path, missing: MissingImages) -> Frames:
     if is_photos(data):
         refuse_unread_poses(data)
         return read_unposed(data)
-    folders = folders_of_images(data) if data.is_dir() else []
-    also = f" There are images in {listed([folder.name for folder in folders])}: give one of these." if folders else ""
-    raise InputError("No dataset found" if data.exists() else "No such file or folder", data, _ACCEPTED + also)
+    problem = "No dataset found" if data.exists() else "No such file or folder"
+    raise InputError(problem, data, _ACCEPTED + what_is_there(data))
 
 
 def read_scene(config: SceneConfig) -> Scene:

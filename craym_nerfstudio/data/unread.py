@@ -3,9 +3,11 @@
 from pathlib import Path
 
 from craym_nerfstudio.console import warn
+from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, image_folder, listed
+from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, folders_of_images, image_folder, listed
+from craym_nerfstudio.photos.video import VIDEO_SUFFIXES
 
 _AS_TEXT = "write the poses of its cameras as a trajectory, as docs/options.md has it"
 _CAPTURES = {
@@ -71,8 +73,25 @@ def refuse_unread_poses(data: Path) -> None:
             raise InputError(f"Poses in {path.name}, where transforms.json is looked for", data, remedy)
     others = [path.name for path in sorted(data.iterdir()) if path.suffix.lower() in _POSE_SUFFIXES]
     others = [name for name in others if name not in (POSITIONS_NAME, DATABASE_NAME)]
+    others += [f"the COLMAP model in {folder.name}/" for folder in _folders_with_model(data, "*")[:1]]
     if others:
         warn(f"Not read: {listed(others)}. Photos are placed by matches; docs/options.md says which poses are read.")
+
+
+def what_is_there(data: Path) -> str:
+    """What lies in a folder without a dataset that might be meant, as a sentence; nothing where it has nothing."""
+    if not data.is_dir():
+        return ""
+    for model in (*_folders_with_model(data, "*"), *_folders_with_model(data, "*/*")):
+        return f" There is a COLMAP model: --data {model}."
+    if folders := folders_of_images(data):
+        return f" There are images in {listed([folder.name for folder in folders])}: give one of these."
+    videos = [path for path in sorted(data.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
+    return f" There is a video: --data {videos[0]}." if videos else ""
+
+
+def _folders_with_model(data: Path, pattern: str) -> list[Path]:
+    return [path for path in sorted(data.glob(pattern)) if path.is_dir() and find_model(path) is not None]
 
 
 def _has_frames(path: Path) -> bool:

@@ -13,7 +13,7 @@ from craym_nerfstudio.data.pose_text import read_pose_table
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
-from tests.data.tiny_data import SIZE_PX, ring_poses, save_image, write_json, write_nerfstudio
+from tests.data.tiny_data import SIZE_PX, ring_poses, save_image, write_colmap, write_json, write_nerfstudio
 
 COUNT = 6
 OPENCV = flip_pose_axes(ring_poses(COUNT))
@@ -237,6 +237,29 @@ def test_poses_are_not_ignored_in_silence(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(InputError):  # photos of noise
         detect_and_read(tmp_path)
     assert "Not read: my_poses.json, poses.npy" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
+    """A COLMAP model further down, several folders of images, a video: the error names what might be meant."""
+    write_colmap(tmp_path / "run/dense")
+    (tmp_path / "run/dense/images").rename(tmp_path / "run/dense/pictures")
+    for folder in (tmp_path / "run", tmp_path):
+        with pytest.raises(InputError, match="No dataset found") as caught:
+            detect_and_read(folder)
+        assert f"--data {tmp_path / 'run/dense'}" in caught.value.remedy
+    for name in ("left", "right", "depth"):
+        save_image(tmp_path / f"cameras/{name}/0.png")
+    with pytest.raises(InputError, match="No dataset found") as caught:
+        detect_and_read(tmp_path / "cameras")
+    assert "There are images in left, right:" in caught.value.remedy
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/clip.MOV").touch()
+    with pytest.raises(InputError, match="No dataset found") as caught:
+        detect_and_read(tmp_path / "videos")
+    assert "clip.MOV" in caught.value.remedy
+    with pytest.raises(InputError, match="archive"):
+        (tmp_path / "scene.zip").touch()
+        detect_and_read(tmp_path / "scene.zip")
 
 
 def test_neus(tmp_path: Path) -> None:
