@@ -131,7 +131,10 @@ WITHOUT = {
     "held": Method("craym", "poses held as stage 0 found them", ("--pipeline.model.camera-optimizer.mode", "off")),
 }
 """The method as it comes, less something."""
-_COLOURS_ALONE = ("--pipeline.start.matcher", "none", *_NO_PHOTOS, "--pipeline.model.silhouette-loss-mult", "0")
+_COLOURS_ALONE = (
+    *("--pipeline.start.matcher", "none", *_NO_PHOTOS, "--pipeline.model.silhouette-loss-mult", "0"),
+    *("--pipeline.model.camera-optimizer.settled-delay-steps", "0"),
+)
 METHODS = {
     "pycolmap_incremental": Method("pycolmap", "pycolmap, incremental, without the poses"),
     "pycolmap_global": Method("pycolmap", "pycolmap, global, without the poses"),

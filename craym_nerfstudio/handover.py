@@ -21,6 +21,9 @@ from craym_nerfstudio.start.landmarks import Landmarks
 from craym_nerfstudio.start.neighbours import neighbours_of
 from craym_nerfstudio.start.silhouettes import Silhouettes
 
+_UNTOLD_SIGMA_DEG = 0.3
+"""Uncertainty of poses of which nothing tells, or with which silhouettes agree: it sets the size of their steps."""
+
 
 def own_threads(model: CraymModel) -> AbstractContextManager:
     """How a training step shares the cores of a CPU: with the hash grid's kernels, they get all threads."""
@@ -51,8 +54,8 @@ def hand_over(
             model.set_region(start.world_from_unit)
         if start.stage_zero is not None:
             known |= start.stage_zero.known_poses()
-        if start.matches is None and model.has_alpha:
-            known |= _compare_silhouettes(manager, model)
+        if start.matches is None:
+            known |= _without_matches(manager, model)
     given = manager.train_dataset.cameras.camera_to_worlds
     model.camera_optimizer.set_poses(given, center=model.center, **known)
     if start is not None and start.stage_zero is not None:
@@ -77,19 +80,30 @@ def _even_exposure(manager: CraymDataManager, start: Start) -> Float[Tensor, "ca
     return log_gain
 
 
-def _compare_silhouettes(manager: CraymDataManager, model: CraymModel) -> dict[str, Tensor]:
-    """Without matches: let silhouettes find the cameras' places; what is known of poses with which they agree."""
+def _without_matches(manager: CraymDataManager, model: CraymModel) -> dict[str, Tensor]:
+    """What the camera optimizer is told of poses that no matches tell of: that they are about right, or nothing.
+
+    Silhouettes that disagree let it move them at once, by themselves or by colours. All others wait for the field: as
+    long as that is a blur, colours take photos with a background from 0.3 degrees to 2, and exact poses to 1.6.
+    """
     config = model.config
-    if not config.silhouette_loss_mult or config.camera_optimizer.mode == "off":
+    if config.camera_optimizer.mode == "off":
         return {}
-    found = Silhouettes.of(Outlines(manager.train_images()), manager.views())
-    if found is None:
-        return {}
-    console.print(f"Silhouettes: {found.in_words}")
-    if found.far_off:
-        manager.outlines = found.outlines
-        model.camera_optimizer.centering_steps = config.silhouette_steps[0]
-    return found.known_poses(len(manager.train_dataset))
+    if model.has_alpha:
+        if not config.silhouette_loss_mult:
+            return {}
+        found = Silhouettes.of(Outlines(manager.train_images()), manager.views())
+        if found is not None:
+            console.print(f"Silhouettes: {found.in_words}")
+            if found.far_off:
+                manager.outlines = found.outlines
+                model.camera_optimizer.centering_steps = config.silhouette_steps[0]
+            if not found.agree:
+                return {}
+    else:
+        console.print("Poses: no matches tell of them; they wait for the field")
+    count = len(manager.train_dataset)
+    return {"settled": torch.ones(count, dtype=torch.bool), "sigma_deg": torch.full((count,), _UNTOLD_SIGMA_DEG)}
 
 
 def _learn_landmarks(manager: CraymDataManager, model: CraymModel, stage: StageZero) -> None:

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from craym_nerfstudio.data.outlines import Outlines
 from craym_nerfstudio.geometry.rays import focus_point
@@ -16,8 +14,6 @@ _CLOSE, _FAR = 0.14, 0.33
 0.36 to 0.58. Those between turn wrongly rather than stand wrongly: to shift them first makes them worse."""
 _MOST = 0.9
 """Share of the images that must hold what they show as a whole: the middle of a part tells nothing."""
-_SIGMA_DEG = 0.3
-"""Uncertainty of poses with which outlines agree."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +48,6 @@ class Silhouettes:
     def far_off(self) -> bool:
         """Whether cameras must be shifted before colours can tell anything."""
         return self.miss > _FAR
-
-    def known_poses(self, count: int) -> dict[str, Bool[Tensor, " cams"] | Float[Tensor, " cams"]]:
-        """What the camera optimizer is told of so many poses: that they are about right, and how well, or nothing."""
-        if not self.agree:
-            return {}
-        return {"settled": torch.ones(count, dtype=torch.bool), "sigma_deg": torch.full((count,), _SIGMA_DEG)}
 
     @property
     def in_words(self) -> str:

@@ -45,7 +45,6 @@ def test_outlines_agree_with_poses_that_are_about_right(noise: str, agree: bool)
     found = seen_ball(noise)
     assert found is not None and found.agree == agree
     assert noise != "none" or found.miss < 0.02
-    assert set(found.known_poses(3)) == ({"settled", "sigma_deg"} if agree else set())
 
 
 def test_cameras_that_stand_wrongly_are_far_off() -> None:
