@@ -137,7 +137,8 @@ def images_in(folder: Path) -> list[Path]:
 
 def photos_in(folder: Path) -> list[Path]:
     """Image files of a folder by name, but for what other programs put beside photos: masks, depth, normals."""
-    return [path for path in images_in(folder) if not _NO_PHOTO.search(path.stem)]
+    files = [path for path in images_in(folder) if not path.name.startswith(".")]
+    return [path for path in files if not _NO_PHOTO.search(path.stem)] or files
 
 
 def _images_below(root: Path, names: Sequence[str]) -> list[Path]:

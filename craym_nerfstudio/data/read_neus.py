@@ -1,5 +1,6 @@
 """Reads the folders of IDR and NeuS: images and masks with projection matrices in an .npz file."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,23 @@ from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.images import read_header
 
 _NAMES = ("cameras_sphere.npz", "cameras.npz", "cameras_large.npz")
+_LOAD_ERRORS = (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, IndexError, zipfile.BadZipFile)
 _MOST_SKEW = 1e-3
 """Of the pixel axes, in focal lengths."""
 
 
 def find_neus(folder: Path) -> Path | None:
-    """The file of projection matrices in a folder."""
-    return next((folder / name for name in _NAMES if (folder / name).is_file()), None)
+    """The file of projection matrices in a folder; other archives may have its name."""
+    paths = [folder / name for name in _NAMES if (folder / name).is_file()]
+    return next((path for path in paths if _are_there(path)), None)
+
+
+def _are_there(path: Path) -> bool:
+    try:
+        with np.load(path) as arrays:
+            return "world_mat_0" in arrays.files
+    except _LOAD_ERRORS:
+        return path.name == _NAMES[0]  # nothing else is called so
 
 
 def read_neus(folder: Path, path: Path) -> Frames:
@@ -33,8 +44,8 @@ def read_neus(folder: Path, path: Path) -> Frames:
     try:
         with np.load(path) as arrays:
             count = sum(name.startswith("world_mat_") and name[10:].isdecimal() for name in arrays.files)
-            matrices = np.array([arrays[f"world_mat_{number}"] for number in range(count)], dtype=np.float64)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+            matrices = [np.asarray(arrays[f"world_mat_{number}"], dtype=np.float64)[:3] for number in range(count)]
+    except _LOAD_ERRORS as error:
         raise InputError(
             "Unreadable projection matrices", path, "It must hold world_mat_0, world_mat_1, ..."
         ) from error
@@ -61,16 +72,20 @@ def read_neus(folder: Path, path: Path) -> Frames:
 
 
 def _decomposed(
-    matrix: Float[np.ndarray, "4 4"], path: Path
+    matrix: Float[np.ndarray, "3 4"], path: Path
 ) -> tuple[Float[np.ndarray, "4"], Float[np.ndarray, "3 4"]]:
     """fx, fy, cx, cy and the OpenCV camera-to-world pose of a projection matrix."""
     import cv2
 
+    problem = InputError("A projection matrix is none of a pinhole camera", path, "It must be K [R t], without skew.")
+    is_regular = matrix.shape == (3, 4) and np.isfinite(matrix).all()
+    sign = np.sign(np.linalg.det(matrix[:, :3])) if is_regular else 0.0
+    if sign == 0:
+        raise problem
     # Known up to a factor, of either sign.
-    projection = matrix[:3, :4] * np.sign(np.linalg.det(matrix[:3, :3]))
-    camera, rotation, center = cv2.decomposeProjectionMatrix(projection)[:3]
+    camera, rotation, center = cv2.decomposeProjectionMatrix(sign * matrix)[:3]
     camera = camera / camera[2, 2]
     if not np.isfinite(camera).all() or abs(camera[0, 1]) > _MOST_SKEW * camera[0, 0]:
-        raise InputError("A projection matrix is none of a pinhole camera", path, "It must be K [R t], without skew.")
+        raise problem
     pose = np.concatenate([rotation.T, center[:3] / center[3]], axis=1)
     return np.array([camera[0, 0], camera[1, 1], *camera[:2, 2]]), pose

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.colmap_model import find_model
+from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, folders_of_images, image_folder, listed
@@ -23,7 +24,7 @@ _CAPTURES = {
         "ffmpeg -i rgb.mp4 -start_number 0 images/%06d.jpg (after mkdir images), and it is read with its odometry.csv",
     ),
     "mav0/*": ("recording of a EuRoC robot, whose poses are those of the inertial unit", _AS_TEXT),
-    "cam0/*": ("recording of a EuRoC robot, whose poses are those of the inertial unit", _AS_TEXT),
+    "cam0/data.csv": ("recording of a EuRoC robot, whose poses are those of the inertial unit", _AS_TEXT),
     "*.csv": (
         "table of cameras, as RealityCapture writes it",
         "ns-process-data realitycapture --data IMAGES --csv FILE.csv --output-dir FOLDER",
@@ -37,10 +38,12 @@ _CAPTURES = {
         "write the inverse of each extrinsic matrix into poses/NAME.txt, each intrinsic one into intrinsics/NAME.txt",
     ),
     "*.nvm": ("model of VisualSFM", _AS_TEXT),
-    "*.out": ("model of Bundler", _AS_TEXT),
-    "cameras.json": ("result of Gaussian splatting", "it is made from data that can be given"),
+    "bundle*.out": ("model of Bundler", _AS_TEXT),
 }
 """Files by which what others write is known, and how it becomes what is read here."""
+_HEADLINES = {"*.csv": "#name"}
+"""With which such a file begins."""
+_POSE_FOLDERS = ("pose", "poses", "extrinsic", "extrinsics", "cameras", "cams")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _POSE_SUFFIXES = (".json", ".txt", ".csv", ".npz", ".npy", ".pkl", ".pt", ".mat", ".log", ".yaml", ".yml", ".h5")
 """Of files in which poses may be."""
@@ -55,7 +58,7 @@ def refuse_captures(data: Path) -> None:
     if data.is_file() and data.suffix.lower() in _ARCHIVES:
         raise InputError("This is an archive", data, "Unpack it, and give the folder.")
     for pattern, (capture, remedy) in _CAPTURES.items():
-        if data.is_dir() and any(path.name != POSITIONS_NAME for path in data.glob(pattern)):
+        if data.is_dir() and any(_begins(path, _HEADLINES.get(pattern, "")) for path in data.glob(pattern)):
             raise InputError(f"This is a {capture}, which is not read", data, f"Convert it: {remedy}.{_alone(data)}")
 
 
@@ -65,14 +68,16 @@ def refuse_unread_poses(data: Path) -> None:
     Raises:
         InputError: a JSON file has poses and another name than transforms.json.
     """
-    if data.is_file() or image_folder(data) == data:
+    if data.is_file():
         return
     for path in sorted(data.glob("*.json")):
         if _has_frames(path):
             remedy = f"Give that file: --data {path}.{_alone(data)}"
             raise InputError(f"Poses in {path.name}, where transforms.json is looked for", data, remedy)
-    others = [path.name for path in sorted(data.iterdir()) if path.suffix.lower() in _POSE_SUFFIXES]
+    beside = sorted(data.iterdir()) if image_folder(data) != data else []
+    others = [path.name for path in beside if path.suffix.lower() in _POSE_SUFFIXES and not path.name.startswith(".")]
     others = [name for name in others if name not in (POSITIONS_NAME, DATABASE_NAME)]
+    others += [f"{name}/" for name in _POSE_FOLDERS if (data / name).is_dir()]
     others += [f"the COLMAP model in {folder.name}/" for folder in _folders_with_model(data, "*")[:1]]
     if others:
         warn(f"Not read: {listed(others)}. Photos are placed by matches; docs/options.md says which poses are read.")
@@ -94,11 +99,19 @@ def _folders_with_model(data: Path, pattern: str) -> list[Path]:
     return [path for path in sorted(data.glob(pattern)) if path.is_dir() and find_model(path) is not None]
 
 
-def _has_frames(path: Path) -> bool:
+def _begins(path: Path, headline: str) -> bool:
     try:
-        return isinstance(load_json(path).get("frames"), list)
+        return not headline or read_text(path).lower().startswith(headline)
     except InputError:
         return False
+
+
+def _has_frames(path: Path) -> bool:
+    try:
+        frames = load_json(path).get("frames")
+    except InputError:
+        return False
+    return isinstance(frames, list) and any("transform_matrix" in frame for frame in frames if isinstance(frame, dict))
 
 
 def _alone(data: Path) -> str:

@@ -44,7 +44,7 @@ class Photos:
 
 
 def image_folder(data: Path) -> Path | None:
-    """Where the photos of a data folder lie: in itself, in its `images/`, or in the only folder in it that has some."""
+    """Where the photos of a data folder lie: in itself, in its `images/`, or in the only folder in it with some."""
     if not data.is_dir():
         return None
     usual = [folder for folder in (data, data / "images") if _has_images(folder)]
@@ -76,7 +76,7 @@ def read_photos(folder: Path) -> Photos:
     """
     inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
     inside = [path for path in inside if path.relative_to(folder).parts[0] != "masks"]
-    paths = sorted((path for path in inside if _is_image(path)), key=lambda path: _natural(path, folder))
+    paths = sorted((path for path in inside if _is_image(path)), key=lambda path: natural(path.relative_to(folder)))
     others = [path.name for path in inside if not _is_image(path) and path.name not in (POSITIONS_NAME, DATABASE_NAME)]
     if others:
         console.print(f"Photos: {listed(others)} ignored: no image{'s' if len(others) > 1 else ''}")
@@ -102,8 +102,9 @@ def _without_copies(paths: list[Path], keys: list[str]) -> tuple[list[Path], lis
     return [paths[index] for index in kept], [keys[index] for index in kept]
 
 
-def _natural(path: Path, folder: Path) -> list[tuple[int, int, str]]:
-    parts = re.split(r"(\d+)", path.relative_to(folder).as_posix().lower())
+def natural(path: Path) -> list[tuple[int, int, str]]:
+    """Key by which "photo9" comes before "photo10"."""
+    parts = re.split(r"(\d+)", path.as_posix().lower())
     return [(1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts]
 
 

@@ -45,11 +45,11 @@ FORMS: dict[str, Callable[[int], str]] = {
     "time and 3 x 4 matrix": lambda k: words([float(k)], matrix(k)),
     "4 x 4 matrix": lambda k: words(matrix(k, 4)),
     "time and 4 x 4": lambda k: words([float(k)], matrix(k, 4)),
-    "image name, quaternion": lambda k: f"{k:03d}.png " + words(world_to_camera(k)),
+    "image name, quaternion and": lambda k: f"{k:03d}.png " + words(world_to_camera(k)),
     "focal length .ACE0": lambda k: f"some/where/{k:03d}.png " + words(world_to_camera(k), [10.0, 900]),
     "image name and 3 x 4": lambda k: f"images/{k:03d}.png " + words(matrix(k)),
     "image name and 4 x 4": lambda k: f"./images/{k:03d}.png " + words(matrix(k, 4)),
-    "line of three numbers": lambda k: f"{k} {k} 0\n" + "\n".join(words(row) for row in matrix(k, 4).reshape(4, 4)),
+    "after three numbers": lambda k: f"{k} {k} 0\n" + "\n".join(words(row) for row in matrix(k, 4).reshape(4, 4)),
 }
 
 
@@ -127,7 +127,9 @@ def test_matrices_for_each_image(tmp_path: Path, capsys: pytest.CaptureFixture) 
         np.savetxt(tmp_path / f"pose/{number}.txt", rows)
     (tmp_path / "intrinsic").mkdir()
     for name, focal in (("intrinsic_color", 12.0), ("intrinsic_depth", 5.0), ("extrinsic_color", 1.0)):
-        np.savetxt(tmp_path / f"intrinsic/{name}.txt", np.diag([focal, focal, 1.0, 1.0]) + np.eye(4, k=2) * 4.25)
+        camera = np.diag([focal, focal, 1.0, 1.0])
+        camera[:2, 2] = 4.25, 2.75
+        np.savetxt(tmp_path / f"intrinsic/{name}.txt", camera)
     frames = detect_and_read(tmp_path)
     assert np.allclose(frames.c2w, np.delete(ring_poses(COUNT), 2, axis=0)) and "2.jpg" in frames.left_out
     assert "1 of 6 images have no valid pose" in capsys.readouterr().out
@@ -137,6 +139,82 @@ def test_matrices_for_each_image(tmp_path: Path, capsys: pytest.CaptureFixture) 
         save_image(beside / f"frame-{number:06d}.depth.png")
         np.savetxt(beside / f"frame-{number:06d}.pose.txt", matrix(number, 4).reshape(4, 4))
     assert np.allclose(detect_and_read(beside).c2w, ring_poses(COUNT))
+
+
+def read_with(folder: Path, pattern: str, rows: list[str], count: int = COUNT, name: str = "traj.txt") -> np.ndarray:
+    """Poses of images called by a pattern of their number, in the natural order of these names."""
+    write_images(folder, pattern, count)
+    (folder / name).write_text("\n".join(rows))
+    frames = detect_and_read(folder)
+    numbers = [int("".join(filter(str.isdigit, Path(path).stem)) or 0) for path in frames.names]
+    return frames.c2w[np.argsort(numbers)]
+
+
+def test_unpadded_names_are_in_their_natural_order(tmp_path: Path) -> None:
+    turned = flip_pose_axes(ring_poses(12)).reshape(12, 12)
+    found = read_with(tmp_path, "images/{}.png", [words(row) for row in turned], 12)
+    assert np.allclose(found, ring_poses(12))
+
+
+@pytest.mark.parametrize("first", [0, 1, 7])
+def test_counts_may_begin_anywhere(first: int, tmp_path: Path) -> None:
+    rows = [words([number], tum(number)) for number in range(COUNT)]
+    for number in range(COUNT):
+        save_image(tmp_path / f"images/frame_{first + number:04d}.png")
+    (tmp_path / "intrinsics.txt").write_text("10 11 4.5 2.5")
+    (tmp_path / "traj.txt").write_text("\n".join(rows))
+    assert np.allclose(detect_and_read(tmp_path).c2w, ring_poses(COUNT))
+
+
+def test_keyframes_in_seconds_are_no_numbers_of_images(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="6 poses for 60 images") as caught:
+        read_with(tmp_path, "images/{:03d}.png", [words([number], tum(number)) for number in range(COUNT)], 60)
+    assert "times or numbers" in caught.value.remedy
+
+
+def test_clocks_that_overlap_join_what_they_share(tmp_path: Path) -> None:
+    rows = [words([1700000002 + number], tum(number)) for number in range(COUNT)]
+    assert np.allclose(read_with(tmp_path / "s", "images/170000000{}.png", rows), ring_poses(COUNT)[:4])
+    rows = [f"{1700000000 + number}.000 " + words(tum(number)) for number in range(COUNT)]
+    assert np.allclose(read_with(tmp_path / "ms", "images/170000000{}000.png", rows), ring_poses(COUNT))
+
+
+def test_numbers_of_a_log_say_which_image(tmp_path: Path) -> None:
+    rows = [FORMS["after three numbers"](number) for number in reversed(range(COUNT))]
+    assert np.allclose(read_with(tmp_path, "images/{:03d}.png", rows), ring_poses(COUNT))
+
+
+def test_a_headline_tells_the_order_of_the_quaternion(tmp_path: Path) -> None:
+    rows = [words([number], tum(number)[[0, 1, 2, 6, 3, 4, 5]]) for number in range(COUNT)]
+    head = "# timestamp tx ty tz qw qx qy qz"
+    assert np.allclose(read_with(tmp_path, "images/{:03d}.png", [head, *rows]), ring_poses(COUNT))
+
+
+def test_an_image_that_is_named_twice(tmp_path: Path) -> None:
+    rows = [FORMS["image name, quaternion and"](number) for number in (*range(COUNT), 2)]
+    with pytest.raises(InputError, match=r'Duplicate file name "002\.png"'):
+        read_with(tmp_path, "images/{:03d}.png", rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "problem"),
+    [
+        ("intrinsics.txt", "1.25 1.67 0.5 0.5", "do not fit images of 8 x 6 px"),
+        ("intrinsics.txt", "10 10 8.5 6.5", "do not fit"),
+        ("camera.yaml", "Camera1.fx: 10\nCamera1.fy: 10\nCamera2.fx: 12", "Several cameras"),
+        ("camera.yaml", 'Camera.type: "KannalaBrandt8"\nCamera.fx: 10', "Lens model KannalaBrandt"),
+        ("intrinsics.txt", "10 5 4 3\n10 11 5 3", r"No focal length .*; intrinsics\.txt not understood"),
+        ("camera_timestamps.txt", "1305031102\n1305031103", "No focal length"),
+        ("camera_trajectory.csv", "1 2 3 4 5 6", "No focal length"),
+    ],
+)
+def test_what_tells_wrong_intrinsics(name: str, text: str, problem: str, tmp_path: Path) -> None:
+    write_images(tmp_path)
+    (tmp_path / "intrinsics.txt").unlink()
+    (tmp_path / "poses.txt").write_text("\n".join(words(matrix(number)) for number in range(COUNT)))
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=problem):
+        detect_and_read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -162,6 +240,8 @@ def test_matrices_for_each_image(tmp_path: Path, capsys: pytest.CaptureFixture) 
             [10, 11, 4, 3, 0.1, 0.2, 0.3, 0, 0.01, 0.02],
         ),
         ("calibration.txt", "10", [10, 10, 4, 3]),
+        ("intrinsics.txt", "10 11 4 3 8 6", [10, 11, 4, 3]),
+        ("intrinsics.yaml", "width: 8\nheight: 6\ncalibration: [10, 11, 4, 3]", [10, 11, 4, 3]),
     ],
 )
 def test_intrinsics_as_others_write_them(name: str, text: str, values: list[float], tmp_path: Path) -> None:
@@ -171,7 +251,8 @@ def test_intrinsics_as_others_write_them(name: str, text: str, values: list[floa
     (tmp_path / name).write_text(text)
     frames = detect_and_read(tmp_path)
     padded = np.array([*values, *[0.0] * (10 - len(values))])
-    assert np.allclose(frames.intrinsics_px, padded[:4]) and np.allclose(frames.distortion, padded[4:])
+    assert np.allclose(frames.intrinsics_px, padded[:4]), frames.intrinsics_px[0]
+    assert np.allclose(frames.distortion, padded[4:])
 
 
 def test_what_tells_no_intrinsics(tmp_path: Path) -> None:
@@ -219,6 +300,8 @@ def test_what_is_no_table_of_poses(tmp_path: Path) -> None:
     for columns in (1, 3, 7, 8, 12, 13, 16, 17):
         np.savetxt(path, numbers[:, :columns])
         assert read_pose_table(path) is None, columns
+    np.savetxt(path, np.random.RandomState(0).normal(size=(1000, 8)))
+    assert read_pose_table(path) is None
     for text in ("", "two words\nand more of them", "P0: " + words(matrix(0)), "1305.1 rgb/1305.1.png", "1 2\n3"):
         path.write_text(text)
         assert read_pose_table(path) is None, text
@@ -237,6 +320,23 @@ def test_poses_are_not_ignored_in_silence(tmp_path: Path, capsys: pytest.Capture
     with pytest.raises(InputError):  # photos of noise
         detect_and_read(tmp_path)
     assert "Not read: my_poses.json, poses.npy" in capsys.readouterr().out
+    (tmp_path / "extrinsics").mkdir()
+    with pytest.raises(InputError):
+        detect_and_read(tmp_path)
+    assert "poses.npy, extrinsics/." in capsys.readouterr().out
+
+
+def test_what_lies_beside_photos_does_not_hinder_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_images(tmp_path)
+    (tmp_path / "README.txt").write_bytes("Caf\xe9".encode("latin-1"))
+    (tmp_path / "alignment.txt").write_text(words(matrix(0, 4)))
+    (tmp_path / "slurm-1.out").write_text("done")
+    (tmp_path / "gps.csv").write_text("time,latitude,longitude\n0,1,2")
+    (tmp_path / "cameras.npz").write_bytes(b"something")
+    (tmp_path / "video.json").write_text('{"frames": [1, 2]}')
+    with pytest.raises(InputError):  # photos of noise
+        detect_and_read(tmp_path)
+    assert "Not read: README.txt, alignment.txt" in capsys.readouterr().out
 
 
 def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
@@ -281,6 +381,12 @@ def test_neus(tmp_path: Path) -> None:
     np.savez(path, **{name: value for name, value in arrays.items() if not name.endswith("5")})
     with pytest.raises(InputError, match="5 projection matrices for 6 images"):
         detect_and_read(tmp_path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(InputError, match="Unreadable projection matrices"):
-        detect_and_read(tmp_path)
+    for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.zeros(16)):
+        np.savez(path, **{**arrays, "world_mat_3": wrong})
+        with pytest.raises(InputError, match=r"none of a pinhole camera|Unreadable"):
+            detect_and_read(tmp_path)
+    whole = path.read_bytes()
+    for content in (b"no archive", b"", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="Unreadable projection matrices"):
+            detect_and_read(tmp_path)

@@ -77,12 +77,11 @@ def test_llff(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
         ("cams/00000000_cam.txt", "MVSNet"),
         ("scene.nvm", "VisualSFM"),
         ("bundle.out", "Bundler"),
-        ("cameras.json", "Gaussian splatting"),
     ],
 )
 def test_captures_of_others_are_named_with_their_converter(tmp_path: Path, file: str, capture: str) -> None:
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("{}")
+    (tmp_path / file).write_text("#name,x,y,alt,heading,pitch,roll,f")
     with pytest.raises(InputError, match=capture) as caught:
         detect_and_read(tmp_path)
     assert "Convert it" in caught.value.remedy

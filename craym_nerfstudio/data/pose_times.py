@@ -1,0 +1,88 @@
+"""Which row of a trajectory is the pose of which image: by time, by number, or by the order of both."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from craym_nerfstudio.data.files import read_text
+from craym_nerfstudio.data.pose_text import PoseTable
+from craym_nerfstudio.errors import InputError
+
+_NUMBER = re.compile(r"\d+(\.\d+)?$")
+_CLOCK = 1e6
+"""Numbers from here on are times of a clock, smaller ones count images or seconds from the start."""
+_UNITS = (1.0, 1e-3, 1e-6, 1e-9, 1e3, 1e6, 1e9)
+_LEAST_SHARE, _LEAST_SPAN = 0.8, 0.5
+"""Of the images or of the rows that must have a partner, where numbers are small; and of the images' numbers that rows
+must span: keyframes in seconds are no numbers of images."""
+
+
+def rows_of(table: PoseTable, photos: Sequence[Path], folder: Path) -> dict[Path, int] | None:
+    """The row of each image that has one, photos in their natural order; None where that cannot be told.
+
+    Times of images are those of a TUM sequence's rgb.txt, or the numbers that their names end with.
+    """
+    if table.times is not None and len(table.times) > 1 and len(photos) > 1:
+        if table.are_counts and len(set(table.times.tolist())) == len(table.times) and table.times.max() < len(photos):
+            return {photos[int(count)]: row for row, count in sorted(enumerate(table.times), key=lambda pair: pair[1])}
+        paired = _in_time(table.times, photos, folder)
+        if paired is not None:
+            return paired
+    return {photo: row for row, photo in enumerate(photos)} if len(photos) == len(table.c2w) else None
+
+
+def _in_time(times: Float[np.ndarray, " rows"], photos: Sequence[Path], folder: Path) -> dict[Path, int] | None:
+    listed = _listed_times(folder)
+    named = {path: float(end[0]) for path in photos if (end := _NUMBER.search(path.stem))}
+    taken = {path: listed[path] for path in photos if path in listed} or named
+    if len(taken) < 2 or (not listed and len(taken) < len(photos)):
+        return None
+    at = np.array(list(taken.values()))
+    is_clock = bool(np.median(at) > _CLOCK)
+    if not is_clock and _are_steps(at) and _are_steps(times) and len(at) == len(times):
+        return None  # both count, perhaps from 0 and from 1
+    near, is_near = max((_nearest(at * unit, times) for unit in (_UNITS if is_clock else _UNITS[:1])), key=_share)
+    if not is_clock:
+        share = max(is_near.mean(), len(np.unique(near[is_near])) / len(times))
+        if share < _LEAST_SHARE or np.ptp(times) < _LEAST_SPAN * np.ptp(at):
+            return None
+    if not is_near.any():
+        return None
+    return {path: int(row) for path, row, close in zip(taken, near, is_near, strict=True) if close}
+
+
+def _nearest(
+    at: Float[np.ndarray, " images"], times: Float[np.ndarray, " rows"]
+) -> tuple[Int[np.ndarray, " images"], np.ndarray]:
+    """Row nearest in time to each image, and whether it is nearer than half the time between two images."""
+    order = np.argsort(times, kind="stable")
+    after = np.searchsorted(times[order], at).clip(1, len(times) - 1)
+    before = after - 1
+    is_before = at - times[order[before]] <= times[order[after]] - at
+    near = order[np.where(is_before, before, after)]
+    step = float(np.median(np.diff(np.sort(at))))
+    return near, np.abs(at - times[near]) <= 0.5 * step
+
+
+def _share(pair: tuple[np.ndarray, np.ndarray]) -> float:
+    return float(pair[1].mean())
+
+
+def _are_steps(values: Float[np.ndarray, " n"]) -> bool:
+    return bool((np.diff(np.sort(values)) == 1).all())
+
+
+def _listed_times(folder: Path) -> dict[Path, float]:
+    path = folder / "rgb.txt"
+    try:
+        rows = (
+            [line.split() for line in read_text(path).splitlines() if not line.startswith("#")]
+            if path.is_file()
+            else []
+        )
+    except InputError:
+        return {}
+    return {folder / row[1]: float(row[0]) for row in rows if len(row) == 2 and _NUMBER.fullmatch(row[0])}
