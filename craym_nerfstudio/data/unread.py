@@ -90,7 +90,8 @@ def what_is_there(data: Path) -> str:
     for model in (*_folders_with_model(data, "*"), *_folders_with_model(data, "*/*")):
         return f" There is a COLMAP model: --data {model}."
     if folders := folders_of_images(data):
-        return f" There are images in {listed([folder.name for folder in folders])}: give one of these."
+        names = listed([folder.name for folder in folders])
+        return f" There are images in {names}: give one of these, or put those that belong together into images/."
     videos = [path for path in sorted(data.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
     return f" There is a video: --data {videos[0]}." if videos else ""
 

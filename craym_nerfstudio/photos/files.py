@@ -47,9 +47,11 @@ def image_folder(data: Path) -> Path | None:
     """Where the photos of a data folder lie: in itself, in its `images/`, or in the only folder in it with some."""
     if not data.is_dir():
         return None
-    usual = [folder for folder in (data, data / "images") if _has_images(folder)]
-    if usual:
-        return usual[0]
+    usual = data / "images"
+    if _has_images(data):
+        return data
+    if _has_images(usual) or (usual.is_dir() and folders_of_images(usual)):
+        return usual
     others = folders_of_images(data)
     return others[0] if len(others) == 1 else None
 

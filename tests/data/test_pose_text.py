@@ -13,6 +13,7 @@ from craym_nerfstudio.data.pose_text import read_pose_table
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
+from craym_nerfstudio.photos.files import image_folder
 from tests.data.tiny_data import SIZE_PX, ring_poses, save_image, write_colmap, write_json, write_nerfstudio
 
 COUNT = 6
@@ -352,6 +353,8 @@ def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No dataset found") as caught:
         detect_and_read(tmp_path / "cameras")
     assert "There are images in left, right:" in caught.value.remedy
+    (tmp_path / "cameras").rename(tmp_path / "images")
+    assert image_folder(tmp_path) == tmp_path / "images"
     (tmp_path / "videos").mkdir()
     (tmp_path / "videos/clip.MOV").touch()
     with pytest.raises(InputError, match="No dataset found") as caught:
