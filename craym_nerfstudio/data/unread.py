@@ -116,5 +116,9 @@ def _has_frames(path: Path) -> bool:
 
 
 def _alone(data: Path) -> str:
+    """How the photos there are placed without what lies beside them."""
     images = image_folder(data)
-    return "" if images is None or images == data else f" Or place the photos by their matches: --data {images}."
+    if images is None:
+        return ""
+    way = "move that away" if images == data else f"--data {images}"
+    return f" Or place the photos by their matches: {way}."
