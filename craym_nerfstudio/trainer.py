@@ -148,7 +148,8 @@ class CraymTrainer(Trainer):
             self._saved_stage = stage
 
     def _report(self, step: int) -> None:
-        report_training(self.pipeline, self.base_dir, step)
+        with self.train_lock:  # the viewer, which draws in a thread of its own, would let the model train meanwhile
+            report_training(self.pipeline, self.base_dir, step)
         self.is_reported = True
 
     def _mention_unfinished(self) -> None:

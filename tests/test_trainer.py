@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
 from pathlib import Path
+from threading import Lock
 from types import SimpleNamespace
 from typing import Any
 
@@ -242,3 +243,12 @@ def test_more_processes_than_gpus_are_refused_before_they_start(monkeypatch: pyt
     config.machine.num_devices = 2
     with pytest.raises(InputError, match=r"--machine.num-devices 2 .* there are 1"):
         config.print_to_terminal()
+
+
+def test_the_viewer_waits_for_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It draws in a thread of its own, under the lock, and puts the model back into training when it is done."""
+    trainer = small_trainer(tmp_path)
+    trainer.train_lock, held = Lock(), []
+    monkeypatch.setattr("craym_nerfstudio.trainer.report_training", lambda *_: held.append(trainer.train_lock.locked()))
+    trainer._report(0)
+    assert held == [True] and not trainer.train_lock.locked() and trainer.is_reported
