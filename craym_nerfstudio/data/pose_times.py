@@ -26,8 +26,9 @@ def rows_of(table: PoseTable, photos: Sequence[Path], folder: Path) -> dict[Path
     Times of images are those of a TUM sequence's rgb.txt, or the numbers that their names end with.
     """
     if table.times is not None and len(table.times) > 1 and len(photos) > 1:
-        if table.are_counts and len(set(table.times.tolist())) == len(table.times) and table.times.max() < len(photos):
-            return {photos[int(count)]: row for row, count in sorted(enumerate(table.times), key=lambda pair: pair[1])}
+        counts = table.times.tolist()
+        if table.are_counts and len(set(counts)) == len(counts) and set(counts) <= set(range(len(photos))):
+            return {photos[int(count)]: row for count, row in sorted(zip(counts, range(len(counts)), strict=True))}
         paired = _in_time(table.times, photos, folder)
         if paired is not None:
             return paired
