@@ -11,15 +11,14 @@ from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import IMAGE_SUFFIXES
+from craym_nerfstudio.photos.files import OTHER_FOLDER
 
 _UNREAD_SUFFIXES = (".heic", ".heif", ".dng")
 """Of what cameras write and people convert after the poses were found."""
 _MOST_MISSING = 0.2
 """Share of images up to which missing ones are left out; more is a mistake."""
-_OTHER_FOLDER = re.compile(r"(mask|depth|normal|semantic|segment)", re.IGNORECASE)
-"""Folders whose files have the names of images and are none."""
 _NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
-"""In the names of such files beside images."""
+"""In the names of files beside images that are none."""
 _SCALED_FOLDER = re.compile(r"_\d+$")
 """End of the name of a folder with shrunk copies: images_2, images_4."""
 
@@ -148,7 +147,7 @@ def _images_below(root: Path, names: Sequence[str]) -> list[Path]:
         path
         for path in sorted(root.rglob("*"))
         if path.suffix.lower() in IMAGE_SUFFIXES
-        and not any(_OTHER_FOLDER.match(part) and part not in mentioned for part in _parts(path.relative_to(root))[:-1])
+        and not any(OTHER_FOLDER.match(part) and part not in mentioned for part in _parts(path.relative_to(root))[:-1])
     ]
 
 

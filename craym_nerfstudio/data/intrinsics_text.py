@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.photos.files import listed
-from craym_nerfstudio.photos.lens import read_lens
+from craym_nerfstudio.photos.lens import PLAUSIBLE_RATIO, read_lens
 
 _FOLDERS = ("intrinsics", "intrinsic", "calibration", "calib")
 _STEM = re.compile(r"intrinsic|calib|camera|^cam|^k$", re.IGNORECASE)
@@ -28,8 +28,8 @@ _ROW = re.compile(r"P(?:_rect_0)?(\d):?\s")
 """Of KITTI's calibration: the projection matrix of one of several cameras."""
 _LEAST, _MOST = 4, 9
 """Numbers of a line ``fx fy cx cy k1 k2 p1 p2 k3``, of which the distortion may be missing."""
-_FOCAL_RANGE, _MOST_ASPECT, _MOST_SKEW = (0.2, 20.0), 2.0, 1e-3
-"""Focal lengths in parts of the longest side, their ratio, and skew in focal lengths, that cameras have."""
+_MOST_ASPECT, _MOST_SKEW = 2.0, 1e-3
+"""Ratio of the focal lengths, and skew in focal lengths, that cameras have."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,14 @@ class TextIntrinsics:
     """k1, k2, k3, k4, p1, p2."""
     source: str
     """In words."""
+
+    @classmethod
+    def of_focals(
+        cls, focal_px: Float[np.ndarray, " images"], size_px: Int[np.ndarray, "images 2"], source: str
+    ) -> "TextIntrinsics":
+        """Of focal lengths alone: no distortion, and the middle for a centre."""
+        pinhole = np.concatenate([np.tile(focal_px[:, None], (1, 2)), size_px / 2], axis=1)
+        return cls(pinhole, np.zeros((len(focal_px), 6)), source)
 
 
 def find_intrinsics(
@@ -68,13 +76,12 @@ def find_intrinsics(
         if images[0].parent != data:
             remedy += f" Not known? craym adjust --data {images[0].parent} finds it without these poses."
         raise InputError(f"No focal length for these poses{found}", poses, remedy)
-    focal = np.array([lens.focal_px for lens in lenses])[:, None]
-    return TextIntrinsics(np.concatenate([focal, focal, size_px / 2], axis=1), np.zeros((len(images), 6)), "EXIF")
+    return TextIntrinsics.of_focals(np.array([lens.focal_px for lens in lenses]), size_px, "EXIF")
 
 
 def _check(pinhole: Float[np.ndarray, "images 4"], size_px: Int[np.ndarray, "images 2"], source: Path) -> None:
     focal, center = pinhole[:, :2], pinhole[:, 2:]
-    low, high = (bound * size_px.max(1, keepdims=True) for bound in _FOCAL_RANGE)
+    low, high = (bound * size_px.max(1, keepdims=True) for bound in PLAUSIBLE_RATIO)
     fits = ((focal > low) & (focal < high) & (center > 0) & (center < size_px)).all(1)
     fits &= focal.max(1) < _MOST_ASPECT * focal.min(1)
     if not fits.all():

@@ -10,10 +10,12 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from craym_nerfstudio.data.files import clean_name, match_key, read_text
 from craym_nerfstudio.geometry.axes import flip_pose_axes
+from craym_nerfstudio.geometry.lie import inverse
 
 _FORMS = {
     "8": "time, position and quaternion (TUM), camera to world",
@@ -125,7 +127,7 @@ def _table(
         c2w = _from_quaternions(values[:, 3:], values[:, :3])
     elif form in ("name 7", "name 9"):
         c2w = _from_quaternions(values[:, [1, 2, 3, 0]], values[:, 4:7])
-        c2w = None if c2w is None else _inverse(c2w)
+        c2w = None if c2w is None else inverse(torch.from_numpy(c2w)).numpy()
         focal_px = values[:, 7] if form == "name 9" else None
     else:
         c2w = _from_matrices(values)
@@ -160,11 +162,6 @@ def _from_matrices(values: Float[np.ndarray, "n columns"]) -> Float[np.ndarray, 
     if not _are_rotations(pose[is_known, :, :3]):
         return None
     return np.where(is_known[:, None, None], pose, np.nan)
-
-
-def _inverse(pose: Float[np.ndarray, "n 3 4"]) -> Float[np.ndarray, "n 3 4"]:
-    turned = pose[:, :, :3].transpose(0, 2, 1)
-    return np.concatenate([turned, -turned @ pose[:, :, 3:]], axis=2)
 
 
 def _are_rotations(matrices: Float[np.ndarray, "n 3 3"]) -> bool:

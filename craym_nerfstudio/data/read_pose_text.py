@@ -21,7 +21,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import read_header
 from craym_nerfstudio.photos.files import POSITIONS_NAME, image_folder, listed, natural
 
-TABLE_SUFFIXES = (".txt", ".csv", ".tum", ".log")
+_TABLE_SUFFIXES = (".txt", ".csv", ".tum", ".log")
 POSE_FOLDERS = ("pose", "poses")
 _USUAL_FOLDERS = ("rgb", "color", "image", "image_0", "image_2")
 _SHARED_NO_MORE = re.compile(r"[._]?(pose|color|colour|rgb)$", re.IGNORECASE)
@@ -47,14 +47,15 @@ def find_pose_text(data: Path) -> PoseFiles | None:
         InputError: several tables.
     """
     if data.is_file():
-        table = read_pose_table(data) if data.suffix.lower() in TABLE_SUFFIXES else None
+        table = read_pose_table(data) if data.suffix.lower() in _TABLE_SUFFIXES else None
         return None if table is None else PoseFiles(data, table, {})
     images = _image_folder(data)
     if images is None:
         return None
     folders = [folder for folder in (data, *(data / name for name in POSE_FOLDERS)) if folder.is_dir()]
+    photos = photos_in(images)
     for folder in dict.fromkeys((*folders, images)):
-        matrices = _matrices(folder, photos_in(images))
+        matrices = _matrices(folder, photos)
         if any(np.isfinite(pose).all() for pose in matrices.values()):
             return PoseFiles(folder, None, matrices)
     files = [path for folder in folders for path in sorted(folder.iterdir()) if _may_be_table(path)]
@@ -97,8 +98,7 @@ def read_pose_text(data: Path, found: PoseFiles, missing: MissingImages = "skip"
     if focal_px is None:
         intrinsics = find_intrinsics(folder, paths, size_px, found.source)
     else:
-        pinhole = np.concatenate([np.tile(focal_px[is_known, None], (1, 2)), size_px / 2], axis=1)
-        intrinsics = TextIntrinsics(pinhole, np.zeros((len(paths), 6)), found.source.name)
+        intrinsics = TextIntrinsics.of_focals(focal_px[is_known], size_px, found.source.name)
     names = [Path(os.path.relpath(path, folder)).as_posix() for path in paths]
     poses = checked_poses(list(c2w[is_known]), [f'image "{name}"' for name in names], found.source)
     console.print(f"Poses of {len(paths)} images from {found.source.name}: {form}; intrinsics from {intrinsics.source}")
@@ -147,7 +147,7 @@ def _image_folder(data: Path) -> Path | None:
 
 def _may_be_table(path: Path) -> bool:
     is_other = path.name.startswith(".") or path.name == POSITIONS_NAME
-    return path.suffix.lower() in TABLE_SUFFIXES and path.is_file() and not is_other
+    return path.suffix.lower() in _TABLE_SUFFIXES and path.is_file() and not is_other
 
 
 def _table_or_none(path: Path) -> PoseTable | None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.colmap_model import find_model
 from craym_nerfstudio.data.files import read_text
+from craym_nerfstudio.data.read_pose_text import POSE_FOLDERS
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, folders_of_images, image_folder, listed
@@ -43,7 +44,7 @@ _CAPTURES = {
 """Files by which what others write is known, and how it becomes what is read here."""
 _HEADLINES = {"*.csv": "#name"}
 """With which such a file begins."""
-_POSE_FOLDERS = ("pose", "poses", "extrinsic", "extrinsics", "cameras", "cams")
+_POSE_FOLDERS = (*POSE_FOLDERS, "extrinsic", "extrinsics", "cameras", "cams")
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 _POSE_SUFFIXES = (".json", ".txt", ".csv", ".npz", ".npy", ".pkl", ".pt", ".mat", ".log", ".yaml", ".yml", ".h5")
 """Of files in which poses may be."""

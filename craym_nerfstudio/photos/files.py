@@ -17,8 +17,8 @@ POSITIONS_NAME, DATABASE_NAME = "positions.csv", "database.db"
 """Table, or COLMAP's database, beside the photos that says where they were taken."""
 _LONGEST_PX = 1600
 """Keypoints are sought in images of at most this size, as training reads them: both share the cached ones."""
-_NO_PHOTOS = re.compile(r"mask|depth|normal|semantic|segment", re.IGNORECASE)
-"""Beginnings of the names of folders whose images are none."""
+OTHER_FOLDER = re.compile(r"mask|depth|normal|semantic|segment", re.IGNORECASE)
+"""Begins the names of folders whose files have the names of images and are none."""
 _NAMED = 5
 """Files named in a message."""
 
@@ -59,7 +59,7 @@ def image_folder(data: Path) -> Path | None:
 def folders_of_images(data: Path) -> list[Path]:
     """Folders in a data folder that hold images, but for masks and the like."""
     folders = [path for path in sorted(data.iterdir()) if path.is_dir() and not path.name.startswith(".")]
-    return [folder for folder in folders if not _NO_PHOTOS.match(folder.name) and _has_images(folder)]
+    return [folder for folder in folders if not OTHER_FOLDER.match(folder.name) and _has_images(folder)]
 
 
 def _has_images(folder: Path) -> bool:

@@ -16,7 +16,7 @@ finds the right one from half as much, too."""
 _FULL_FRAME_DIAGONAL_MM = math.hypot(36.0, 24.0)
 _MM_PER_UNIT = {2: 25.4, 3: 10.0, 4: 1.0}
 """EXIF's FocalPlaneResolutionUnit: inch, centimetre, millimetre."""
-_PLAUSIBLE_RATIO = (0.2, 20.0)
+PLAUSIBLE_RATIO = (0.2, 20.0)
 """Focal length over the longest side; others are errors of the writer."""
 
 
@@ -67,7 +67,7 @@ def focal_from_exif(tags: Mapping[int, Any], size_px: tuple[int, int]) -> float 
         focal_px = _number(tags, base.FocalLength) * _number(tags, base.FocalPlaneXResolution) / unit_mm
         taken = max(_number(tags, base.ExifImageWidth), _number(tags, base.ExifImageHeight))
         focal_px *= longest / taken if taken > 0 else 1.0
-    low, high = _PLAUSIBLE_RATIO
+    low, high = PLAUSIBLE_RATIO
     return focal_px if low * longest < focal_px < high * longest else None
 
 

@@ -1,0 +1,99 @@
+"""What other programs write: folders of NeuS are read; what is not read is named, and hinders nothing."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from craym_nerfstudio.data.scene import detect_and_read
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.photos.files import image_folder
+from tests.data.tiny_data import ring_poses, save_image, write_colmap, write_json, write_nerfstudio
+from tests.data.written_poses import COUNT, LAST, OPENCV, matrix, words, write_images
+
+
+def test_poses_are_not_ignored_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """A JSON file under another name is refused; other files beside the photos are named before these are placed."""
+    write_nerfstudio(tmp_path)
+    (tmp_path / "transforms.json").rename(tmp_path / "my_poses.json")
+    with pytest.raises(InputError, match=r"Poses in my_poses\.json") as caught:
+        detect_and_read(tmp_path)
+    assert f"--data {tmp_path / 'my_poses.json'}" in caught.value.remedy
+    assert len(detect_and_read(tmp_path / "my_poses.json")) == 8
+    write_json(tmp_path / "my_poses.json", {"something": "else"})
+    np.save(tmp_path / "poses.npy", ring_poses(8))
+    with pytest.raises(InputError):  # photos of noise
+        detect_and_read(tmp_path)
+    assert "Not read: my_poses.json, poses.npy" in capsys.readouterr().out
+    (tmp_path / "extrinsics").mkdir()
+    with pytest.raises(InputError):
+        detect_and_read(tmp_path)
+    assert "poses.npy, extrinsics/." in capsys.readouterr().out
+
+
+def test_what_lies_beside_photos_does_not_hinder_them(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    write_images(tmp_path)
+    (tmp_path / "README.txt").write_bytes("Caf\xe9".encode("latin-1"))
+    (tmp_path / "alignment.txt").write_text(words(matrix(0, 4)))
+    (tmp_path / "slurm-1.out").write_text("done")
+    (tmp_path / "gps.csv").write_text("time,latitude,longitude\n0,1,2")
+    (tmp_path / "cameras.npz").write_bytes(b"something")
+    (tmp_path / "video.json").write_text('{"frames": [1, 2]}')
+    with pytest.raises(InputError):  # photos of noise
+        detect_and_read(tmp_path)
+    assert "Not read: README.txt, alignment.txt" in capsys.readouterr().out
+
+
+def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
+    """A COLMAP model further down, several folders of images, a video: the error names what might be meant."""
+    write_colmap(tmp_path / "run/dense")
+    (tmp_path / "run/dense/images").rename(tmp_path / "run/dense/pictures")
+    for folder in (tmp_path / "run", tmp_path):
+        with pytest.raises(InputError, match="No dataset found") as caught:
+            detect_and_read(folder)
+        assert f"--data {tmp_path / 'run/dense'}" in caught.value.remedy
+    for name in ("left", "right", "depth"):
+        save_image(tmp_path / f"cameras/{name}/0.png")
+    with pytest.raises(InputError, match="No dataset found") as caught:
+        detect_and_read(tmp_path / "cameras")
+    assert "There are images in left, right:" in caught.value.remedy
+    (tmp_path / "cameras").rename(tmp_path / "images")
+    assert image_folder(tmp_path) == tmp_path / "images"
+    (tmp_path / "videos").mkdir()
+    (tmp_path / "videos/clip.MOV").touch()
+    with pytest.raises(InputError, match="No dataset found") as caught:
+        detect_and_read(tmp_path / "videos")
+    assert "clip.MOV" in caught.value.remedy
+    with pytest.raises(InputError, match="archive"):
+        (tmp_path / "scene.zip").touch()
+        detect_and_read(tmp_path / "scene.zip")
+
+
+def test_neus(tmp_path: Path) -> None:
+    """World matrices; masks go with the images in the order of their names, as there."""
+    for number in range(COUNT):
+        save_image(tmp_path / f"image/{number:06d}.png", seed=number)
+        save_image(tmp_path / f"mask/{number:03d}.png")
+    camera = np.array([[10.0, 0, 4.25], [0, 11.0, 2.75], [0, 0, 1]])
+    arrays = {}
+    for number, pose in enumerate(OPENCV):
+        motion = np.concatenate([pose[:, :3].T, -pose[:, :3].T @ pose[:, 3:]], axis=1)
+        arrays[f"world_mat_{number}"] = np.concatenate([-2.5 * camera @ motion, LAST[None]])
+        arrays[f"scale_mat_{number}"] = np.diag([3.0, 3.0, 3.0, 1.0])
+    path = tmp_path / "cameras_sphere.npz"
+    np.savez(path, **arrays)
+    frames = detect_and_read(tmp_path)
+    assert np.allclose(frames.c2w, ring_poses(COUNT)) and np.allclose(frames.intrinsics_px, [10, 11, 4.25, 2.75])
+    assert frames.mask_paths is not None and frames.mask_paths[3] == tmp_path / "mask/003.png"
+    np.savez(path, **{name: value for name, value in arrays.items() if not name.endswith("5")})
+    with pytest.raises(InputError, match="5 projection matrices for 6 images"):
+        detect_and_read(tmp_path)
+    for wrong in (np.zeros((4, 4)), np.full((4, 4), np.nan), np.zeros(16)):
+        np.savez(path, **{**arrays, "world_mat_3": wrong})
+        with pytest.raises(InputError, match=r"none of a pinhole camera|Unreadable"):
+            detect_and_read(tmp_path)
+    whole = path.read_bytes()
+    for content in (b"no archive", b"", whole[: len(whole) // 2]):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="Unreadable projection matrices"):
+            detect_and_read(tmp_path)
