@@ -69,12 +69,12 @@ def pose_results(c2w: np.ndarray, data: Dataset, chosen: slice | list[int] = sli
 def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     """Matched-ray bundle adjustment, and no training."""
     data, start = given(cell, scene), time.perf_counter()
-    views = data.views
+    views = data.posed_views
     matches = find_matches(views, "auto", place.work / "cache")
     matched = time.perf_counter()
     matches, stage = adjust_twice(views, matches)
     times = {"matching_s": round(matched - start, 2), "adjustment_s": round(time.perf_counter() - matched, 2)}
-    result = pose_results(stage.c2w, data)
+    result = pose_results(stage.c2w[np.isin(views.names, data.views.names)], data)
     return {**result, **times, "matches": len(matches), "cameras": stage.counts, "stage0": stage.decision.reason}
 
 

@@ -64,6 +64,8 @@ class CraymPipeline(VanillaPipeline):
     """Corrections of the given intrinsics, as `Intrinsics.values` lists them; part of checkpoints."""
     log_gain: Tensor
     """Of each training image per channel: what tells its exposure from the mean; part of checkpoints."""
+    test_c2w: Tensor
+    """Test poses in the frame of the start, as they were given or found with the others; part of checkpoints."""
     fate: Tensor
     """Of each training camera: what became of it if it was lost (`relocation.Fate`); part of checkpoints."""
 
@@ -88,6 +90,7 @@ class CraymPipeline(VanillaPipeline):
         log_gain = hand_over(start, self.datamanager, self.craym_model, ask_exposure=config.exposure == "auto")
         if log_gain is not None:
             self.log_gain.copy_(log_gain)
+        self.register_buffer("test_c2w", self.datamanager.eval_dataset.cameras.camera_to_worlds.to(self.device))
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
         self.register_buffer("fate", torch.zeros(len(self.log_gain), dtype=torch.uint8, device=self.device))
         self.relocation = Relocation.of(self.craym_model, self.datamanager, start)
@@ -98,7 +101,8 @@ class CraymPipeline(VanillaPipeline):
         manager, together = self.datamanager, self.world_size > 1
         if together and manager.local_rank > 0:
             distributed.barrier()
-        start = find_start(manager.views(), self.config.start, bool(manager.train_dataset.metadata["has_alpha"]))
+        posed, has_alpha = manager.posed_views(), bool(manager.train_dataset.metadata["has_alpha"])
+        start = find_start(posed, self.config.start, has_alpha).of_training(manager.views(), posed)
         if together and manager.local_rank == 0:
             distributed.barrier()
         scene = manager.scene
@@ -157,8 +161,9 @@ class CraymPipeline(VanillaPipeline):
         """
         # Focal lengths of single images make it longer.
         self.intrinsics = loaded_state["intrinsics"].to(self.intrinsics)
-        # Checkpoints of 0.6 know nothing of lost cameras.
+        # Checkpoints of 0.6 know nothing of lost cameras, nor where test images were found.
         loaded_state.setdefault("fate", torch.zeros_like(self.fate))
+        loaded_state.setdefault("test_c2w", self.test_c2w)
         super().load_pipeline(loaded_state, step)
         if self.relocation is not None and self.fate.any():
             self._know_fate()
@@ -167,7 +172,6 @@ class CraymPipeline(VanillaPipeline):
             return None if found == manager.intrinsics else manager.calibrate(found)
         optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
-        self.input_test_c2w = manager.eval_dataset.cameras.camera_to_worlds.clone()
         test_c2w = self.reference_to_model().poses(self.given_test_c2w())
         manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
         optimizer.input_c2w.copy_(self.refined_c2w())
@@ -203,17 +207,15 @@ class CraymPipeline(VanillaPipeline):
         return align_poses(torch.from_numpy(reference.train_c2w).double(), self.refined_c2w().double(), robust=True)
 
     def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
-        """Test poses in the frame of the true poses, or in that of the given ones where no truth is known."""
+        """Test poses in the frame of the true poses, or in that of the start where no truth is known."""
         reference = self.datamanager.reference
         if reference is not None and reference.test_c2w is not None:
             return torch.from_numpy(reference.test_c2w).double()
-        if hasattr(self, "input_test_c2w"):
-            return self.input_test_c2w.double()
-        return self.datamanager.eval_dataset.cameras.camera_to_worlds.double()
+        return self.test_c2w.double().cpu()
 
     def test_camera(self, camera: Cameras, index: int, similarity: Similarity) -> Cameras:
         """A test camera, mapped from the frame of its pose into the model's."""
-        return with_poses(camera, similarity.poses(self.given_test_c2w()[index].cpu())[None])
+        return with_poses(camera, similarity.poses(self.given_test_c2w()[index])[None])
 
     def pose_metrics(self) -> dict[str, float]:
         """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""

@@ -134,6 +134,16 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         scene = self.scene
         return scene.views.moved(scene.world_from_data)
 
+    def posed_views(self) -> Views:
+        """All images whose poses are to be found, in the world: see `Scene.posed_views`."""
+        scene = self.scene
+        return scene.posed_views.moved(scene.world_from_data)
+
+    def place_tests(self, c2w: Float[Tensor, "test 3 4"]) -> None:
+        """Take these poses for those that the test images were given."""
+        _settle(self.eval_dataset, c2w)
+        self.setup_eval()
+
     def draw_matches(self, matches: Matches) -> None:
         """From now on training batches carry key rays of these matches."""
         views = self.views()

@@ -35,6 +35,9 @@ _ACCEPTED = (
     "cameras_sphere.npz (NeuS), images with their poses as text, a folder of photos, or a video."
 )
 _FEWEST_TO_SPLIT = 8
+_MATCHED_PX = 1024
+"""Longest side of images as they are matched, at least: keypoints of larger ones lie closer, however small those are
+that the field learns from (temple_ring, ten degrees: stage 0 ends at 0.109 degrees from 400 px, at 0.079 from 640)."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +56,27 @@ class Scene:
     has_alpha: bool
     reference: ReferencePoses | None
     """True poses, for metrics alone."""
+    tests_are_rough: bool = False
+    """Whether the given poses of the test images are as rough as the others', so that matches must find them too."""
     asked_region: AskedRegion = field(default_factory=AskedRegion)
 
     @property
     def views(self) -> Views:
         """The training images as matching sees them, in the data's frame."""
         return views_of(self.frames.subset(self.train), self.rough_c2w)
+
+    @property
+    def posed_views(self) -> Views:
+        """The images whose poses are to be found, in the data's frame, at the size at which keypoints are sought.
+
+        In the order of the files: the training images and, where theirs are as rough, the test images.
+        """
+        c2w = self.original.c2w.copy()
+        c2w[self.train] = self.rough_c2w
+        posed = np.union1d(self.train, self.test) if self.tests_are_rough else self.train
+        longest_px = max(_MATCHED_PX, int(self.frames.size_px.max()))
+        frames = self.original.scaled_to(_shrunk(self.original.size_px, longest_px))
+        return views_of(frames.subset(posed), c2w[posed])
 
 
 def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
@@ -120,7 +138,9 @@ def read_scene(config: SceneConfig) -> Scene:
     orientation = "none" if config.orientation == "auto" and frames.layout == "blender" else config.orientation
     world = find_world(frames.subset(train), rough, is_isolated, orientation, config.auto_scale)
     reference = _reference(config, true_frames, train, test)
-    return Scene(original, frames, train, test, rough, world, has_alpha, reference, asked)
+    # Blender's test views come from a file of their own, and noise is for training alone: both are exact.
+    are_rough = frames.layout != "blender" and config.pose_noise == "none" and not np.isin(test, train).any()
+    return Scene(original, frames, train, test, rough, world, has_alpha, reference, are_rough, asked)
 
 
 def _asked_region(config: SceneConfig) -> AskedRegion:
@@ -133,9 +153,18 @@ def _asked_region(config: SceneConfig) -> AskedRegion:
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:
     factor = config.downscale_factor
     if factor is None:
-        factor = max(1.0, size_px.max() / config.max_image_size_px)
+        return _shrunk(size_px, config.max_image_size_px)
     if not (math.isfinite(factor) and factor >= 1):
         raise InputError(f"downscale-factor is {factor}", None, "Give 1 or more; 2 halves width and height.")
+    return _divided(size_px, factor)
+
+
+def _shrunk(size_px: Int[np.ndarray, "cams 2"], longest_px: int) -> Int[np.ndarray, "cams 2"]:
+    """Sizes divided alike, so that no side is longer; as they are where none is."""
+    return _divided(size_px, max(1.0, size_px.max() / longest_px))
+
+
+def _divided(size_px: Int[np.ndarray, "cams 2"], factor: float) -> Int[np.ndarray, "cams 2"]:
     return np.maximum(np.round(size_px / factor).astype(np.int64), 1)
 
 

@@ -8,6 +8,12 @@ from torch import Tensor, nn
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding
 
+_BEYOND = 0.01
+"""By how much colours may leave [0, 1] in training, so that black and white are reached by finite numbers.
+
+Towards them a sigmoid leaves no gradient, while Adam goes on in steps of the same size: on photos that are black but
+for a stand (temple_ring) it went to logits of -30, and the stand was lost. A softsign falls off slowly."""
+
 
 def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     """Map all of space into the ball of radius 2; the unit ball stays as it is."""
@@ -26,7 +32,7 @@ class BackgroundField(nn.Module):
         self.samples = samples
         self.encoding = HashEncoding(spec, backend=encoding)
         self.density = nn.Sequential(nn.Linear(spec.n_features, 32), nn.ReLU(inplace=True), nn.Linear(32, 16))
-        self.color = nn.Sequential(nn.Linear(15 + 16, 32), nn.ReLU(inplace=True), nn.Linear(32, 3), nn.Sigmoid())
+        self.color = nn.Sequential(nn.Linear(15 + 16, 32), nn.ReLU(inplace=True), nn.Linear(32, 3), nn.Softsign())
 
     def forward(
         self,
@@ -50,4 +56,7 @@ class BackgroundField(nn.Module):
         alpha = F.pad(-torch.expm1(density[:, :-1] * (-8.0 / self.samples)), (0, 1), value=1.0)
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
         colors = self.color(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
+        colors = 0.5 + (0.5 + _BEYOND) * colors
+        if jitter is None:
+            colors = colors.clamp(0.0, 1.0)
         return torch.cat([alpha[..., None], colors], dim=-1)

@@ -79,6 +79,11 @@ class Intrinsics:
         """What holds for images that were not adjusted, too."""
         return replace(self, own_focal=())
 
+    def of_cameras(self, kept: Bool[np.ndarray, " cams"]) -> "Intrinsics":
+        """What holds for some of the images."""
+        own = np.array(self.own_focal)
+        return replace(self, own_focal=tuple(own[kept].tolist())) if self.own_focal else self
+
     @property
     def in_words(self) -> str:
         """The corrections, such as "focal length x 1.0213, principal point moved by (+0.010, -0.003) focal lengths"."""
@@ -190,6 +195,35 @@ class StageZero:
             translation_sigma=np.where(found, np.nan, self.translation_sigma),
             num_rays=np.where(found, 0, self.num_rays),
             epipolar_after_px=np.where(found, np.nan, self.epipolar_after_px),
+        )
+
+    def of_cameras(self, kept: Bool[np.ndarray, " cams"]) -> "StageZero":
+        """The same, of some cameras alone; what it says of matches stays that of all."""
+        if kept.all():
+            return self
+        fewer, number = self.without_rays(~kept), np.cumsum(kept) - 1
+        each = ("rotation_sigma_deg", "translation_sigma", "num_rays", "epipolar_before_px", "epipolar_after_px")
+        columns = ("c2w", "component", *each, "suspected_of", "focal_factors")
+        return replace(
+            fewer,
+            names=[name for name, is_kept in zip(self.names, kept, strict=True) if is_kept],
+            state=[state for state, is_kept in zip(self.state, kept, strict=True) if is_kept],
+            ray_image=number[fewer.ray_image],
+            **{name: values[kept] for name in columns if (values := getattr(self, name)) is not None},
+            **{name: lens.of_cameras(kept) for name in _LENSES if (lens := getattr(self, name)) is not None},
+        )
+
+    def resized(self, ratio: Float[np.ndarray, "cams 2"]) -> "StageZero":
+        """The same, keypoints and distances in pixels of images whose sides are multiplied by these ratios."""
+        if (ratio == 1.0).all():
+            return self
+        mean = ratio.mean(1)
+        return replace(
+            self,
+            ray_keypoint_px=self.ray_keypoint_px * ratio[self.ray_image],
+            keypoint_sigma_px=self.keypoint_sigma_px * float(np.median(mean)),
+            epipolar_before_px=self.epipolar_before_px * mean,
+            epipolar_after_px=self.epipolar_after_px * mean,
         )
 
     def without_rays(self, cameras: Bool[np.ndarray, " cams"]) -> "StageZero":

@@ -41,6 +41,30 @@ class Start:
     stage_zero: StageZero | None = None
     intrinsics: Intrinsics | None = None
     """Corrections to the given intrinsics, which the matches' bearings already carry."""
+    test_c2w: Float[np.ndarray, "test 3 4"] | None = None
+    """Poses of the test images, where they were found with the others'."""
+
+    def of_training(self, views: Views, posed: Views) -> "Start":
+        """What concerns the training images alone, keypoints at the size of these `views`.
+
+        Args:
+            posed: all images that this start tells of.
+        """
+        is_train = np.isin(posed.names, views.names)
+        if self.stage_zero is None:
+            stage, intrinsics = None, self.intrinsics
+        else:
+            stage = self.stage_zero.of_cameras(is_train).resized(views.size_px / posed.size_px[is_train])
+            intrinsics = stage.intrinsics
+        return replace(
+            self,
+            c2w=self.c2w[is_train],
+            fixed=self.fixed[is_train],
+            matches=None if self.matches is None else self.matches.between(views.names, views.size_px),
+            stage_zero=stage,
+            intrinsics=intrinsics,
+            test_c2w=None if stage is None or is_train.all() else self.c2w[~is_train],
+        )
 
 
 def find_start(views: Views, config: StartConfig, has_alpha: bool) -> Start:

@@ -17,7 +17,7 @@ def test_light_is_what_sections_let_through_and_none_is_lost() -> None:
     towards = torch.nn.functional.normalize(torch.randn(5, 3), dim=-1)
     rgb = _light(field(torch.zeros(5, 3), towards, torch.ones(5), None))
     density = torch.nn.functional.softplus(found["raw"][:, 0] - 1.0).view(5, 4)
-    colors = found["color"].view(5, 4, 3)
+    colors = (0.5 + 0.51 * found["color"]).clamp(0.0, 1.0).view(5, 4, 3)
     for ray in range(5):
         light, expected = 1.0, torch.zeros(3)
         for section in range(4):
@@ -27,4 +27,24 @@ def test_light_is_what_sections_let_through_and_none_is_lost() -> None:
         torch.testing.assert_close(rgb[ray], expected, rtol=1e-4, atol=1e-5)
     field.color[2].weight.data.zero_()
     same = _light(field(torch.zeros(5, 3), towards, torch.ones(5), None))
-    torch.testing.assert_close(same, field.color[2].bias.sigmoid().expand(5, 3))
+    bias = field.color[2].bias
+    torch.testing.assert_close(same, (0.5 + 0.51 * bias / (1.0 + bias.abs())).expand(5, 3))
+
+
+def test_dark_surroundings_do_not_hide_what_little_is_lit() -> None:
+    """Black but for a patch of 0.15 overhead, a twentieth of all directions: a sigmoid ends at 1e-13 everywhere."""
+    torch.manual_seed(0)
+    field = BackgroundField("auto", log2_table_size=12, samples=8)
+    adam = torch.optim.Adam(field.parameters(), lr=0.01, eps=1e-15)
+    for _ in range(300):
+        towards = torch.nn.functional.normalize(torch.randn(512, 3), dim=-1)
+        lit = torch.where(towards[:, 2:] > 0.9, 0.15, 0.0)
+        seen = _light(field(0.1 * torch.randn(512, 3), towards, torch.ones(512), torch.rand(512, 1)))
+        adam.zero_grad()
+        (10.0 * (seen - lit).square().mean()).backward()
+        adam.step()
+    towards = torch.nn.functional.normalize(torch.randn(4000, 3), dim=-1)
+    with torch.no_grad():
+        seen = _light(field(torch.zeros(4000, 3), towards, torch.ones(4000), None)).mean(-1)
+    assert seen.min() >= 0.0
+    assert seen[towards[:, 2] < 0.8].mean() < 0.01 and abs(seen[towards[:, 2] > 0.93].mean() - 0.15) < 0.04

@@ -70,7 +70,7 @@ def test_render_dataset(trained: TrainedRun, tmp_path: Path, split: str, count: 
     run = load_run(trained.config_path)
     manager = run.pipeline.datamanager
     cameras = (manager.train_dataset if split == "train" else manager.eval_dataset).cameras
-    given = run.pipeline.given_c2w() if split == "train" else run.pipeline.input_test_c2w
+    given = run.pipeline.given_c2w() if split == "train" else run.pipeline.test_c2w
     assert (cameras.camera_to_worlds - given).abs().max() > 1e-3
     expected = run.pipeline.craym_model.get_outputs_for_camera(cameras[:1])["rgb"]
     shown = np.asarray(Image.open(sorted((tmp_path / split / "rgb").rglob("*.png"))[0]))
