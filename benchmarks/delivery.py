@@ -67,9 +67,8 @@ def _refined(pipeline: Any, chosen: list[int], loaded: list[tuple[Any, torch.Ten
     """Test cameras of the world, as evaluation refines them."""
     from craym_nerfstudio.cameras.photometric import frozen, refine_cameras, with_poses
 
-    similarity, rays = pipeline.reference_to_model(), pipeline.config.test_pose_rays
-    views = [pipeline.test_camera(camera, k, similarity) for k, (camera, _) in zip(chosen, loaded, strict=True)]
-    start = torch.cat([view.camera_to_worlds for view in views]).to(pipeline.device)
+    rays = pipeline.config.test_pose_rays
+    start = pipeline.placed_test_c2w()[chosen].float().to(pipeline.device)
     cameras, images = (
         with_poses(pipeline.datamanager.eval_cameras[torch.tensor(chosen)], start),
         [image for _, image in loaded],

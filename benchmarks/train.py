@@ -69,7 +69,7 @@ def pose_results(c2w: np.ndarray, data: Dataset, chosen: slice | list[int] = sli
 def stage0_cell(cell: Cell, scene: Scene, place: Place) -> dict:
     """Matched-ray bundle adjustment, and no training."""
     data, start = given(cell, scene), time.perf_counter()
-    views = data.posed_views
+    views = data.posed_views()
     matches = find_matches(views, "auto", place.work / "cache")
     matched = time.perf_counter()
     matches, stage = adjust_twice(views, matches)

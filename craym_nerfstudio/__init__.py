@@ -26,7 +26,7 @@ Conventions, obeyed everywhere in the package:
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 
 _HOMES = {"read_data": "api", "match": "api", "adjust": "api", "load_run": "export.run"}
 """Imported when asked for: a plugin must be light to import."""

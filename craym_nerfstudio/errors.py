@@ -6,7 +6,7 @@ from pathlib import Path
 from types import TracebackType
 
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of before 0.6 do not load)."
+OTHER_VERSION = "Train again, or install the craym_nerfstudio that trained it (runs of before 0.7 do not load)."
 """Remedy for a run of another version."""
 _LESS_MEMORY = (
     "In training lower --pipeline.datamanager.train-num-rays-per-batch, in evaluation and the viewer "

@@ -44,10 +44,9 @@ def hand_over(
     if start is not None:
         known = {"start_c2w": torch.from_numpy(start.c2w), "fixed": torch.from_numpy(start.fixed)}
         if start.intrinsics:
-            manager.calibrate(start.intrinsics)
+            manager.calibrate(start.intrinsics, start.test_focal)
         if start.test_c2w is not None:
             manager.place_tests(torch.from_numpy(start.test_c2w))
-            console.print(f"Test images: {len(start.test_c2w)} placed by matches with the others; training sees none")
         if start.matches:
             manager.draw_matches(start.matches)
             model.camera_optimizer.let_guard(start.matches, manager.views().focal_px)

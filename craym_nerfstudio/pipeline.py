@@ -30,7 +30,6 @@ from craym_nerfstudio.relocation import Relocation
 from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, find_start
-from craym_nerfstudio.start.region import asked_region, figures_in_data
 from craym_nerfstudio.viewer.panel import Panel
 
 
@@ -66,6 +65,8 @@ class CraymPipeline(VanillaPipeline):
     """Of each training image per channel: what tells its exposure from the mean; part of checkpoints."""
     test_c2w: Tensor
     """Test poses in the frame of the start, as they were given or found with the others; part of checkpoints."""
+    test_focal: Tensor
+    """Factors on the focal lengths of the test images, if they have their own; part of checkpoints."""
     fate: Tensor
     """Of each training camera: what became of it if it was lost (`relocation.Fate`); part of checkpoints."""
 
@@ -90,7 +91,8 @@ class CraymPipeline(VanillaPipeline):
         log_gain = hand_over(start, self.datamanager, self.craym_model, ask_exposure=config.exposure == "auto")
         if log_gain is not None:
             self.log_gain.copy_(log_gain)
-        self.register_buffer("test_c2w", self.datamanager.eval_dataset.cameras.camera_to_worlds.to(self.device))
+        self.register_buffer("test_c2w", self.datamanager.eval_dataset.cameras.camera_to_worlds.clone())
+        self.register_buffer("test_focal", torch.tensor(self.datamanager.test_focal, dtype=torch.float64))
         self.register_buffer("intrinsics", torch.tensor(self.datamanager.intrinsics.values(), dtype=torch.float64))
         self.register_buffer("fate", torch.zeros(len(self.log_gain), dtype=torch.uint8, device=self.device))
         self.relocation = Relocation.of(self.craym_model, self.datamanager, start)
@@ -101,17 +103,16 @@ class CraymPipeline(VanillaPipeline):
         manager, together = self.datamanager, self.world_size > 1
         if together and manager.local_rank > 0:
             distributed.barrier()
-        posed, has_alpha = manager.posed_views(), bool(manager.train_dataset.metadata["has_alpha"])
-        start = find_start(posed, self.config.start, has_alpha).of_training(manager.views(), posed)
+        posed = manager.posed_views(with_tests=self.config.start.adjusts)
+        start = find_start(posed, self.config.start, bool(manager.train_dataset.metadata["has_alpha"]))
+        start = start.of_training(manager.views(), posed, manager.test_names)
         if together and manager.local_rank == 0:
             distributed.barrier()
-        scene = manager.scene
-        region = asked_region(scene.asked_region, start.world_from_unit or Similarity.of(), scene.world_from_data)
-        start = replace(start, world_from_unit=region)
+        start, region_in_words = start.within(
+            manager.scene.asked_region, manager.scene.world_from_data, manager.views()
+        )
         if manager.local_rank == 0:
-            points = None if start.stage_zero is None else start.stage_zero.points
-            figures = figures_in_data(region, scene.world_from_data, points, manager.views())
-            console.print(f"Region: {figures.in_words}")
+            console.print(f"Region: {region_in_words}")
         return start
 
     def get_training_callbacks(
@@ -161,19 +162,21 @@ class CraymPipeline(VanillaPipeline):
         """
         # Focal lengths of single images make it longer.
         self.intrinsics = loaded_state["intrinsics"].to(self.intrinsics)
-        # Checkpoints of 0.6 know nothing of lost cameras, nor where test images were found.
-        loaded_state.setdefault("fate", torch.zeros_like(self.fate))
-        loaded_state.setdefault("test_c2w", self.test_c2w)
+        if len(loaded_state.get("test_c2w", self.test_c2w)) != len(self.test_c2w):  # test images are gone, or new
+            loaded_state |= {"test_c2w": self.test_c2w, "test_focal": self.test_focal}
+        self.test_focal = loaded_state.get("test_focal", self.test_focal).to(self.test_focal)
         super().load_pipeline(loaded_state, step)
         if self.relocation is not None and self.fate.any():
             self._know_fate()
         found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
+        test_focal = tuple(self.test_focal.tolist())
         if self.test_mode == "val":
-            return None if found == manager.intrinsics else manager.calibrate(found)
+            if (found, test_focal) != (manager.intrinsics, manager.test_focal):
+                manager.calibrate(found, test_focal)
+            return manager.place_tests(self.test_c2w)
         optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()
-        test_c2w = self.reference_to_model().poses(self.given_test_c2w())
-        manager.settle(FinalCameras(self.refined_c2w(), test_c2w.float(), found))
+        manager.settle(FinalCameras(self.refined_c2w(), self.placed_test_c2w().float(), found, test_focal))
         optimizer.input_c2w.copy_(self.refined_c2w())
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool | None = None) -> None:  # type: ignore[override]
@@ -206,16 +209,12 @@ class CraymPipeline(VanillaPipeline):
         # Cameras that are still lost must not turn the test views.
         return align_poses(torch.from_numpy(reference.train_c2w).double(), self.refined_c2w().double(), robust=True)
 
-    def given_test_c2w(self) -> Float[Tensor, "test 3 4"]:
-        """Test poses in the frame of the true poses, or in that of the start where no truth is known."""
+    def placed_test_c2w(self) -> Float[Tensor, "test 3 4"]:
+        """Test poses in the world, not refined: the true ones, aligned, or where none are known those of the start."""
         reference = self.datamanager.reference
-        if reference is not None and reference.test_c2w is not None:
-            return torch.from_numpy(reference.test_c2w).double()
-        return self.test_c2w.double().cpu()
-
-    def test_camera(self, camera: Cameras, index: int, similarity: Similarity) -> Cameras:
-        """A test camera, mapped from the frame of its pose into the model's."""
-        return with_poses(camera, similarity.poses(self.given_test_c2w()[index])[None])
+        if reference is None or reference.test_c2w is None:
+            return self.craym_model.camera_optimizer.drift_undone().inverse().poses(self.test_c2w.double().cpu())
+        return self.reference_to_model().poses(torch.from_numpy(reference.test_c2w).double())
 
     def pose_metrics(self) -> dict[str, float]:
         """Mean pose errors before and after, in degrees and hundredths of the reference's unit; empty without truth."""
@@ -303,7 +302,7 @@ class CraymPipeline(VanillaPipeline):
         """Metrics of one test view, its pose aligned but not refined."""
         self.eval()
         camera, batch = self.datamanager.next_eval_image(step)
-        camera = self.test_camera(camera, int(batch["image_idx"]), self.reference_to_model())
+        camera = with_poses(camera, self.placed_test_c2w()[[int(batch["image_idx"])]])
         metrics, images = self._views.judged(camera, batch)
         self.train()
         return {**metrics, "num_rays": int(camera.height) * int(camera.width)}, images
@@ -334,11 +333,11 @@ class CraymPipeline(VanillaPipeline):
 
     def _test_views(self) -> Iterator[tuple[Cameras, dict]]:
         """All test views with their images, their poses aligned and refined, as many together as a chunk has rays."""
-        similarity, views = self.reference_to_model(), []
+        poses, views = self.placed_test_c2w(), []
         loader, rays = self.datamanager.fixed_indices_eval_dataloader, self.config.test_pose_rays
         together = max(1, self.craym_model.config.eval_num_rays_per_chunk // max(rays, 1))
         for index, (camera, batch) in enumerate(track(loader, description="Test views")):
-            views.append((self.test_camera(camera, index, similarity).to(self.device), batch))
+            views.append((with_poses(camera, poses[[index]]).to(self.device), batch))
             if len(views) == together or index + 1 == len(loader):
                 yield from self._views.refined(views, self.datamanager.eval_cameras[index + 1 - len(views) : index + 1])
                 views = []

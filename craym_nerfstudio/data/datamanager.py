@@ -1,6 +1,6 @@
 """The data manager: random rays, patches and matched key rays of one step in one batch."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any
 
@@ -38,6 +38,8 @@ class FinalCameras:
     test_c2w: Float[Tensor, "test 3 4"]
     """Mapped into the frame of the refined ones."""
     intrinsics: Intrinsics
+    test_focal: tuple[float, ...] = ()
+    """Factors on the focal lengths of the test images, where they have their own."""
 
 
 @dataclass
@@ -71,6 +73,8 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
     config: CraymDataManagerConfig
     intrinsics: Intrinsics = Intrinsics()
     """Corrections of the given intrinsics that are in use."""
+    test_focal: tuple[float, ...] = ()
+    """Those of the test images' own focal lengths."""
     images: ImageStore | None = None
     key_source: KeyRaySource | None = None
     """Where key rays come from; None while there are no matches."""
@@ -92,15 +96,15 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         """The test images."""
         outputs = self.dataparser.get_dataparser_outputs(split=self.test_split)
         outputs.metadata.pop("reference", None)
-        dataset = CraymDataset(outputs)
-        if self.config.final is not None:
-            _settle(dataset, self.config.final.test_c2w, self._of_test(dataset, self.config.final.intrinsics))
+        dataset, final = CraymDataset(outputs), self.config.final
+        if final is not None:
+            _settle(dataset, final.test_c2w, replace(final.intrinsics, own_focal=final.test_focal))
         return dataset
 
     def settle(self, final: FinalCameras) -> None:
         """Generate rays from cameras as training has left them, here and in data managers built from this config."""
-        if final.intrinsics != self.intrinsics:
-            self.calibrate(final.intrinsics)
+        if (final.intrinsics, final.test_focal) != (self.intrinsics, self.test_focal):
+            self.calibrate(final.intrinsics, final.test_focal)
         _settle(self.train_dataset, final.train_c2w)
         _settle(self.eval_dataset, final.test_c2w)
         self.config.final = final
@@ -134,14 +138,19 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         scene = self.scene
         return scene.views.moved(scene.world_from_data)
 
-    def posed_views(self) -> Views:
+    def posed_views(self, with_tests: bool = True) -> Views:
         """All images whose poses are to be found, in the world: see `Scene.posed_views`."""
         scene = self.scene
-        return scene.posed_views.moved(scene.world_from_data)
+        return scene.posed_views(with_tests).moved(scene.world_from_data)
+
+    @property
+    def test_names(self) -> list[str]:
+        """Names of the test images, as views have them."""
+        return [self.scene.frames.names[number] for number in self.scene.test]
 
     def place_tests(self, c2w: Float[Tensor, "test 3 4"]) -> None:
         """Take these poses for those that the test images were given."""
-        _settle(self.eval_dataset, c2w)
+        _settle(self.eval_dataset, c2w.clone())
         self.setup_eval()
 
     def draw_matches(self, matches: Matches) -> None:
@@ -149,18 +158,16 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         views = self.views()
         self.key_source = KeyRaySource(matches, views.focal_px, views.size_px).to(self.device)
 
-    def calibrate(self, intrinsics: Intrinsics) -> None:
-        """Correct the intrinsics of all cameras, training and test."""
-        self.intrinsics = intrinsics
-        train, test = self.train_dataset, self.eval_dataset
-        train.cameras = calibrated_cameras(train.cameras, intrinsics)
-        test.cameras = calibrated_cameras(test.cameras, self._of_test(test, intrinsics))
+    def calibrate(self, intrinsics: Intrinsics, test_focal: tuple[float, ...] = ()) -> None:
+        """Correct the given intrinsics of all cameras, training and test; poses stay."""
+        self.intrinsics, self.test_focal = intrinsics, test_focal
+        of_test = replace(intrinsics, own_focal=test_focal)
+        for dataset, found in ((self.train_dataset, intrinsics), (self.eval_dataset, of_test)):
+            poses, given = dataset.cameras.camera_to_worlds, dataset._dataparser_outputs.cameras
+            dataset.cameras = calibrated_cameras(given, found)
+            dataset.cameras.camera_to_worlds = poses
         self.take_cameras()
         self.setup_eval()
-
-    def _of_test(self, dataset: CraymDataset, intrinsics: Intrinsics) -> Intrinsics:
-        """What of corrected intrinsics holds for test images, which may be those of training."""
-        return intrinsics if dataset.image_filenames == self.train_dataset.image_filenames else intrinsics.shared
 
     def setup_eval(self) -> None:
         """Loaders of whole test images; the host's caching loader is not needed."""

@@ -222,4 +222,4 @@ def _indices(frames: Frames, names: list[str], known: set[str], path: Path) -> n
     if unknown:
         raise InputError(f'The split names "{unknown[0]}", which is no frame', path, "Correct the list of file names.")
     keys = map(match_key, names)
-    return np.array(sorted(position[key] for key in keys if key in position), dtype=np.int64)
+    return np.array(sorted({position[key] for key in keys if key in position}), dtype=np.int64)

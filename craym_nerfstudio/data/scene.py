@@ -35,7 +35,7 @@ _ACCEPTED = (
     "cameras_sphere.npz (NeuS), images with their poses as text, a folder of photos, or a video."
 )
 _FEWEST_TO_SPLIT = 8
-_MATCHED_PX = 1024
+_MATCHED_PX = 800
 """Longest side of images as they are matched, at least: keypoints of larger ones lie closer, however small those are
 that the field learns from (temple_ring, ten degrees: stage 0 ends at 0.109 degrees from 400 px, at 0.079 from 640)."""
 
@@ -65,18 +65,17 @@ class Scene:
         """The training images as matching sees them, in the data's frame."""
         return views_of(self.frames.subset(self.train), self.rough_c2w)
 
-    @property
-    def posed_views(self) -> Views:
+    def posed_views(self, with_tests: bool = True) -> Views:
         """The images whose poses are to be found, in the data's frame, at the size at which keypoints are sought.
 
-        In the order of the files: the training images and, where theirs are as rough, the test images.
+        In the order of the files: the training images and, where theirs are as rough, the test images, if asked for.
         """
         c2w = self.original.c2w.copy()
         c2w[self.train] = self.rough_c2w
-        posed = np.union1d(self.train, self.test) if self.tests_are_rough else self.train
+        posed = np.union1d(self.train, self.test) if self.tests_are_rough and with_tests else self.train
         longest_px = max(_MATCHED_PX, int(self.frames.size_px.max()))
         frames = self.original.scaled_to(_shrunk(self.original.size_px, longest_px))
-        return views_of(frames.subset(posed), c2w[posed])
+        return replace(views_of(frames.subset(posed), c2w[posed]), is_test=~np.isin(posed, self.train))
 
 
 def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
@@ -139,7 +138,7 @@ def read_scene(config: SceneConfig) -> Scene:
     world = find_world(frames.subset(train), rough, is_isolated, orientation, config.auto_scale)
     reference = _reference(config, true_frames, train, test)
     # Blender's test views come from a file of their own, and noise is for training alone: both are exact.
-    are_rough = frames.layout != "blender" and config.pose_noise == "none" and not np.isin(test, train).any()
+    are_rough = frames.layout != "blender" and config.pose_noise == "none"
     return Scene(original, frames, train, test, rough, world, has_alpha, reference, are_rough, asked)
 
 

@@ -31,7 +31,8 @@ class RefinedCameras:
 def cameras_of_run(run: Run, refine_test: bool = False) -> RefinedCameras:
     """The cameras of a trained run, aligned to the data's frame as a whole; fixed ones exactly as they were given.
 
-    Training moves no test images: `refine_test` aligns them to the refined ones and refines them against the field.
+    Training moves no test images: `refine_test` takes them where `CraymPipeline.placed_test_c2w` has them, and refines
+    them against the field.
     """
     pipeline = run.pipeline
     fixed = pipeline.craym_model.camera_optimizer.fixed.cpu().numpy()
@@ -39,17 +40,20 @@ def cameras_of_run(run: Run, refine_test: bool = False) -> RefinedCameras:
     refined = pipeline.refined_c2w().double().numpy()
     if stage is not None:
         stage = stage.under(refined).moved(data_from_model)
-    cameras = _refined(run.scene, data_from_model.poses(refined), fixed, stage, pipeline.datamanager.intrinsics)
+    manager, own_test = pipeline.datamanager, ~np.isin(run.scene.test, run.scene.train)
+    test_focal = tuple(focal for focal, own in zip(manager.test_focal, own_test, strict=False) if own)
+    found = (manager.intrinsics, replace(manager.intrinsics, own_focal=test_focal))
+    cameras = _refined(run.scene, data_from_model.poses(refined), fixed, stage, *found)
     if not refine_test or not len(cameras.test):
         return cameras
-    own_test = ~np.isin(run.scene.test, run.scene.train)
     c2w = data_from_model.poses(pipeline.refined_test_c2w().double().numpy()[own_test])
     return replace(cameras, test=replace(cameras.test, c2w=c2w))
 
 
 def cameras_of_stage_zero(scene: Scene, stage: StageZero, fixed: Bool[np.ndarray, " cams"]) -> RefinedCameras:
     """The cameras as stage 0, run in the data's frame, leaves them."""
-    return _refined(scene, stage.c2w.copy(), fixed, stage, stage.intrinsics or Intrinsics())
+    found = stage.intrinsics or Intrinsics()
+    return _refined(scene, stage.c2w.copy(), fixed, stage, found, replace(found, own_focal=()))
 
 
 def _refined(
@@ -58,10 +62,11 @@ def _refined(
     fixed: Bool[np.ndarray, " cams"],
     stage: StageZero | None,
     intrinsics: Intrinsics,
+    of_test: Intrinsics,
 ) -> RefinedCameras:
     c2w[fixed] = scene.rough_c2w[fixed]
     train = _calibrated(scene.original.subset(scene.train), intrinsics)
-    test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), intrinsics.shared)
+    test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), of_test)
     size_px = scene.frames.size_px[scene.train]
     return RefinedCameras(replace(train, c2w=c2w), scene.rough_c2w, fixed, test, stage, size_px)
 

@@ -1,15 +1,18 @@
 """What lies outside the unit sphere: a radiance field over contracted space (mip-NeRF 360, Eq. 10)."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from craym_nerfstudio.fields.color_field import spherical_harmonics
 from craym_nerfstudio.fields.encoding import BackendChoice, GridSpec, HashEncoding
 
-_BEYOND = 0.01
-"""By how much colours may leave [0, 1] in training, so that black and white are reached by finite numbers.
+_BEYOND = 0.1
+"""By how far the numbers that colours are cut from may leave [0, 1], so that finite ones reach black and white.
 
 Towards them a sigmoid leaves no gradient, while Adam goes on in steps of the same size: on photos that are black but
 for a stand (temple_ring) it went to logits of -30, and the stand was lost. A softsign falls off slowly."""
@@ -19,6 +22,22 @@ def contract(points: Float[Tensor, "*b 3"]) -> Float[Tensor, "*b 3"]:
     """Map all of space into the ball of radius 2; the unit ball stays as it is."""
     norm = points.norm(dim=-1, keepdim=True).clamp_min(1.0)
     return (2.0 - 1.0 / norm) * (points / norm)
+
+
+class _Cut(torch.autograd.Function):
+    """Numbers cut to [0, 1], with the gradient of those outside that leads back."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        ctx.save_for_backward(values)
+        return values.clamp(0.0, 1.0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        (values,) = ctx.saved_tensors
+        leads_on = ((values < 0.0) & (gradient > 0.0)) | ((values > 1.0) & (gradient < 0.0))
+        return gradient.masked_fill(leads_on, 0.0)
 
 
 class BackgroundField(nn.Module):
@@ -32,7 +51,7 @@ class BackgroundField(nn.Module):
         self.samples = samples
         self.encoding = HashEncoding(spec, backend=encoding)
         self.density = nn.Sequential(nn.Linear(spec.n_features, 32), nn.ReLU(inplace=True), nn.Linear(32, 16))
-        self.color = nn.Sequential(nn.Linear(15 + 16, 32), nn.ReLU(inplace=True), nn.Linear(32, 3), nn.Softsign())
+        self.colors = nn.Sequential(nn.Linear(15 + 16, 32), nn.ReLU(inplace=True), nn.Linear(32, 3), nn.Softsign())
 
     def forward(
         self,
@@ -55,8 +74,6 @@ class BackgroundField(nn.Module):
         # All light comes from somewhere: what passes all sections but the last comes from that.
         alpha = F.pad(-torch.expm1(density[:, :-1] * (-8.0 / self.samples)), (0, 1), value=1.0)
         harmonics = spherical_harmonics(directions)[:, None].expand(-1, self.samples, -1).reshape(-1, 16)
-        colors = self.color(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
-        colors = 0.5 + (0.5 + _BEYOND) * colors
-        if jitter is None:
-            colors = colors.clamp(0.0, 1.0)
+        colors = self.colors(torch.cat([raw[:, 1:], harmonics], dim=-1)).view(rays, self.samples, 3)
+        colors = _Cut.apply(0.5 + (0.5 + _BEYOND) * colors)
         return torch.cat([alpha[..., None], colors], dim=-1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from craym_nerfstudio.geometry.alignment import Similarity
 
@@ -46,6 +46,8 @@ class Views:
     priors: PosePriors | None = None
     is_placed: bool = False
     """Whether the poses are our own, from matches like those of stage 0, so that nobody's exact poses are at stake."""
+    is_test: Bool[np.ndarray, " cams"] | None = None
+    """Images that are placed with the others and then held out: what the others need must not hang on them."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Images of the data that have no pose or no file, and why."""
 

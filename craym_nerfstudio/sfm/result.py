@@ -74,11 +74,6 @@ class Intrinsics:
         """Focal factor, center, k1, k2, own focals as one list; the inverse of `from_values`."""
         return [self.focal_factor, *self.center, self.k1, self.k2, *self.own_focal]
 
-    @property
-    def shared(self) -> "Intrinsics":
-        """What holds for images that were not adjusted, too."""
-        return replace(self, own_focal=())
-
     def of_cameras(self, kept: Bool[np.ndarray, " cams"]) -> "Intrinsics":
         """What holds for some of the images."""
         own = np.array(self.own_focal)
@@ -133,6 +128,7 @@ class StageZero:
     ray_point: Int[np.ndarray, " rays"]
     ray_image: Int[np.ndarray, " rays"]
     ray_keypoint_px: Float[np.ndarray, "rays 2"]
+    """In images of the size that training or export goes by; other pixels are those of images as they were matched."""
     ray_bearing: Float[np.ndarray, "rays 3"]
     match_weight: Float[np.ndarray, " matches"]
     """Belief, 0 to 1, that each match of the input is right, in its order."""
@@ -202,28 +198,16 @@ class StageZero:
         if kept.all():
             return self
         fewer, number = self.without_rays(~kept), np.cumsum(kept) - 1
-        each = ("rotation_sigma_deg", "translation_sigma", "num_rays", "epipolar_before_px", "epipolar_after_px")
+        each = ("rotation_sigma_deg", "translation_sigma", "epipolar_before_px", "epipolar_after_px")
         columns = ("c2w", "component", *each, "suspected_of", "focal_factors")
         return replace(
             fewer,
             names=[name for name, is_kept in zip(self.names, kept, strict=True) if is_kept],
             state=[state for state, is_kept in zip(self.state, kept, strict=True) if is_kept],
             ray_image=number[fewer.ray_image],
+            num_rays=np.bincount(fewer.ray_image, minlength=len(kept))[kept],
             **{name: values[kept] for name in columns if (values := getattr(self, name)) is not None},
             **{name: lens.of_cameras(kept) for name in _LENSES if (lens := getattr(self, name)) is not None},
-        )
-
-    def resized(self, ratio: Float[np.ndarray, "cams 2"]) -> "StageZero":
-        """The same, keypoints and distances in pixels of images whose sides are multiplied by these ratios."""
-        if (ratio == 1.0).all():
-            return self
-        mean = ratio.mean(1)
-        return replace(
-            self,
-            ray_keypoint_px=self.ray_keypoint_px * ratio[self.ray_image],
-            keypoint_sigma_px=self.keypoint_sigma_px * float(np.median(mean)),
-            epipolar_before_px=self.epipolar_before_px * mean,
-            epipolar_after_px=self.epipolar_after_px * mean,
         )
 
     def without_rays(self, cameras: Bool[np.ndarray, " cams"]) -> "StageZero":

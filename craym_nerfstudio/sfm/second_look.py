@@ -65,7 +65,7 @@ class _Search:
     def __init__(self, views: Views, stage: StageZero) -> None:
         self._views, self._scale, self._stage = views, compared_scale(views), stage
         self._cameras = Cameras(views, stage.c2w, stage.intrinsics)
-        ray = _references(stage)
+        ray = _references(stage, _is_test(views))
         self.point = np.flatnonzero((ray >= 0) & (stage.track_length >= _LEAST_RAYS))
         self._ray = ray[self.point]
         image, px = stage.ray_image[self._ray], stage.ray_keypoint_px[self._ray]
@@ -191,15 +191,15 @@ def adjust_twice(
     """Stage 0 (`adjust_rays`) and the matches it rests on: those of a second look where surfaces are flat enough.
 
     Without a look the matches stay: where the input poses do, where cameras are left without rays, of few views and of
-    fisheyes.
+    fisheyes. Test images have no say in that.
 
     Raises:
         InputError: as `adjust_rays`; or an image cannot be read.
     """
     with console.status("Stage 0: matched-ray bundle adjustment"):
         stage = adjust_rays(views, matches, fixed=fixed, refine_intrinsics=refine_intrinsics, seed=seed)
-    is_sure = stage.decision.chosen == "solution" and stage.registered.all()
-    if not is_sure or len(views.names) < MANY_VIEWS or not views.is_perspective:
+    is_sure = stage.decision.chosen == "solution" and (stage.registered | _is_test(views)).all()
+    if not is_sure or np.sum(~_is_test(views)) < MANY_VIEWS or not views.is_perspective:
         return matches, stage
     closer = look_again(views, matches, stage)
     with console.status("Stage 0: second look"):
@@ -214,7 +214,7 @@ def adjust_twice(
 
 def _doubt(matches: Matches, views: Views, stage: StageZero) -> str | None:
     """Why the matches of a second look, and the poses that rest on them, are not believed."""
-    if not stage.registered.all():
+    if not (stage.registered | _is_test(views)).all():
         return "it leaves cameras without rays"
     near_px, far_px = misses_px(matches, views, stage)
     if not np.isfinite(far_px + near_px):
@@ -240,12 +240,19 @@ def misses_px(matches: Matches, views: Views, stage: StageZero) -> tuple[float, 
     return first, second
 
 
-def _references(stage: StageZero) -> Int[np.ndarray, " points"]:
-    """The ray of each point that is nearest to the mean direction it is seen from; -1 for points without."""
+def _is_test(views: Views) -> CameraMask:
+    return np.zeros(len(views.names), dtype=bool) if views.is_test is None else views.is_test
+
+
+def _references(stage: StageZero, last: CameraMask) -> Int[np.ndarray, " points"]:
+    """The ray of each point that is nearest to the mean direction it is seen from; -1 for points without.
+
+    Rays of the `last` cameras are taken where there are no others.
+    """
     point, count = stage.ray_point, len(stage.points)
     towards = _unit(stage.c2w[stage.ray_image, :, 3] - stage.points[point])
     mean = np.stack([np.bincount(point, column, count) for column in towards.T], axis=1)
-    order = np.lexsort((-(towards * mean[point]).sum(-1), point))
+    order = np.lexsort((-(towards * mean[point]).sum(-1), last[stage.ray_image], point))
     result = np.full(count, -1)
     points, first = np.unique(point[order], return_index=True)
     result[points] = order[first]
@@ -254,7 +261,7 @@ def _references(stage: StageZero) -> Int[np.ndarray, " points"]:
 
 def _star(views: Views, stage: StageZero, rays: _Rays, detector: str) -> Matches:
     """Matches between the most trusted ray of each point and its others; keypoints are numbered by the points."""
-    rays = rays.subset(np.lexsort((-rays.confidence, rays.point)))
+    rays = rays.subset(np.lexsort((-rays.confidence, _is_test(views)[rays.image], rays.point)))
     points, first = np.unique(rays.point, return_index=True)
     is_first = np.isin(np.arange(len(rays.point)), first)
     centre = first[np.searchsorted(points, rays.point[~is_first])]

@@ -24,3 +24,8 @@ class StartConfig:
     """Names or globs of images whose given poses are exact and must not move, neither in stage 0 nor in training."""
     cache_dir: Path = Path("outputs/cache")
     """Where matches and stage 0 are kept between runs."""
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether stage 0 is to run."""
+        return self.pose_init == "matched-rays" and (self.matcher != "none" or self.matches is not None)

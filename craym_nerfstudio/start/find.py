@@ -1,7 +1,8 @@
 """Where training starts from: matches, and the poses that matched-ray bundle adjustment (stage 0) makes of them."""
 
 import math
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float
 
 from craym_nerfstudio.cameras.selection import select_cameras
 from craym_nerfstudio.console import console, warn
+from craym_nerfstudio.data.config import AskedRegion
 from craym_nerfstudio.data.world import find_target
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import Similarity
@@ -20,7 +22,7 @@ from craym_nerfstudio.sfm.result import Intrinsics, StageZero
 from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.not_adjusted import show_not_adjusted
-from craym_nerfstudio.start.region import find_region
+from craym_nerfstudio.start.region import asked_region, figures_in_data, find_region
 from craym_nerfstudio.storage import alone, content_key, from_cache, steady
 
 _VERSION = 7
@@ -43,27 +45,45 @@ class Start:
     """Corrections to the given intrinsics, which the matches' bearings already carry."""
     test_c2w: Float[np.ndarray, "test 3 4"] | None = None
     """Poses of the test images, where they were found with the others'."""
+    test_focal: tuple[float, ...] = ()
+    """Factors on their focal lengths, as `Intrinsics.own_focal`."""
 
-    def of_training(self, views: Views, posed: Views) -> "Start":
-        """What concerns the training images alone, keypoints at the size of these `views`.
+    def within(self, asked: AskedRegion, world_from_data: Similarity, views: Views) -> tuple["Start", str]:
+        """The same in the region that the user asks for, and the region's figures in the frame of the data."""
+        region = asked_region(asked, self.world_from_unit or Similarity.of(), world_from_data)
+        points = None if self.stage_zero is None else self.stage_zero.points
+        figures = figures_in_data(region, world_from_data, points, views)
+        return replace(self, world_from_unit=region), figures.in_words
+
+    def of_training(self, views: Views, posed: Views, test_names: Sequence[str]) -> "Start":
+        """What concerns the training images alone, keypoints at the size of their `views`, and where test images are.
 
         Args:
             posed: all images that this start tells of.
+            test_names: images to judge by, in their order.
         """
-        is_train = np.isin(posed.names, views.names)
-        if self.stage_zero is None:
-            stage, intrinsics = None, self.intrinsics
-        else:
-            stage = self.stage_zero.of_cameras(is_train).resized(views.size_px / posed.size_px[is_train])
-            intrinsics = stage.intrinsics
+        is_train, stage = np.isin(posed.names, views.names), self.stage_zero
+        test_c2w, test_focal = self.test_c2w, self.test_focal
+        if stage is not None and set(test_names) <= set(posed.names):
+            places = [posed.names.index(name) for name in test_names]
+            own = () if self.intrinsics is None else self.intrinsics.own_focal
+            test_c2w, test_focal = self.c2w[places], tuple(own[k] for k in places if own)
+            if not is_train.all():
+                states = Counter(stage.state[k] for k in places)
+                told = ", ".join(f"{count} {state}" for state, count in states.items())
+                console.print(f"Test images: {told} with the others; what follows sees none of them")
+        if stage is not None:
+            stage, ratio = stage.of_cameras(is_train), views.size_px / posed.size_px[is_train]
+            stage = replace(stage, ray_keypoint_px=stage.ray_keypoint_px * ratio[stage.ray_image])
         return replace(
             self,
             c2w=self.c2w[is_train],
             fixed=self.fixed[is_train],
             matches=None if self.matches is None else self.matches.between(views.names, views.size_px),
             stage_zero=stage,
-            intrinsics=intrinsics,
-            test_c2w=None if stage is None or is_train.all() else self.c2w[~is_train],
+            intrinsics=self.intrinsics and self.intrinsics.of_cameras(is_train),
+            test_c2w=test_c2w,
+            test_focal=test_focal,
         )
 
 
@@ -139,7 +159,9 @@ def adjusted(
     said = () if views.priors is None else tuple(steady(v) for v in vars(views.priors).values() if v is not None)
     matched = (matches.keypoints, matches.bearings, matches.pairs, matches.guess_c2w)
     key = content_key(
-        _VERSION, steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics, views.is_placed
+        _VERSION,
+        *(steady(views.c2w), *said, views.focal_px, *matched, fixed, refine_intrinsics, views.is_placed),
+        () if views.is_test is None else views.is_test,
     )
     path, closer_path = (cache_dir / f"{name}-{key}.npz" for name in ("stage0", "closer"))
     with alone(path):

@@ -13,11 +13,11 @@ def test_light_is_what_sections_let_through_and_none_is_lost() -> None:
     torch.nn.init.normal_(field.encoding.table)
     found: dict[str, torch.Tensor] = {}
     field.density.register_forward_hook(lambda _m, _i, out: found.update(raw=out))
-    field.color.register_forward_hook(lambda _m, _i, out: found.update(color=out))
+    field.colors.register_forward_hook(lambda _m, _i, out: found.update(color=out))
     towards = torch.nn.functional.normalize(torch.randn(5, 3), dim=-1)
     rgb = _light(field(torch.zeros(5, 3), towards, torch.ones(5), None))
     density = torch.nn.functional.softplus(found["raw"][:, 0] - 1.0).view(5, 4)
-    colors = (0.5 + 0.51 * found["color"]).clamp(0.0, 1.0).view(5, 4, 3)
+    colors = (0.5 + 0.6 * found["color"]).clamp(0.0, 1.0).view(5, 4, 3)
     for ray in range(5):
         light, expected = 1.0, torch.zeros(3)
         for section in range(4):
@@ -25,10 +25,10 @@ def test_light_is_what_sections_let_through_and_none_is_lost() -> None:
             expected = expected + light * alpha * colors[ray, section]
             light *= 1.0 - alpha
         torch.testing.assert_close(rgb[ray], expected, rtol=1e-4, atol=1e-5)
-    field.color[2].weight.data.zero_()
+    field.colors[2].weight.data.zero_()
     same = _light(field(torch.zeros(5, 3), towards, torch.ones(5), None))
-    bias = field.color[2].bias
-    torch.testing.assert_close(same, (0.5 + 0.51 * bias / (1.0 + bias.abs())).expand(5, 3))
+    bias = field.colors[2].bias
+    torch.testing.assert_close(same, (0.5 + 0.6 * bias / (1.0 + bias.abs())).clamp(0.0, 1.0).expand(5, 3))
 
 
 def test_dark_surroundings_do_not_hide_what_little_is_lit() -> None:

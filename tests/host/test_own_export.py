@@ -152,8 +152,7 @@ def test_test_cameras_are_in_the_frame_of_the_refined_ones(trained: TrainedRun, 
     written = torch.from_numpy(frames.c2w[[frames.paths.index(name) for name in names]])
     expected = run.pipeline.data_from_model().poses(run.pipeline.refined_test_c2w().double())
     torch.testing.assert_close(written, expected, rtol=0, atol=1e-6)
-    aligned = run.pipeline.reference_to_model().poses(run.pipeline.given_test_c2w())
-    moved = run.pipeline.refined_test_c2w().double() - aligned
+    moved = run.pipeline.refined_test_c2w().double() - run.pipeline.placed_test_c2w()
     assert 1e-5 < moved.abs().max() < 0.1
 
 

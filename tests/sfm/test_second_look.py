@@ -147,3 +147,16 @@ def test_the_cache_keeps_the_matches_of_the_second_look(
     assert np.array_equal(closer.keypoints, again.keypoints) and np.array_equal(stage.c2w, cached.c2w)
     next(tmp_path.glob("closer-*.npz")).unlink()
     assert len(adjusted(rough, matches, tmp_path, nothing_fixed, False)[0]) == len(closer)
+
+
+def test_references_lie_in_training_images_where_some_see_the_point(first: tuple[Views, Matches, StageZero]) -> None:
+    rough, matches, before = first
+    is_test = np.arange(_VIEWS) % 4 == 1
+    closer = look_again(replace(rough, is_test=is_test), matches, before)
+    among_tests = is_test[closer.images].all(1)
+    with_training = closer.keypoint_ids[~among_tests, 0]
+    # No point of which training images see something hangs on a test image's ray.
+    assert not np.isin(closer.keypoint_ids[among_tests, 0], with_training).any()
+    kept = closer.subset(~is_test[closer.images].any(1))
+    tried = look_again(rough, matches, before)
+    assert len(kept) > 1.05 * (~is_test[tried.images].any(1)).sum()

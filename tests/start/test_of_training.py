@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.start.find import Start
@@ -12,45 +13,57 @@ from tests.sfm.synthetic import FOCAL_PX, SIZE_PX, disturbed, make_scene, ring
 
 TRUE = ring(12)
 IS_TEST = np.arange(12) % 5 == 2
+OWN = np.linspace(0.9, 1.1, 12)
+SHRUNK = np.where(np.arange(12) % 2, 2, 4)
+"""By what the images are divided for training: not all alike."""
 
 
 @pytest.fixture(scope="module")
-def posed() -> tuple[Start, object]:
+def posed() -> tuple[Start, Views]:
     made = make_scene(TRUE, disturbed(TRUE, 3.0, 0.1), noise_px=0.2)
     stage = adjust_rays(made.views, made.matches)
-    stage.intrinsics = Intrinsics(1.01, own_focal=tuple(np.linspace(0.9, 1.1, 12).tolist()))
+    stage.intrinsics = Intrinsics(1.01, own_focal=tuple(OWN.tolist()))
+    stage.focal_factors, stage.suspected_of = OWN[::-1], IS_TEST
     return Start(stage.c2w, np.arange(12) == 3, made.matches, stage_zero=stage, intrinsics=stage.intrinsics), made.views
 
 
-def test_training_images_keep_theirs_and_test_images_their_poses(posed: tuple) -> None:
+def test_training_images_keep_theirs_and_test_images_their_poses(
+    posed: tuple[Start, Views], capsys: pytest.CaptureFixture[str]
+) -> None:
     whole, views = posed
-    train = np.flatnonzero(~IS_TEST)
-    half = replace(
-        views, names=[views.names[k] for k in train], c2w=views.c2w[train], size_px=views.size_px[train] // 2
-    )
-    start = whole.of_training(half, views)
-    stage, before = start.stage_zero, whole.stage_zero
-    assert stage.names == start.matches.names == half.names and start.fixed.tolist() == [k == 3 for k in train]
+    train, before = np.flatnonzero(~IS_TEST), whole.stage_zero
+    names, size_px = [views.names[k] for k in train], views.size_px[train] // SHRUNK[train, None]
+    tests = [views.names[k] for k in (7, 2)]
+    start = whole.of_training(replace(views, names=names, c2w=views.c2w[train], size_px=size_px), views, tests)
+    stage = start.stage_zero
+    assert stage.names == start.matches.names == names and start.fixed.tolist() == [k == 3 for k in train]
     np.testing.assert_array_equal(start.c2w, whole.c2w[train])
-    np.testing.assert_array_equal(start.test_c2w, whole.c2w[IS_TEST])
-    np.testing.assert_array_equal(stage.num_rays, before.num_rays[train])
-    np.testing.assert_array_equal(stage.epipolar_after_px, before.epipolar_after_px[train] / 2)
-    assert start.intrinsics.own_focal == stage.intrinsics.own_focal
-    assert start.intrinsics.own_focal == tuple(np.array(before.intrinsics.own_focal)[train])
-    # Each point lies where the rays that are left say, and its keypoints at half the size.
+    np.testing.assert_array_equal(start.test_c2w, whole.c2w[[7, 2]])
+    assert start.test_focal == (OWN[7], OWN[2]) and "Test images: 2 adjusted" in capsys.readouterr().out
+    np.testing.assert_array_equal(stage.epipolar_after_px, before.epipolar_after_px[train])
+    np.testing.assert_array_equal(stage.focal_factors, OWN[::-1][train])
+    np.testing.assert_array_equal(stage.suspected_of, IS_TEST[train])
+    assert start.intrinsics == stage.intrinsics == Intrinsics(1.01, own_focal=tuple(OWN[train]))
+    # Each point lies where the rays that are left say, and its keypoints at the size of their image.
     assert len(stage.points) > 100 and (np.bincount(stage.ray_point) >= 2).all()
+    np.testing.assert_array_equal(stage.num_rays, np.bincount(stage.ray_image))
     offset = stage.points[stage.ray_point] - stage.c2w[stage.ray_image, :, 3]
     local = np.einsum("nji,nj->ni", stage.c2w[stage.ray_image, :, :3], offset)
     seen = local[:, :2] / -local[:, 2:] * [1.0, -1.0] * FOCAL_PX + SIZE_PX / 2
-    assert np.median(np.abs(seen / 2 - stage.ray_keypoint_px)) < 0.2
-    assert set(start.matches.images.ravel().tolist()) == set(range(len(train)))
-    assert start.matches.keypoints.max() <= SIZE_PX / 2
+    assert np.median(np.abs(seen / SHRUNK[train][stage.ray_image, None] - stage.ray_keypoint_px)) < 0.2
+    assert (start.matches.keypoints <= (SIZE_PX / SHRUNK[train])[start.matches.images][..., None]).all()
 
 
-def test_without_test_images_nothing_changes(posed: tuple) -> None:
+def test_images_that_are_for_training_too_are_judged_from_where_they_start(posed: tuple[Start, Views]) -> None:
     whole, views = posed
-    start = whole.of_training(views, views)
-    assert start.test_c2w is None and start.stage_zero is whole.stage_zero
+    start = whole.of_training(views, views, views.names)
+    np.testing.assert_array_equal(start.test_c2w, whole.c2w)
+    assert start.stage_zero.names == views.names and start.test_focal == tuple(OWN)
     np.testing.assert_array_equal(start.matches.keypoints, whole.matches.keypoints)
-    alone = Start(views.c2w, whole.fixed).of_training(views, views)
+
+
+def test_test_images_that_were_not_placed_keep_the_poses_they_have(posed: tuple[Start, Views]) -> None:
+    whole, views = posed
+    assert whole.of_training(views, views, ["elsewhere.png"]).test_c2w is None
+    alone = Start(views.c2w, whole.fixed).of_training(views, views, views.names)
     assert alone.matches is None and alone.stage_zero is None and alone.test_c2w is None
