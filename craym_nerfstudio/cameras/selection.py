@@ -22,7 +22,7 @@ def select_cameras(patterns: Sequence[str], names: Sequence[str]) -> Bool[np.nda
         if not hits.any():
             known = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise InputError(
-                f"Fixed camera '{pattern}' is not among the {len(names)} training images",
+                f"Fixed camera '{pattern}' is not among the {len(names)} images",
                 remedy=f"Their names are: {known}",
             )
         chosen |= hits

@@ -19,5 +19,5 @@ def test_patterns_add_up_and_none_means_none() -> None:
 
 
 def test_an_unknown_camera_is_an_error() -> None:
-    with pytest.raises(InputError, match=r"'frame_9\.png' is not among the 5 training images.*images/frame_0"):
+    with pytest.raises(InputError, match=r"'frame_9\.png' is not among the 5 images.*images/frame_0"):
         select_cameras(["frame_0.png", "frame_9.png"], NAMES)
