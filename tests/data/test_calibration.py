@@ -1,5 +1,7 @@
 """Camera models with corrected intrinsics send the corrected rays to the same pixels."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -49,7 +51,9 @@ def test_focal_lengths_of_single_cameras_follow_their_factors() -> None:
     expected = correct_bearings(rays, lens, np.zeros(len(rays), dtype=np.int64))
     apart_px = 300 * (bearings(calibrated_cameras(cameras(), lens)) - expected).norm(dim=-1)
     assert apart_px.max() < 0.5
-    assert Intrinsics.from_values(lens.values()) == lens and lens.shared.own_focal == ()
+    assert Intrinsics.from_values(lens.values()) == lens
+    assert lens.of_cameras(np.array([False, True])) == replace(lens, own_focal=(1.05,))
+    assert FOUND.of_cameras(np.array([True])) is FOUND
 
 
 def test_fisheye_cameras_are_refused() -> None:

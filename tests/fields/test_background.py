@@ -1,8 +1,9 @@
 """The field outside the region."""
 
+import pytest
 import torch
 
-from craym_nerfstudio.fields.background import BackgroundField
+from craym_nerfstudio.fields.background import BackgroundField, _Cut
 from craym_nerfstudio.rendering.renderer import _light
 
 
@@ -29,6 +30,15 @@ def test_light_is_what_sections_let_through_and_none_is_lost() -> None:
     same = _light(field(torch.zeros(5, 3), towards, torch.ones(5), None))
     bias = field.colors[2].bias
     torch.testing.assert_close(same, (0.5 + 0.6 * bias / (1.0 + bias.abs())).clamp(0.0, 1.0).expand(5, 3))
+
+
+def test_numbers_beyond_black_and_white_have_the_gradient_that_leads_back() -> None:
+    values = torch.tensor([-0.05, -0.05, 0.3, 0.3, 1.02, 1.02], requires_grad=True)
+    shown = _Cut.apply(values)
+    assert shown.tolist() == pytest.approx([0.0, 0.0, 0.3, 0.3, 1.0, 1.0])
+    # Descent goes against the gradient: one of each pair would go up, the other down.
+    shown.backward(torch.tensor([-1.0, 1.0, -1.0, 1.0, -1.0, 1.0]))
+    assert values.grad is not None and values.grad.tolist() == [-1.0, 0.0, -1.0, 1.0, 0.0, 1.0]
 
 
 def test_dark_surroundings_do_not_hide_what_little_is_lit() -> None:
