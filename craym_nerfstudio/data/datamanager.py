@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any
 
+import numpy as np
 import torch
 import tyro
 from jaxtyping import Float
@@ -145,8 +146,10 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
 
     @property
     def test_names(self) -> list[str]:
-        """Names of the test images, as views have them."""
-        return [self.scene.frames.names[number] for number in self.scene.test]
+        """Names of the test images, as views have them; none where their poses are exact."""
+        scene = self.scene
+        may_move = scene.tests_are_rough or bool(np.isin(scene.test, scene.train).all())
+        return [scene.frames.names[number] for number in scene.test if may_move]
 
     def place_tests(self, c2w: Float[Tensor, "test 3 4"]) -> None:
         """Take these poses for those that the test images were given."""

@@ -191,7 +191,7 @@ def adjust_twice(
     """Stage 0 (`adjust_rays`) and the matches it rests on: those of a second look where surfaces are flat enough.
 
     Without a look the matches stay: where the input poses do, where cameras are left without rays, of few views and of
-    fisheyes. Test images have no say in that.
+    fisheyes. Test images need no rays and do not count as views.
 
     Raises:
         InputError: as `adjust_rays`; or an image cannot be read.

@@ -60,16 +60,16 @@ class Start:
 
         Args:
             posed: all images that this start tells of.
-            test_names: images to judge by, in their order.
+            test_names: images to judge by, in their order; none where their poses are exact.
         """
         is_train, stage = np.isin(posed.names, views.names), self.stage_zero
         test_c2w, test_focal = self.test_c2w, self.test_focal
-        if stage is not None and set(test_names) <= set(posed.names):
+        if stage is not None and test_names and set(test_names) <= set(posed.names):
             places = [posed.names.index(name) for name in test_names]
             own = () if self.intrinsics is None else self.intrinsics.own_focal
             test_c2w, test_focal = self.c2w[places], tuple(own[k] for k in places if own)
             if not is_train.all():
-                states = Counter(stage.state[k] for k in places)
+                states = Counter(stage.state[k] for k in np.flatnonzero(~is_train))
                 told = ", ".join(f"{count} {state}" for state, count in states.items())
                 console.print(f"Test images: {told} with the others; what follows sees none of them")
         if stage is not None:

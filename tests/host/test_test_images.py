@@ -116,3 +116,18 @@ def test_test_images_whose_poses_are_exact_stay_where_they_are(
     config.datamanager.dataparser.pose_noise = "none"
     manager = config.setup(device="cpu", test_mode="inference").datamanager
     assert manager.posed_views().names == manager.views().names
+
+
+def test_copies_of_training_images_among_exact_ones_stay_too(tiny_data: TinyData, config: CraymPipelineConfig) -> None:
+    """Their names are those of training images; their poses are not."""
+    source = tiny_data.folder
+    content = json.loads((source / "transforms_train.json").read_text())
+    for frame in content["frames"]:
+        frame["file_path"] = str(source / frame["file_path"])
+    folder = config.datamanager.data.parent / "copies"
+    folder.mkdir()
+    (folder / "transforms_train.json").write_text(json.dumps(content))
+    (folder / "transforms_test.json").write_text(json.dumps({**content, "frames": content["frames"][:3]}))
+    config.datamanager.data, config.datamanager.dataparser.pose_noise = folder, "real"
+    manager = config.setup(device="cpu", test_mode="inference").datamanager
+    assert len(manager.scene.test) == 3 and manager.test_names == []
