@@ -171,8 +171,7 @@ class CraymPipeline(VanillaPipeline):
         found, manager = Intrinsics.from_values(self.intrinsics.tolist()), self.datamanager
         test_focal = tuple(self.test_focal.tolist())
         if self.test_mode == "val":
-            if (found, test_focal) != (manager.intrinsics, manager.test_focal):
-                manager.calibrate(found, test_focal)
+            manager.calibrate(found, test_focal)
             return manager.place_tests(self.test_c2w)
         optimizer = self.craym_model.camera_optimizer
         self.input_c2w = optimizer.input_c2w.detach().cpu().clone()

@@ -64,7 +64,7 @@ class AdjustCommand:
         from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero, with_prior_sigma
         from craym_nerfstudio.storage import write_json
 
-        if self.start.pose_init == "input" or (self.start.matcher == "none" and self.start.matches is None):
+        if not self.start.adjusts:
             raise InputError("Without matches nothing is adjusted", remedy="Drop --pose-init input and --matcher none.")
         scene = read_scene(self.scene)
         views = with_prior_sigma(scene.views, self.start.prior_sigma)

@@ -28,7 +28,7 @@ class SceneConfig:
     downscale_factor: float | None = None
     """Divide image width and height by this; by default just enough that they keep to max-image-size-px."""
     max_image_size_px: int = 1600
-    """Longest image side in training when downscale-factor is not given."""
+    """Longest image side when downscale-factor is not given."""
     eval_interval: int = 8
     """Every n-th image is a test image where the data names none; 0 trains on all images, whatever the data names."""
     orientation: Orientation = "auto"

@@ -104,8 +104,7 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
 
     def settle(self, final: FinalCameras) -> None:
         """Generate rays from cameras as training has left them, here and in data managers built from this config."""
-        if (final.intrinsics, final.test_focal) != (self.intrinsics, self.test_focal):
-            self.calibrate(final.intrinsics, final.test_focal)
+        self.calibrate(final.intrinsics, final.test_focal)
         _settle(self.train_dataset, final.train_c2w)
         _settle(self.eval_dataset, final.test_c2w)
         self.config.final = final
@@ -162,7 +161,9 @@ class CraymDataManager(VanillaDataManager[CraymDataset]):
         self.key_source = KeyRaySource(matches, views.focal_px, views.size_px).to(self.device)
 
     def calibrate(self, intrinsics: Intrinsics, test_focal: tuple[float, ...] = ()) -> None:
-        """Correct the given intrinsics of all cameras, training and test; poses stay."""
+        """Correct the given intrinsics of all cameras, training and test, unless these are in use; poses stay."""
+        if (intrinsics, test_focal) == (self.intrinsics, self.test_focal):
+            return
         self.intrinsics, self.test_focal = intrinsics, test_focal
         of_test = replace(intrinsics, own_focal=test_focal)
         for dataset, found in ((self.train_dataset, intrinsics), (self.eval_dataset, of_test)):
