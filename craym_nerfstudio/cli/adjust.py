@@ -60,12 +60,14 @@ class AdjustCommand:
         from craym_nerfstudio.errors import InputError
         from craym_nerfstudio.export.cameras import describe, write_cameras
         from craym_nerfstudio.export.refined import cameras_of_stage_zero
+        from craym_nerfstudio.export.transforms import refuse_overwriting
         from craym_nerfstudio.report.plots import draw_cameras
         from craym_nerfstudio.start.find import adjusted, found_matches, report_stage_zero, with_prior_sigma
         from craym_nerfstudio.storage import write_json
 
         if not self.start.adjusts:
             raise InputError("Without matches nothing is adjusted", remedy="Drop --pose-init input and --matcher none.")
+        refuse_overwriting(self.output, self.scene.data)
         scene = read_scene(self.scene)
         views = with_prior_sigma(scene.views, self.start.prior_sigma)
         fixed = select_cameras(self.start.fixed_cameras, views.names)

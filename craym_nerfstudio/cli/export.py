@@ -34,12 +34,15 @@ class ExportCommand:
         from craym_nerfstudio.console import console
         from craym_nerfstudio.export.delivery import Delivery
         from craym_nerfstudio.export.run import load_run
+        from craym_nerfstudio.export.transforms import refuse_overwriting
         from craym_nerfstudio.report.page import build_page
         from craym_nerfstudio.report.runs import read_run
 
         run = load_run(self.load_config, self.data)
-        folder = self.output or run.folder / "export"
-        Delivery(run, folder, self.options).write(self.parts or PARTS)
+        folder, parts = self.output or run.folder / "export", self.parts or PARTS
+        if "cameras" in parts:
+            refuse_overwriting(folder, run.pipeline.datamanager.config.data)
+        Delivery(run, folder, self.options).write(parts)
         if not self.parts:
             build_page([read_run(run.folder, folder)]).write(folder / "report.html")
             console.print(f"{folder / 'report.html'}: the page to look at")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int
 
+_SPLIT = ("train", "test")
+_PRIORS = ("pose_sigma_deg", "pose_sigma", "measured_centers")
 Layout = Literal["nerfstudio", "blender", "colmap", "llff", "text", "neus"]
 
 
@@ -58,27 +60,41 @@ class Frames:
         return replace(self, size_px=size_px, intrinsics_px=self.intrinsics_px * np.concatenate([ratio, ratio], axis=1))
 
     def subset(self, indices: Int[np.ndarray, " n"]) -> "Frames":
-        """The chosen images, in the order of `indices`; without a split of their own."""
+        """The chosen images, in the order of `indices`; their own split stays where both parts are among them."""
         chosen: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, list):
                 chosen[item.name] = [value[index] for index in indices]
-            elif isinstance(value, np.ndarray):
-                chosen[item.name] = value[indices] if item.name not in ("train", "test") else None
+            elif isinstance(value, np.ndarray) and item.name not in _SPLIT:
+                chosen[item.name] = value[indices]
+        if self.train is not None and self.test is not None:
+            train, test = (np.flatnonzero(np.isin(indices, part)) for part in (self.train, self.test))
+            chosen |= {"train": train, "test": test} if len(train) and len(test) else dict.fromkeys(_SPLIT)
         return replace(self, **chosen)
 
 
 def concatenate(first: Frames, second: Frames) -> Frames:
     """Images of two files of one dataset as one record whose split is (first, second)."""
-    joined: dict[str, Any] = {}
+    joined: dict[str, Any] = {"left_out": first.left_out | second.left_out}
     for item in fields(Frames):
         one, two = getattr(first, item.name), getattr(second, item.name)
         if isinstance(one, list) and isinstance(two, list):
             joined[item.name] = one + two
-        elif isinstance(one, np.ndarray) and item.name not in ("train", "test"):
+        elif item.name in _PRIORS:
+            joined[item.name] = _joined_priors((one, len(first)), (two, len(second)))
+        elif isinstance(one, np.ndarray) and item.name not in _SPLIT:
             joined[item.name] = np.concatenate([one, two])
     split = np.arange(len(first) + len(second))
     masks = [frames.mask_paths or [None] * len(frames) for frames in (first, second)]
     joined["mask_paths"] = masks[0] + masks[1] if first.mask_paths or second.mask_paths else None
     return replace(first, **joined, train=split[: len(first)], test=split[len(first) :])
+
+
+def _joined_priors(*parts: tuple[np.ndarray | None, int]) -> np.ndarray | None:
+    """What files say of so many images each, NaN for those of a file that says nothing; None where none says it."""
+    known = [values for values, _ in parts if values is not None]
+    if not known:
+        return None
+    unknown = (np.full((count, *known[0].shape[1:]), np.nan) for _, count in parts)
+    return np.concatenate([none if values is None else values for (values, _), none in zip(parts, unknown, strict=True)])

@@ -17,12 +17,12 @@ _INTRINSIC_KEYS = {
     *("fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model", "is_fisheye"),
     *("k1", "k2", "k3", "k4", "k5", "k6", "s1", "s2", "s3", "s4", "p1", "p2", "distortion_params"),
 }
-_PRIOR_KEYS = {"pose_sigma_deg", "pose_sigma"}
+PRIOR_KEYS = {"pose_sigma_deg", "pose_sigma"}
 """Ours: how far the poses are off, in degrees and in units of the data."""
-SCENE_KEYS = _INTRINSIC_KEYS | _PRIOR_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
+SCENE_KEYS = _INTRINSIC_KEYS | PRIOR_KEYS | {"frames", "train_filenames", "test_filenames", "val_filenames"}
 MASK_KEYS = ("mask_path", "mask_file_path", "mask")
 """The first is nerfstudio's, others are in use."""
-FRAME_KEYS = _INTRINSIC_KEYS | _PRIOR_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
+FRAME_KEYS = _INTRINSIC_KEYS | PRIOR_KEYS | {"file_path", "transform_matrix", *MASK_KEYS}
 _OTHER_KEYS = {
     *("applied_transform", "applied_scale", "aabb_scale", "scale", "offset", "rotation", "sharpness", "time", "note"),
     *("depth_file_path", "depth_unit_scale_factor", "ply_file_path", "orientation_override", "fisheye_crop_radius"),

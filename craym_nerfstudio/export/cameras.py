@@ -16,16 +16,13 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.far_origin import exact_points, far_origin
 from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.export.refined import RefinedCameras
-from craym_nerfstudio.export.transforms import write_transforms
+from craym_nerfstudio.export.transforms import POINTS_NAME, TABLE_NAME, TRANSFORMS_NAME, write_transforms
 from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.images import load_image
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction, write_model
 from craym_nerfstudio.stops import load_pycolmap
 from craym_nerfstudio.storage import write_atomically, write_text
-
-POINTS_NAME = "sparse_pc.ply"
-"""As nerfstudio's own converters call it."""
 
 
 def write_cameras(
@@ -43,8 +40,8 @@ def write_cameras(
     if colors is not None and cameras.stage is not None:
         write_points(cameras.stage.points, colors, folder / POINTS_NAME)
     points_name = None if colors is None else POINTS_NAME
-    write_transforms(cameras, folder / "transforms.json", paths, include_test, points_name)
-    write_table(cameras, folder / "cameras.csv")
+    write_transforms(cameras, folder / TRANSFORMS_NAME, paths, include_test, points_name)
+    write_table(cameras, folder / TABLE_NAME)
     write_trajectory(cameras, folder / "trajectory_tum.txt")
     figures: dict[str, float] = {"cameras": len(cameras.frames), "points": reconstruction.num_points3D()}
     if include_test and len(cameras.test):

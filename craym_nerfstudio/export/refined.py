@@ -68,6 +68,8 @@ def _refined(
     train = _calibrated(scene.original.subset(scene.train), intrinsics)
     test = _calibrated(scene.original.subset(scene.test[~np.isin(scene.test, scene.train)]), of_test)
     size_px = scene.frames.size_px[scene.train]
+    # How far the given poses were off says nothing of these.
+    train, test = (replace(frames, pose_sigma_deg=None, pose_sigma=None) for frames in (train, test))
     return RefinedCameras(replace(train, c2w=c2w), scene.rough_c2w, fixed, test, stage, size_px)
 
 

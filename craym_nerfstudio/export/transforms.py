@@ -1,18 +1,36 @@
 """Refined cameras as a nerfstudio ``transforms.json``."""
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from craym_nerfstudio.data.files import clean_name, match_key
 from craym_nerfstudio.data.frames import Frames, concatenate
-from craym_nerfstudio.data.transforms_json import FRAME_KEYS, SCENE_KEYS, load_json
+from craym_nerfstudio.data.transforms_json import FRAME_KEYS, PRIOR_KEYS, SCENE_KEYS, load_json
+from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.options import PathStyle
 from craym_nerfstudio.export.refined import RefinedCameras
 from craym_nerfstudio.storage import write_json
 
 _REPLACED_KEYS = {*SCENE_KEYS, *FRAME_KEYS}
 """What is written anew; whatever else a file says (frame of the poses, depth, ids, points) is kept."""
+TRANSFORMS_NAME, POINTS_NAME, TABLE_NAME = "transforms.json", "sparse_pc.ply", "cameras.csv"
+"""What is written beside each other; nerfstudio's own converters call the points so, too."""
+
+
+def refuse_overwriting(folder: Path, data: Path) -> None:
+    """Poses that were given are never written over: there may be no other copy of them.
+
+    Raises:
+        InputError: the folder is that of the data, or holds such files that somebody else wrote.
+    """
+    remedy = "Give --output a folder of its own."
+    if folder.resolve() == data.resolve():
+        raise InputError("Refined cameras are not written into the folder of the data", folder, remedy)
+    others = [folder / name for name in (TRANSFORMS_NAME, POINTS_NAME) if (folder / name).exists()]
+    if others and not (folder / TABLE_NAME).exists():
+        raise InputError("This file is not of craym's and is not written over", others[0], remedy)
 
 
 def write_transforms(
@@ -42,10 +60,9 @@ def write_transforms(
         carried[number] | _entry(everything, number, root, paths) | ({} if shared else lens)
         for number, lens in enumerate(lenses)
     ]
-    if len(everything) > len(frames):
-        listed = [entry["file_path"] for entry in entries]
-        held_out = listed[len(frames) :]
-        content |= {"train_filenames": listed[: len(frames)], "val_filenames": held_out, "test_filenames": held_out}
+    if everything.train is not None and everything.test is not None:
+        train, test = ([entries[number]["file_path"] for number in part] for part in (everything.train, everything.test))
+        content |= {"train_filenames": train, "val_filenames": test, "test_filenames": test}
     if points_name is not None:
         content["ply_file_path"] = points_name
     write_json(path, {**content, "frames": entries})
@@ -71,7 +88,8 @@ def _carried(frames: Frames, root: Path, paths: PathStyle) -> list[dict[str, Any
 
 
 def _shown(path: Path, root: Path, paths: PathStyle) -> str:
-    path = path.resolve()
+    # The name of a link stays: what it leads to may be called anything (git-annex, DVC).
+    path = path.parent.resolve() / path.name
     return path.as_posix() if paths == "absolute" else Path(os.path.relpath(path, root)).as_posix()
 
 
@@ -89,4 +107,8 @@ def _entry(frames: Frames, number: int, root: Path, paths: PathStyle) -> dict[st
     mask = None if frames.mask_paths is None else frames.mask_paths[number]
     if mask is not None:
         entry["mask_path"] = _shown(mask, root, paths)
+    for key in sorted(PRIOR_KEYS):
+        said = getattr(frames, key)
+        if said is not None and not math.isnan(said[number]):
+            entry[key] = float(said[number])
     return entry

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from craym_nerfstudio.data.files import clean_name, find_files, match_key
+from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.scene import Scene
 from craym_nerfstudio.data.transforms_json import MASK_KEYS, load_json
 from craym_nerfstudio.errors import InputError
@@ -32,7 +33,7 @@ def read_usable(path: Path, read: Callable[[Path], Scene]) -> tuple[Scene, list[
         kept, left_out = _usable(path, content["frames"])
     except (InputError, KeyError, TypeError):
         return None
-    content = {**content, "frames": kept}
+    content = {**content, "frames": kept, **_split(path, content, kept)}
     centred = {**_without_center(content), "frames": [_without_center(frame) for frame in kept]}
     trials = [(content, left_out)] if left_out else []
     with TemporaryDirectory() as folder:
@@ -43,7 +44,7 @@ def read_usable(path: Path, read: Callable[[Path], Scene]) -> tuple[Scene, list[
                 scene = read(copy)
             except InputError:
                 continue
-            return replace(scene, original=replace(scene.original, source=path)), changed
+            return _named_as_in(path, scene), changed
     return None
 
 
@@ -60,10 +61,34 @@ def _usable(path: Path, frames: list[dict[str, Any]]) -> tuple[list[dict[str, An
         elif match_key(name) in kept:
             reasons.setdefault("listed before", []).append(name)
         else:
-            masks = {key: str(path.parent / clean_name(str(frame[key]))) for key in MASK_KEYS if frame.get(key)}
-            kept[match_key(name)] = {**frame, **masks, "file_path": str(path.parent / name)}
+            masks = {key: _absolute(path, str(frame[key])) for key in MASK_KEYS if frame.get(key)}
+            kept[match_key(name)] = {**frame, **masks, "file_path": _absolute(path, name)}
     words = [f"left out: {len(those)} {why} ({', '.join(those[:_EXAMPLES])}, ...)" for why, those in reasons.items()]
     return list(kept.values()), words
+
+
+def _absolute(path: Path, name: str) -> str:
+    """The name of a file that the one at `path` names, for a copy that lies elsewhere."""
+    return str(path.parent.absolute() / clean_name(name))
+
+
+def _split(path: Path, content: dict[str, Any], kept: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """The lists of training and test images, of those that were kept."""
+    known = {match_key(frame["file_path"]) for frame in kept}
+    lists = {key: value for key, value in content.items() if key.endswith("_filenames") and isinstance(value, list)}
+    named = {key: [_absolute(path, str(name)) for name in names] for key, names in lists.items()}
+    return {key: [name for name in names if match_key(name) in known] for key, names in named.items()}
+
+
+def _named_as_in(path: Path, scene: Scene) -> Scene:
+    """The scene of a copy, with the names that its images have in the file itself."""
+    own = {match_key(_absolute(path, str(frame["file_path"]))): frame["file_path"] for frame in load_json(path)["frames"]}
+
+    def renamed(frames: Frames) -> Frames:
+        names = [match_key(clean_name(own[match_key(name)])) + Path(name).suffix for name in frames.names]
+        return replace(frames, names=names)
+
+    return replace(scene, original=replace(renamed(scene.original), source=path), frames=renamed(scene.frames))
 
 
 def _has_pose(frame: dict[str, Any]) -> bool:

@@ -126,10 +126,16 @@ def found_matches(views: Views, config: StartConfig) -> Matches:
         assert config.matcher != "none"
         return find_matches(views, config.matcher, config.cache_dir)
     try:
-        return Matches.load(config.matches).between(views.names, views.size_px)
+        matches = Matches.load(config.matches).between(views.names, views.size_px)
     except ValueError as reason:
         remedy = "Match the images of this data again (craym match)."
         raise InputError(f"The matches are of other images: {reason}", config.matches, remedy) from reason
+    # Intrinsics may have been corrected since.
+    bearings = np.empty_like(matches.bearings)
+    for image in range(len(views.names)):
+        of_image = matches.images == image
+        bearings[of_image] = views.bearings(image, matches.keypoints[of_image])
+    return replace(matches, bearings=bearings)
 
 
 def with_prior_sigma(views: Views, sigma: tuple[float, float] | None) -> Views:

@@ -19,7 +19,7 @@ from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.cameras import describe, write_cameras, write_points, write_table
 from craym_nerfstudio.export.refined import RefinedCameras, rays_of_best_pair
-from craym_nerfstudio.export.transforms import write_transforms
+from craym_nerfstudio.export.transforms import refuse_overwriting, write_transforms
 from craym_nerfstudio.geometry.alignment import Similarity, undrift
 from craym_nerfstudio.geometry.lie import compose, se3_exp
 from craym_nerfstudio.geometry.pinhole import Pinhole
@@ -102,6 +102,45 @@ def test_nerfstudios_own_parser_reads_them(tmp_path: Path) -> None:
     outputs = config.setup().get_dataparser_outputs("train")
     assert [path.resolve() for path in outputs.image_filenames] == [path.resolve() for path in frames.paths]
     np.testing.assert_allclose(outputs.cameras.camera_to_worlds, cameras_of(frames).frames.c2w, atol=1e-6)
+
+
+def test_the_own_split_of_images_that_are_all_refined_stays(tmp_path: Path) -> None:
+    data = write_nerfstudio(tmp_path / "data")
+    content = json.loads((data / "transforms.json").read_text())
+    listed = sorted(frame["file_path"] for frame in content["frames"])
+    content |= {"train_filenames": listed[2:], "test_filenames": listed[:2]}
+    (data / "transforms.json").write_text(json.dumps(content))
+    frames = detect_and_read(data)
+    write_cameras(cameras_of(frames.subset(np.arange(len(frames)))), tmp_path / "out", include_test=True)
+    again = detect_and_read(tmp_path / "out")
+    assert again.train is not None and again.test is not None
+    assert again.train.tolist() == list(range(2, len(listed))) and again.test.tolist() == [0, 1]
+
+
+def test_linked_images_keep_their_names(tmp_path: Path) -> None:
+    """As git-annex and DVC keep them: the file that a link leads to is called after its content."""
+    data = write_nerfstudio(tmp_path / "data")
+    names = sorted(path.name for path in (data / "images").iterdir())
+    for number, name in enumerate(names):
+        (data / "images" / name).rename(tmp_path / f"blob{9 - number}")
+        (data / "images" / name).symlink_to(tmp_path / f"blob{9 - number}")
+    write_transforms(cameras_of(detect_and_read(data)), tmp_path / "out" / "transforms.json")
+    frames = json.loads((tmp_path / "out" / "transforms.json").read_text())["frames"]
+    assert [Path(frame["file_path"]).name for frame in frames] == names
+
+
+def test_given_poses_are_never_written_over(tmp_path: Path) -> None:
+    data = write_nerfstudio(tmp_path / "data")
+    with pytest.raises(InputError, match="folder of the data"):
+        refuse_overwriting(tmp_path / "out" / ".." / "data", data)
+    with pytest.raises(InputError, match="not of craym's"):
+        refuse_overwriting(data, data / "transforms_colmap.json")
+    out = tmp_path / "out"
+    write_cameras(cameras_of(detect_and_read(data)), out)
+    refuse_overwriting(out, data)
+    (out / "cameras.csv").unlink()
+    with pytest.raises(InputError, match="out"):
+        refuse_overwriting(out, data)
 
 
 def test_test_images_keep_their_poses_and_their_part(tmp_path: Path) -> None:

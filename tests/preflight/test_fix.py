@@ -113,6 +113,45 @@ def test_the_copy_of_what_cannot_be_read(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("is_readable", [True, False])
+def test_the_copy_keeps_the_split_and_what_is_said_of_poses(
+    is_readable: bool, tmp_path: Path, observed: Observed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a file that could not be read, given by a relative path; what else it says of its frames stays too."""
+
+    def change(content: dict) -> None:
+        for number, frame in enumerate(content["frames"]):
+            frame |= {"colmap_im_id": 30 + number, "pose_sigma_deg": 1.5}
+        listed = [frame["file_path"] for frame in content["frames"]]
+        content |= {"train_filenames": listed[:-3], "test_filenames": listed[-3:], "pose_sigma": 0.25}
+        if not is_readable:
+            content["frames"][1]["transform_matrix"][0][3] = math.nan
+
+    write(tmp_path / "given", change)
+    monkeypatch.chdir(tmp_path)
+    path = Path("given/transforms.json")
+
+    def read(file: Path) -> Scene:
+        return load_scene(file, 1000)
+
+    found = (read(path), []) if is_readable else read_usable(path, read)
+    assert found is not None
+    checked = check_observed(scene()[0], observed)
+    lost = 0 if is_readable else 1
+    if lost:
+        kept = np.delete(np.arange(len(poses())), 1)
+        repaired = replace(checked.diagnosis.repaired, c2w=checked.diagnosis.repaired.c2w[kept])
+        checked = replace(checked, diagnosis=replace(checked.diagnosis, repaired=repaired))
+    write_fixed(found[0], checked, Path("fixed/transforms.json"))
+    copy = json.loads(Path("fixed/transforms.json").read_text())
+    assert [frame["colmap_im_id"] for frame in copy["frames"]][-1] == 30 + len(poses()) - 1
+    assert all(frame["pose_sigma_deg"] == 1.5 and frame["pose_sigma"] == 0.25 for frame in copy["frames"])
+    again = load_scene(Path("fixed"), 1000).original
+    assert again.train is not None and again.test is not None
+    assert again.test.tolist() == [len(again) - 3, len(again) - 2, len(again) - 1]
+    assert len(again.train) == len(poses()) - 3 - lost
+
+
 def test_what_stays_unreadable_is_not_mended(tmp_path: Path) -> None:
     path = write(tmp_path / "given", lambda content: content.pop("fl_x")) / "transforms.json"
     path.write_text(path.read_text().replace('"fl_y"', '"fly"'))
