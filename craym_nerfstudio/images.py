@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 
 Decoded = TypeVar("Decoded")
@@ -73,9 +74,21 @@ def read_header(path: Path) -> ImageHeader:
         return ImageHeader(image.size, _has_alpha(image), orientation in _TURNED_ORIENTATIONS)
 
 
+_said_dark = False
+
+
+def _remark_dark(largest: int, path: Path) -> None:
+    """Say, once, that the values of a 16-bit image may be of fewer bits."""
+    global _said_dark
+    if 255 < largest < 4096 and not _said_dark:
+        _said_dark = True
+        warn(f"{path} has 16 bits and no value above {largest}: very dark, or values of 10 or 12 bits to be scaled up?")
+
+
 def _to_8_bit(image: Image.Image, path: Path) -> Image.Image:
     """Any PIL mode as RGB or RGBA."""
     if image.mode.startswith("I"):
+        _remark_dark(int(np.asarray(image).max()), path)
         high_byte = np.asarray(image).astype(np.int64) >> 8
         return Image.fromarray(high_byte.clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode == "F":

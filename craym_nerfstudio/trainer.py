@@ -46,6 +46,9 @@ class CraymTrainerConfig(TrainerConfig):
     def setup(self, **kwargs: Any) -> Any:
         """The trainer, its schedules as long as the training; the host's has warnings of its own to give."""
         silence_others()
+        if self.max_num_iterations < 1:
+            problem = f"max-num-iterations is {self.max_num_iterations}"
+            raise InputError(problem, None, "Give 1 or more; craym adjust finds poses without training.")
         self.fit_schedules()
         return super().setup(**kwargs)
 

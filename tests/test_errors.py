@@ -5,8 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
+from craym_nerfstudio.cli.main import main
 from craym_nerfstudio.errors import InputError
 
 SCRIPT = """
@@ -27,6 +29,14 @@ def test_one_line_names_problem_file_and_remedy() -> None:
     result = run(f"InputError('Missing [image]', '{long_path}', 'Put it there.')")
     assert result.returncode != 0 and result.stdout == ""
     assert result.stderr == f"Error: Missing [image]: {long_path}. Put it there.\n"
+
+
+def test_a_crash_has_a_status_of_its_own(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Python's own, 1, is what `craym preflight` calls repairable."""
+    monkeypatch.setattr("craym_nerfstudio.cli.preflight.PreflightCommand.main", lambda _: 1 / 0)
+    with pytest.raises(SystemExit) as end:
+        main(["preflight", "--data", "scene", "--output", "out"])
+    assert end.value.code == 70 and "ZeroDivisionError" in capsys.readouterr().err
 
 
 def test_a_full_gpu_is_one_line_with_the_flags_that_help() -> None:

@@ -73,3 +73,15 @@ def test_a_header_is_read_without_the_pixels(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
     assert read_header(path).size_px == (30, 20) and read_header(path).is_turned_by_exif
     assert not read_header(tmp_path / f"plain.{suffix}").is_turned_by_exif
+
+
+def test_values_of_twelve_bits_in_sixteen_are_remarked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """As machine vision cameras write them: they would be sixteen times too dark."""
+    monkeypatch.setattr("craym_nerfstudio.images._said_dark", False)
+    for name, largest in (("full", 60000), ("few", 4000), ("also", 4000)):
+        Image.fromarray(np.full((4, 4), largest, dtype=np.uint16)).save(tmp_path / f"{name}.png")
+        load_image(tmp_path / f"{name}.png")
+    said = capsys.readouterr().out
+    assert "few.png" in said and "no value above 4000" in said and "full.png" not in said and "also.png" not in said

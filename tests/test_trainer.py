@@ -134,6 +134,13 @@ def test_closing_the_viewer_after_training_is_no_interrupt(
     assert "--load-dir" not in capsys.readouterr().out
 
 
+def test_no_step_at_all_is_refused_before_any_work():
+    config = deepcopy(craym_lite.config)
+    config.max_num_iterations = 0
+    with pytest.raises(InputError, match="max-num-iterations is 0"):
+        config.setup(local_rank=0, world_size=1)
+
+
 def test_schedules_are_as_long_as_the_training():
     """Halved training, halved schedules, wherever they stand; and only once."""
     config = deepcopy(craym_lite.config)

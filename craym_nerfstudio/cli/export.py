@@ -41,7 +41,7 @@ class ExportCommand:
         run = load_run(self.load_config, self.data)
         folder, parts = self.output or run.folder / "export", self.parts or PARTS
         if "cameras" in parts:
-            refuse_overwriting(folder, run.pipeline.datamanager.config.data)
+            refuse_overwriting(folder, run.data)
         Delivery(run, folder, self.options).write(parts)
         if not self.parts:
             build_page([read_run(run.folder, folder)]).write(folder / "report.html")

@@ -1,6 +1,7 @@
 """The command `craym`: everything around training that nerfstudio has no command for."""
 
 import sys
+import traceback
 from typing import Annotated
 
 import tyro
@@ -16,6 +17,9 @@ from craym_nerfstudio.cli.report import ReportCommand
 from craym_nerfstudio.console import silence_others
 from craym_nerfstudio.errors import InputError, disk_full, print_error
 from craym_nerfstudio.stops import ended_by, heed_stops
+
+_CRASHED = 70
+"""Exit status of an error of craym's own, as sysexits.h has it."""
 
 # The modules of the commands import little until their command runs.
 Command = (
@@ -38,9 +42,11 @@ def main(arguments: list[str] | None = None) -> None:
         command.main()
     except KeyboardInterrupt as stop:
         raise ended_by(stop, "What was finished is kept; the same command goes on from there.") from None
-    except (InputError, OSError) as error:
+    except Exception as error:
         known = error if isinstance(error, InputError) else disk_full(error)
-        if known is None:
-            raise
-        print_error(known)
-        sys.exit(2)
+        if known is not None:
+            print_error(known)
+            sys.exit(2)
+        # Python's own status of a crash, 1, is what preflight calls repairable.
+        traceback.print_exc()
+        sys.exit(_CRASHED)

@@ -97,4 +97,6 @@ def _joined_priors(*parts: tuple[np.ndarray | None, int]) -> np.ndarray | None:
     if not known:
         return None
     unknown = (np.full((count, *known[0].shape[1:]), np.nan) for _, count in parts)
-    return np.concatenate([none if values is None else values for (values, _), none in zip(parts, unknown, strict=True)])
+    return np.concatenate(
+        [none if values is None else values for (values, _), none in zip(parts, unknown, strict=True)]
+    )

@@ -40,15 +40,13 @@ def masks_beside(root: Path, images: Sequence[Path], sizes: Sequence[tuple[int, 
     Raises:
         InputError: a mask has another shape than its image.
     """
-    for folder in (root / name for name in _FOLDERS):
-        masks = _masks_in(folder, [Path(os.path.relpath(image, root)) for image in images])
-        count = len(masks) - masks.count(None)
-        if count:
-            warn(f"{count} of {len(images)} images have a mask in {folder}, which is used.")
-            check_masks(masks, sizes)
-            return masks
-        if folder.is_dir():
-            warn(f"{folder} has no mask under the name of an image, such as {images[0].name}.png.")
+    folder, masks = find_masks(root, images)
+    if masks is not None:
+        warn(f"{len(masks) - masks.count(None)} of {len(images)} images have a mask in {folder}, which is used.")
+        check_masks(masks, sizes)
+        return masks
+    if folder is not None:
+        warn(f"{folder} has no mask under the name of an image, such as {images[0].name}.png.")
     beside = [path for place in sorted({path.parent for path in images}) for path in images_in(place)]
     unused = [path for path in beside if "mask" in path.stem.lower() and path not in set(images)]
     if unused:
@@ -57,6 +55,16 @@ def masks_beside(root: Path, images: Sequence[Path], sizes: Sequence[tuple[int, 
             "names of their images; what is 0 there is unknown (instant-ngp's dynamic_mask_* must be inverted)."
         )
     return None
+
+
+def find_masks(root: Path, images: Sequence[Path]) -> tuple[Path | None, list[Path | None] | None]:
+    """The folder of masks of some images and the mask of each; None for all where no image has one."""
+    folders = [root / name for name in _FOLDERS if (root / name).is_dir()]
+    for folder in folders:
+        masks = _masks_in(folder, [Path(os.path.relpath(image, root)) for image in images])
+        if any(mask is not None for mask in masks):
+            return folder, masks
+    return (folders[0] if folders else None), None
 
 
 def _masks_in(folder: Path, images: Sequence[Path]) -> list[Path | None]:

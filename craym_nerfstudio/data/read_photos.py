@@ -7,8 +7,8 @@ import numpy as np
 
 from craym_nerfstudio.console import console
 from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.masks import find_masks
 from craym_nerfstudio.data.read_colmap import read_colmap
-from craym_nerfstudio.images import IMAGE_SUFFIXES
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.photos.files import Photos, image_folder, read_photos
 from craym_nerfstudio.photos.georeference import georeference, sigmas
@@ -28,7 +28,7 @@ def is_photos(data: Path) -> bool:
 
 
 def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE) -> Frames:
-    """The photos, or the chosen frames of the video, that could be placed; masks of photos are looked for in `masks/`.
+    """The photos, or the chosen frames of the video, that could be placed; masks of photos lie in `masks/`.
 
     Raises:
         InputError: fewer than two photos, unreadable ones, or photos that cannot be placed; a missing package.
@@ -36,7 +36,7 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     folder = video_frames(data, cache_dir) if data.is_file() else image_folder(data)
     assert folder is not None, "call is_photos first"
     photos = read_photos(folder)
-    masks = None if data.is_file() else _masks(data / "masks", photos.names)
+    masks = None if data.is_file() else find_masks(data, photos.paths)[1]
     model, not_placed = place_photos(photos, masks, matcher, cache_dir)
     frames = replace(read_colmap(data, model, folder), is_placed=True, left_out=not_placed)
     return _located(frames, photos, data)
@@ -60,13 +60,3 @@ def _located(frames: Frames, photos: Photos, data: Path) -> Frames:
     )
     sigma = sigmas(positions, found.error, chosen)
     return replace(frames, c2w=found.similarity.poses(frames.c2w), pose_sigma=sigma, measured_centers=points)
-
-
-def _masks(folder: Path, names: list[str]) -> list[Path | None] | None:
-    """A mask for every photo, as the reader of COLMAP models finds them; None unless all have one."""
-    masks: list[Path | None] = []
-    for name in names:
-        path = folder / name
-        candidates = [path.with_name(f"{path.name}.png"), *(path.with_suffix(suffix) for suffix in IMAGE_SUFFIXES)]
-        masks += [candidate for candidate in candidates if candidate.is_file()][:1]
-    return masks if len(masks) == len(names) else None

@@ -68,6 +68,7 @@ def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tup
         tables.sort(key=_clean_name)
     listed = [_clean_name(table) for table in tables]
     images, kept = find_images(path.parent, listed, path, missing)
+    _check_repeated(images, [listed[number] for number in kept], path)
     tables = [tables[number] for number in kept]
     c2w = _poses(tables)
     headers = [read_header(image) for image in images]
@@ -94,6 +95,14 @@ def _read(path: Path, layout: Layout, sort: bool, missing: MissingImages) -> tup
         left_out=without_file(listed, kept),
     )
     return frames.scaled_to(np.array(sizes, dtype=np.int64)), content
+
+
+def _check_repeated(images: list[Path], names: list[str], source: Path) -> None:
+    """One file under two names (an absolute and a relative one) would be two cameras that see the very same."""
+    first: dict[Path, str] = {}
+    for image, name in zip(images, names, strict=True):
+        if (other := first.setdefault(image.absolute(), name)) != name:
+            raise InputError(f'"{other}" and "{name}" are one image', source, "List every image once.")
 
 
 def _clean_name(table: FrameTable) -> str:
@@ -201,7 +210,7 @@ def _camera_type(table: FrameTable) -> str:
     if model == "EQUIRECTANGULAR":
         remedy = "Cut them into perspective images: ns-process-data images --camera-type equirectangular."
         raise InputError(f"The images are panoramas (EQUIRECTANGULAR), in {table.where}", table.path, remedy)
-    if model not in _CAMERA_TYPES:
+    if not isinstance(model, str) or model not in _CAMERA_TYPES:
         raise near.fail("camera_model", f"one of {', '.join(_CAMERA_TYPES)}")
     return _CAMERA_TYPES[model]
 

@@ -1,5 +1,6 @@
 """What is odd about a dataset that can be read: one yellow line for each kind, or an error where it cannot be meant."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,9 @@ from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import photos_in
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.photos.files import listed
+from craym_nerfstudio.photos.lens import PLAUSIBLE_RATIO
+from craym_nerfstudio.storage import file_key
 
 _OFF_CENTER = 0.25
 """Distance of a principal point from the middle, in parts of the image, beyond which it is remarkable."""
@@ -16,7 +20,7 @@ _OFF_CENTER = 0.25
 
 def remark_unused_images(frames: Frames) -> Frames:
     """Say how many images of the folders that were read have no pose, and count them as left out."""
-    used = set(frames.paths)
+    used = {path.absolute() for path in frames.paths}
     files = [path for folder in sorted({path.parent for path in used}) for path in photos_in(folder)]
     known = {Path(name).name for name in frames.left_out}
     unused = [path for path in files if path not in used and path.name not in known]
@@ -25,6 +29,33 @@ def remark_unused_images(frames: Frames) -> Frames:
         warn(f"{len(used)} of {total} images have a pose; {unused[0]} is one that has none.")
     reason = f"no pose in {frames.source.name}"
     return replace(frames, left_out=frames.left_out | {path.name: reason for path in unused})
+
+
+def without_copies(frames: Frames) -> Frames:
+    """The images but for copies of a training image among the training images, as converters make of a still video.
+
+    Two cameras that see the very same do not agree with any pair of rough poses.
+    """
+    trained = np.arange(len(frames)) if frames.train is None else frames.train
+    size = {index: frames.paths[index].stat().st_size for index in trained.tolist()}
+    often = Counter(size.values())
+    # Photos hardly ever have the same number of bytes, so that few are read.
+    same_size = [index for index in size if often[size[index]] > 1]
+    first: dict[str, int] = {}
+    copies = {
+        index: one for index in same_size if (one := first.setdefault(file_key(frames.paths[index]), index)) != index
+    }
+    if not copies:
+        return frames
+    names = frames.names
+    originals = [names[index] for index in dict.fromkeys(copies.values())]
+    warn(f"{listed([names[index] for index in copies])} left out: copies of {listed(originals)}")
+    kept = np.setdiff1d(np.arange(len(frames)), list(copies))
+    train, test = (
+        None if part is None else np.flatnonzero(np.isin(kept, part)) for part in (frames.train, frames.test)
+    )
+    reasons = {names[index]: f"a copy of {names[one]}" for index, one in copies.items()}
+    return replace(frames.subset(kept), train=train, test=test, left_out=frames.left_out | reasons)
 
 
 def remark_trained_tests(frames: Frames) -> None:
@@ -39,6 +70,7 @@ def remark_trained_tests(frames: Frames) -> None:
 
 def remark_equal_poses(frames: Frames) -> None:
     """Say how many images have the pose of another image."""
+    # Blender's test images may be training images.
     _, first = np.unique(list(map(str, frames.paths)), return_index=True)
     _, group, counts = np.unique(frames.c2w[first].reshape(-1, 12), axis=0, return_inverse=True, return_counts=True)
     if counts.max() > 1:
@@ -47,6 +79,28 @@ def remark_equal_poses(frames: Frames) -> None:
             f"{counts[counts > 1].sum()} of {len(first)} images have the pose of another one, such as "
             f"{frames.names[one]} and {frames.names[other]}: was tracking lost, or were no poses written?"
         )
+
+
+def check_focals(frames: Frames) -> None:
+    """Whether focal lengths can be those of a lens, in pixels.
+
+    Raises:
+        InputError: they cannot: most often they are in millimetres, or in parts of the image.
+    """
+    longest = frames.size_px.max(1)
+    low, high = PLAUSIBLE_RATIO
+    ratio = frames.intrinsics_px[:, :2] / longest[:, None]
+    is_wide = np.array([kind == "FISHEYE" for kind in frames.camera_types])
+    fits = ((ratio > np.where(is_wide, 0.5 * low, low)[:, None]) & (ratio < high)).all(1)
+    if fits.all():
+        return
+    number = int((~fits).argmax())
+    focal_px, (width, height) = frames.intrinsics_px[number, 0], frames.size_px[number]
+    problem = f"Focal length {focal_px:.6g} px of {frames.names[number]} ({width} x {height} px) is that of no lens"
+    remedy = "Give it in pixels of the image"
+    if low < focal_px < high:
+        remedy += f"; in parts of its width it would be {focal_px * width:.6g} px"
+    raise InputError(problem, frames.source, f"{remedy}.")
 
 
 def remark_centers(frames: Frames) -> None:

@@ -20,7 +20,14 @@ from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.read_pose_text import find_pose_text, read_pose_text
 from craym_nerfstudio.data.read_transforms import BLENDER_TRAIN, read_blender, read_nerfstudio
 from craym_nerfstudio.data.reference import ReferencePoses, read_reference
-from craym_nerfstudio.data.remarks import remark_centers, remark_equal_poses, remark_trained_tests, remark_unused_images
+from craym_nerfstudio.data.remarks import (
+    check_focals,
+    remark_centers,
+    remark_equal_poses,
+    remark_trained_tests,
+    remark_unused_images,
+    without_copies,
+)
 from craym_nerfstudio.data.unread import refuse_captures, refuse_unread_poses, what_is_there
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.data.world import find_target, find_world
@@ -86,8 +93,10 @@ def detect_and_read(data: Path, missing: MissingImages = "skip") -> Frames:
     """
     frames = _read(data, missing)
     frames = remark_unused_images(frames)
+    frames = without_copies(frames)
     remark_trained_tests(frames)
     remark_equal_poses(frames)
+    check_focals(frames)
     remark_centers(frames)
     return frames
 
@@ -151,6 +160,12 @@ def _asked_region(config: SceneConfig) -> AskedRegion:
 
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:
     factor = config.downscale_factor
+    for name, value, least in (
+        ("max-image-size-px", config.max_image_size_px, 1),
+        ("eval-interval", config.eval_interval, 0),
+    ):
+        if value < least:
+            raise InputError(f"{name} is {value}", None, f"Give {least} or more.")
     if factor is None:
         return _shrunk(size_px, config.max_image_size_px)
     if not (math.isfinite(factor) and factor >= 1):

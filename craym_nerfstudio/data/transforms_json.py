@@ -30,6 +30,9 @@ _OTHER_KEYS = {
 }
 """Keys that other programs write into these files and that say nothing this parser needs."""
 
+_LONGEST_NAME = 255
+"""Bytes."""
+
 
 def load_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file.
@@ -89,7 +92,7 @@ class FrameTable:
     def text(self, key: str) -> str | None:
         """A string of the entry itself, None where the key is absent or null."""
         value = self.own.get(key)
-        if value is not None and not (isinstance(value, str) and value.strip()):
+        if value is not None and not (isinstance(value, str) and value.strip() and _can_be_name(value)):
             raise self.fail(key, "a file name")
         return value
 
@@ -111,6 +114,11 @@ class FrameTable:
         if array is None or array.shape not in ((3, 4), (4, 4)):
             raise self.fail(key, "a 4x4 (or 3x4) matrix of numbers")
         return array
+
+
+def _can_be_name(text: str) -> bool:
+    """Whether no part is longer than file systems take."""
+    return max(len(part.encode()) for part in text.replace("\\", "/").split("/")) <= _LONGEST_NAME
 
 
 def _numeric_array(value: Any) -> np.ndarray | None:

@@ -26,6 +26,12 @@ class Run:
         """The data of the run."""
         return self.pipeline.datamanager.scene
 
+    @property
+    def data(self) -> Path:
+        """Where the data lies."""
+        config = self.pipeline.datamanager.config
+        return config.data or config.dataparser.data
+
 
 def load_run(path: Path, data: Path | None = None) -> Run:
     """The run of a ``config.yml`` (or of the folder that holds it) at its last checkpoint.

@@ -61,7 +61,9 @@ def write_transforms(
         for number, lens in enumerate(lenses)
     ]
     if everything.train is not None and everything.test is not None:
-        train, test = ([entries[number]["file_path"] for number in part] for part in (everything.train, everything.test))
+        train, test = (
+            [entries[number]["file_path"] for number in part] for part in (everything.train, everything.test)
+        )
         content |= {"train_filenames": train, "val_filenames": test, "test_filenames": test}
     if points_name is not None:
         content["ply_file_path"] = points_name

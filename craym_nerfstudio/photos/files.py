@@ -1,5 +1,6 @@
 """The photos of a folder, each with its lens; what else lies there is left alone."""
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,8 @@ _LONGEST_PX = 1600
 """Keypoints are sought in images of at most this size, as training reads them: both share the cached ones."""
 OTHER_FOLDER = re.compile(r"mask|depth|normal|semantic|segment", re.IGNORECASE)
 """Begins the names of folders whose files have the names of images and are none."""
+_OWN_FILES = ("config.yml", "summary.json", "matches.npz", "cameras.csv", "transforms.json", "cache")
+"""Lie in folders that results were written to, whose pictures are no photos."""
 _NAMED = 5
 """Files named in a message."""
 
@@ -76,8 +79,7 @@ def read_photos(folder: Path) -> Photos:
     Raises:
         InputError: a file that is no image, fewer than two photos, or nothing but copies of one.
     """
-    inside = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    inside = [path for path in inside if path.relative_to(folder).parts[0] != "masks"]
+    inside = _files_below(folder)
     paths = sorted((path for path in inside if _is_image(path)), key=lambda path: natural(path.relative_to(folder)))
     others = [path.name for path in inside if not _is_image(path) and path.name not in (POSITIONS_NAME, DATABASE_NAME)]
     if others:
@@ -87,12 +89,34 @@ def read_photos(folder: Path) -> Photos:
     keys = [file_key(path) for path in track(paths, "Known photos?")]
     if len(paths) < 2:
         remedy = "Add photos of the same scene from other viewpoints; 20 are a start."
-        raise InputError("Only one photo", paths[0] if paths else folder, remedy)
+        raise InputError("Only one photo" if paths else "No photo", paths[0] if paths else folder, remedy)
     if len(set(keys)) == 1:
         raise InputError(f"{len(keys)} copies of one photo", folder, "Add photos from other viewpoints.")
     paths, keys = _without_copies(paths, keys)
     names = [path.relative_to(folder).as_posix() for path in paths]
     return Photos(folder, names, paths, [read_lens(path) for path in paths], keys)
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """Files of a folder and of those in it, links to folders too, but for masks and the like and what craym wrote."""
+    found: list[Path] = []
+    entered = {folder.resolve()}  # a link may lead back
+    passed: list[str] = []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        inside = []
+        for name in sorted(folders):
+            path = Path(place, name)
+            is_other, real = OTHER_FOLDER.match(name) is not None, path.resolve()
+            if is_other or any((path / own).exists() for own in _OWN_FILES):
+                passed.append(path.relative_to(folder).as_posix())
+            elif real not in entered and not name.startswith("."):
+                entered.add(real)
+                inside.append(name)
+        folders[:] = inside
+        found += [path for name in names if (path := Path(place, name)).is_file() and not name.startswith(".")]
+    if others := [name for name in passed if not name.lower().startswith("mask")]:
+        console.print(f"Photos: {listed(others)} passed over: no folder of photos")
+    return sorted(found)
 
 
 def _without_copies(paths: list[Path], keys: list[str]) -> tuple[list[Path], list[str]]:

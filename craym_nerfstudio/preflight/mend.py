@@ -58,11 +58,11 @@ def _usable(path: Path, frames: list[dict[str, Any]]) -> tuple[list[dict[str, An
             reasons.setdefault("without a pose", []).append(name)
         elif file is not None and not _is_image(file):
             reasons.setdefault("not readable", []).append(name)
-        elif match_key(name) in kept:
+        elif (key := match_key(name if file is None else str(file.absolute()))) in kept:
             reasons.setdefault("listed before", []).append(name)
         else:
             masks = {key: _absolute(path, str(frame[key])) for key in MASK_KEYS if frame.get(key)}
-            kept[match_key(name)] = {**frame, **masks, "file_path": _absolute(path, name)}
+            kept[key] = {**frame, **masks, "file_path": _absolute(path, name)}
     words = [f"left out: {len(those)} {why} ({', '.join(those[:_EXAMPLES])}, ...)" for why, those in reasons.items()]
     return list(kept.values()), words
 
@@ -82,11 +82,11 @@ def _split(path: Path, content: dict[str, Any], kept: list[dict[str, Any]]) -> d
 
 def _named_as_in(path: Path, scene: Scene) -> Scene:
     """The scene of a copy, with the names that its images have in the file itself."""
-    own = {match_key(_absolute(path, str(frame["file_path"]))): frame["file_path"] for frame in load_json(path)["frames"]}
+    names = [str(frame["file_path"]) for frame in load_json(path)["frames"]]
+    own = {match_key(_absolute(path, name)): match_key(clean_name(name)) for name in names}
 
     def renamed(frames: Frames) -> Frames:
-        names = [match_key(clean_name(own[match_key(name)])) + Path(name).suffix for name in frames.names]
-        return replace(frames, names=names)
+        return replace(frames, names=[own[match_key(name)] + Path(name).suffix for name in frames.names])
 
     return replace(scene, original=replace(renamed(scene.original), source=path), frames=renamed(scene.frames))
 

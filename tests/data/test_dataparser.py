@@ -145,7 +145,8 @@ def test_whole_objects_before_nothing_get_a_closer_sphere(tmp_path: Path) -> Non
     cut = parse(folder)
     pixels = np.zeros((SIZE_PX[1], SIZE_PX[0], 4), dtype=np.uint8)
     pixels[2:4, 2:6] = 255
-    for path in cut.image_filenames:
+    for number, path in enumerate(cut.image_filenames):
+        pixels[2, 2, 0] = number
         Image.fromarray(pixels).save(path)
     whole = parse(folder)
     distance = np.linalg.norm(ring_poses(1, height=1.0)[0, :, 3])

@@ -79,6 +79,40 @@ def test_other_names_and_images_without_pose_are_said(tmp_path: Path, capsys: py
     assert "4 of 4 images" in said and "another name" in said and "4 of 5 images have a pose" in said
 
 
+def test_one_file_under_two_names_is_refused(tmp_path: Path) -> None:
+    frames = frame_entries(ring_poses(8))
+    frames.append({**frames[2], "file_path": str(tmp_path / "images/002.png")})
+    with pytest.raises(InputError, match="are one image"):
+        detect_and_read(write_nerfstudio(tmp_path, frames=frames))
+
+
+@pytest.mark.parametrize("has_split", [True, False])
+def test_copies_of_training_images_are_left_out(has_split: bool, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """As ffmpeg makes of a still video; a test image that is a copy is the user's own affair."""
+    folder = write_nerfstudio(tmp_path)
+    for copy in (3, 6):
+        (folder / f"images/{copy:03d}.png").write_bytes((folder / "images/001.png").read_bytes())
+    if has_split:
+        names = [f"images/{number:03d}.png" for number in range(8)]
+        edit_json(folder / "transforms.json", train_filenames=names[:5], test_filenames=names[5:])
+    frames = detect_and_read(folder)
+    left = {"images/003.png"} if has_split else {"images/003.png", "images/006.png"}
+    assert frames.left_out == dict.fromkeys(left, "a copy of images/001.png") and len(frames) == 8 - len(left)
+    assert f"{', '.join(sorted(left))} left out: copies of images/001.png" in capsys.readouterr().out
+    if has_split:
+        assert frames.train.tolist() == [0, 1, 2, 3] and [frames.names[k] for k in frames.test] == names[5:]
+
+
+def test_images_of_a_relative_folder_are_not_said_to_lack_poses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    frames = frame_entries(ring_poses(8), f"{tmp_path}/images/{{:03d}}.png")
+    frames[0]["file_path"] = "images/000.png"
+    write_nerfstudio(tmp_path, frames=frames)
+    monkeypatch.chdir(tmp_path)
+    assert detect_and_read(Path()).left_out == {} and "have a pose" not in capsys.readouterr().out
+
+
 def test_a_json_file_in_utf_16(tmp_path: Path) -> None:
     path = write_nerfstudio(tmp_path) / "transforms.json"
     path.write_text(path.read_text(), encoding="utf-16")

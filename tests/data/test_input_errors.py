@@ -172,6 +172,9 @@ def test_matrix_of_a_wrong_shape_or_type(tmp_path: Path, matrix: Any) -> None:
         ({"distortion_params": [0.1, 0.2]}, '"distortion_params" must be a list of 6'),
         ({"camera_model": "FOV"}, '"camera_model" must be one of'),
         ({"file_path": 3}, '"file_path" must be a file name'),
+        ({"file_path": 300 * "x"}, '"file_path" must be a file name'),
+        ({"camera_model": ["OPENCV"]}, '"camera_model" must be one of'),
+        ({"fl_x": 1.25, "fl_y": 1.25}, "Focal length 1.25 px of images/002.png (8 x 6 px) is that of no lens"),
         ({"mask_path": "masks/2.png"}, "Missing mask"),
         ({"mask_file_path": "masks/2.png"}, "Missing mask"),
         ({"file_path": "images/001.png"}, 'Duplicate file name "images/001.png"'),
@@ -269,6 +272,11 @@ def test_mask_problems(tmp_path: Path) -> None:
     rejected(lambda: parse(folder), "Mask of 6 x 6 px for an image of 8 x 6", "4.png")
     (tmp_path / "masks/4.png").unlink()
     rejected(lambda: parse(folder), "Missing mask", "4.png")
+
+
+@pytest.mark.parametrize("option", ["max_image_size_px", "eval_interval"])
+def test_numbers_that_mean_nothing(option: str, tmp_path: Path) -> None:
+    rejected(lambda: parse(write_nerfstudio(tmp_path), **{option: -3}), option.replace("_", "-"), "is -3")
 
 
 def test_downscale_factor_below_one(tmp_path: Path) -> None:

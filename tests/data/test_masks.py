@@ -13,7 +13,7 @@ from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.images import load_mask
 from craym_nerfstudio.matching.images import load_picture, picture_keys
-from tests.data.tiny_data import frame_entries, ring_poses, write_colmap, write_nerfstudio
+from tests.data.tiny_data import frame_entries, ring_poses, save_image, write_colmap, write_nerfstudio
 
 USABLE = np.zeros((6, 8), dtype=np.uint8)
 USABLE[:, 3:] = 1
@@ -89,7 +89,7 @@ def test_masks_under_the_usual_names_are_used_and_said(
 def test_a_mask_of_another_folder_is_not_taken(tmp_path: Path) -> None:
     entries = frame_entries(ring_poses(8), "images/front/{:03d}.png")
     for number in range(8):
-        save_mask(tmp_path / f"images/front/{number:03d}.png")
+        save_image(tmp_path / f"images/front/{number:03d}.png")
     save_mask(tmp_path / "masks/front/001.png")
     save_mask(tmp_path / "masks/back/002.png")
     masks = detect_and_read(write_nerfstudio(tmp_path, frames=entries)).mask_paths

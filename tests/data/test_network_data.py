@@ -16,6 +16,7 @@ from tests.data.tiny_data import (
     frame_entries,
     ring_poses,
     save_image,
+    write_blender,
     write_json,
     write_nerfstudio,
 )
@@ -32,6 +33,16 @@ def test_intrinsics_of_each_frame_in_the_pixels_of_another_size(tmp_path: Path) 
     read = detect_and_read(folder)
     np.testing.assert_allclose(read.intrinsics_px, [[10 + f, 10 + f, 4, 3] for f in (2, 4, 1)])
     assert read.size_px.tolist() == [[8, 6]] * 3
+
+
+def test_test_images_of_which_no_errors_are_said(tmp_path: Path) -> None:
+    """Of a scene in two files the second often says nothing of poses, which are exact there."""
+    folder = write_blender(tmp_path)
+    edit_json(folder / "transforms_train.json", pose_sigma_deg=1.5)
+    frames = detect_and_read(folder)
+    sigma, train = frames.pose_sigma_deg, frames.train
+    assert sigma is not None and train is not None and frames.pose_sigma is None
+    assert (sigma[train] == 1.5).all() and np.isnan(sigma[frames.test]).all()
 
 
 @pytest.mark.parametrize("text", [False, True])

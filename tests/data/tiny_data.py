@@ -1,6 +1,7 @@
 """Tiny datasets for the tests: a ring of cameras that look at the origin, noise for images."""
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,9 @@ def ring_poses(count: int, radius: float = 4.0, height: float = 1.5) -> np.ndarr
     return np.stack(poses)
 
 
-def save_image(path: Path, size_px: tuple[int, int] = SIZE_PX, channels: int = 3, seed: int = 0) -> None:
-    """A noise image; with four channels its left half is transparent."""
+def save_image(path: Path, size_px: tuple[int, int] = SIZE_PX, channels: int = 3, seed: int | None = None) -> None:
+    """A noise image, by default another one under each name; with four channels its left half is transparent."""
+    seed = zlib.crc32("/".join(path.parts[-2:]).encode()) if seed is None else seed
     path.parent.mkdir(parents=True, exist_ok=True)
     pixels = np.random.RandomState(seed).randint(0, 256, (size_px[1], size_px[0], channels)).astype(np.uint8)
     if channels == 4:

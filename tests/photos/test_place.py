@@ -1,6 +1,7 @@
 """A room corner from its images alone, and what cannot be placed."""
 
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from craym_nerfstudio.data.read_photos import is_photos, read_unposed
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.alignment import pose_errors
+from craym_nerfstudio.photos.files import Photos, read_photos
 from craym_nerfstudio.photos.mappers import PhotoCamera
 from craym_nerfstudio.photos.upright import stand_upright
 from craym_nerfstudio.sfm.global_solve import poses_of
@@ -133,6 +135,39 @@ def test_known_photos_are_not_decoded_again(
 
     monkeypatch.setattr("PIL.ImageFile.ImageFile.load", refuse)
     assert (read_unposed(folder, "sift", tmp_path / "cache").c2w == first.c2w).all()
+
+
+def test_masks_of_some_photos_are_used(corner: list[Image.Image], tmp_path: Path) -> None:
+    """Photos of a turntable fold where the still background counts: a mask that lacks does not undo the others."""
+    data = tmp_path / "data"
+    save(corner, data / "images")
+    (data / "masks").mkdir()
+    for number in range(1, COUNT):
+        Image.new("L", SIZE_PX, 255).save(data / f"masks/photo{number}.PNG", "PNG")
+    seen: list[list[Path | None] | None] = []
+
+    def placed(photos: Photos, masks: list[Path | None] | None, *_: object) -> NoReturn:
+        seen.append(masks)
+        raise InputError("enough")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(InputError, match="enough"):
+        patch.setattr("craym_nerfstudio.data.read_photos.place_photos", placed)
+        read_unposed(data, "sift", tmp_path / "cache")
+    assert seen == [[None, *(data / f"masks/photo{number}.PNG" for number in range(1, COUNT))]]
+
+
+def test_folders_that_hold_no_photos_are_passed_over(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """What craym wrote beside the photos, masks and depth; folders that are linked count."""
+    folder = save([noise(0), noise(1)], tmp_path / "data")
+    save([noise(2)], tmp_path / "elsewhere")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "linked" / "back").symlink_to(folder)
+    for number, (name, file) in enumerate({"adjusted": "summary.json", "depth": "notes", "masks": "notes"}.items()):
+        save([noise(10 + number)], folder / name)
+        (folder / name / file).touch()
+    assert read_photos(folder).names == ["linked/photo0.png", "photo0.png", "photo1.png"]
+    said = capsys.readouterr().out
+    assert "adjusted, depth passed over" in said and "masks" not in said
 
 
 def test_doors_and_exit_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:

@@ -33,7 +33,7 @@ def write(folder: Path, change: Callable[[dict], None] | None = None) -> Path:
     (folder / "images").mkdir(parents=True)
     frames = []
     for number, pose in enumerate(poses().numpy()):
-        Image.new("L", (SIZE_PX, SIZE_PX), 128).save(folder / f"images/{number:03d}.png")
+        Image.new("L", (SIZE_PX, SIZE_PX), 60 + number).save(folder / f"images/{number:03d}.png")
         frames.append({"file_path": f"images/{number:03d}.png", "transform_matrix": [*pose.tolist(), [0, 0, 0, 1]]})
     content = {"fl_x": FOCAL_PX, "fl_y": FOCAL_PX, "cx": SIZE_PX / 2, "cy": SIZE_PX / 2, "frames": frames}
     if change is not None:

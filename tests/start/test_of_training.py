@@ -1,6 +1,7 @@
-"""What of a start concerns the training images, where test images were placed with them."""
+"""What of a start concerns the training images, where test images were placed with them; matches of a file."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import Intrinsics
-from craym_nerfstudio.start.find import Start
+from craym_nerfstudio.start.config import StartConfig
+from craym_nerfstudio.start.find import Start, found_matches
 from tests.sfm.synthetic import FOCAL_PX, SIZE_PX, disturbed, make_scene, ring
 
 TRUE = ring(12)
@@ -67,3 +69,14 @@ def test_test_images_that_were_not_placed_keep_the_poses_they_have(posed: tuple[
     assert whole.of_training(views, views, ["elsewhere.png"]).test_c2w is None
     alone = Start(views.c2w, whole.fixed).of_training(views, views, views.names)
     assert alone.matches is None and alone.stage_zero is None and alone.test_c2w is None
+
+
+def test_matches_of_a_file_are_seen_through_the_lens_of_today(tmp_path: Path) -> None:
+    """Matched before the focal length was corrected, to half of it."""
+    made = make_scene(TRUE, disturbed(TRUE, 3.0, 0.1))
+    made.matches.save(tmp_path / "matches.npz")
+    views = replace(made.views, bearings=lambda image, at: made.views.bearings(image, at) * [2.0, 2.0, 1.0])
+    config = StartConfig(matches=tmp_path / "matches.npz")
+    assert found_matches(made.views, config).bearings == pytest.approx(made.matches.bearings, abs=1e-6)
+    found = found_matches(views, config).bearings
+    assert found[..., :2] == pytest.approx(2.0 * made.matches.bearings[..., :2], abs=1e-5)
