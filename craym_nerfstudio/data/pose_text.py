@@ -4,8 +4,7 @@ What SLAM systems, depth cameras and relocalisers write often has no headline. T
 quaternions of length one and rotations that are some tell that it is poses at all. All use OpenCV's camera axes.
 """
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,11 +13,22 @@ import torch
 from jaxtyping import Float
 
 from craym_nerfstudio.data.files import clean_name, match_key, read_text
+from craym_nerfstudio.data.pose_headline import (
+    POSITION_FIRST,
+    QUATERNION_FIRST,
+    columns_of,
+    label_column,
+    names_quaternion,
+    stand_together,
+    words_of,
+)
+from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.lie import inverse
 
 _FORMS = {
     "8": "time, position and quaternion (TUM), camera to world",
+    "headline": "position and quaternion under their headline, camera to world",
     "12": "3 x 4 matrix (KITTI), camera to world",
     "13": "time and 3 x 4 matrix, camera to world",
     "16": "4 x 4 matrix, camera to world",
@@ -29,18 +39,18 @@ _FORMS = {
     "name 16": "image name and 4 x 4 matrix, camera to world",
     "log": "4 x 4 matrix after three numbers (Redwood, Tanks and Temples), camera to world",
 }
+_ORDERS = {"8": POSITION_FIRST, "name 7": QUATERNION_FIRST, "name 9": QUATERNION_FIRST}
+"""Of the parts, where no headline tells another."""
 _MATRIX_ROWS = ([4, 4, 4], [4, 4, 4, 4], [12], [16])
-_HEADS = {
-    "time": re.compile(r"#?\s*(frame|index|timestamp|time|stamp)s?$"),
-    **{axis: re.compile(rf"(t|p|pos|position)?[._]?{axis}$") for axis in "xyz"},
-    **{f"q{axis}": re.compile(rf"(q|quat|quaternion|orientation)[._]?{axis}$") for axis in "xyzw"},
-}
-"""Columns of a headline, in the order of TUM's form; the number of a frame counts before the time when it was taken."""
 _MOST_OFF = 0.02
 """Of a quaternion's length, and of a rotation's rows from orthonormal ones: decimals are rounded."""
 _MOST_OTHERS = 0.05
 """Share of the rows that may be neither poses nor what is written where tracking was lost."""
 _LARGEST_BYTES = 50_000_000
+
+
+class HeadlineError(InputError):
+    """Poses are there, but what their columns are is not told."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +72,10 @@ def read_pose_table(path: Path) -> PoseTable | None:
     """The poses that a text file lists; None where it holds something else.
 
     Raises:
+        HeadlineError: a headline that leaves the order of a quaternion open.
         InputError: the file cannot be read.
     """
-    head, rows = _rows(path)
+    lines, rows = _rows(path)
     widths = [len(row) for row in rows]
     if not rows:
         return None
@@ -73,13 +84,46 @@ def read_pose_table(path: Path) -> PoseTable | None:
         return _table("log", values)
     if len(set(widths)) > 1:
         return None
-    if head and len(head) == widths[0]:
-        order = [next((k for k, word in enumerate(head) if form.match(word)), -1) for form in _HEADS.values()]
-        if min(order) >= 0:
-            return _table("8", _numbers([[row[column] for column in order] for row in rows]))
-    if match_key(rows[0][0]) != clean_name(rows[0][0]):
-        return _table(f"name {widths[0] - 1}", _numbers([row[1:] for row in rows]), [row[0] for row in rows])
-    return _table(str(widths[0]), _numbers(rows))
+    is_named = match_key(rows[0][0]) != clean_name(rows[0][0])
+    form = f"name {widths[0] - 1}" if is_named else str(widths[0])
+    # The last comment that may be one: those before it tell of other things.
+    heads = [words for line in lines if _is_headline(words := words_of(line, widths[0]), line)]
+    head = heads[-1] if heads else []
+    columns = columns_of(head)
+    is_usual = columns is not None and stand_together(head, columns, _ORDERS.get(form, ()), at_end=form != "name 9")
+    if columns is not None and not is_usual and len(head) == widths[0]:
+        return _under_headline(head, columns, rows, path)
+    names = [row[0] for row in rows] if is_named else None
+    table = _table(form, _numbers([row[is_named:] for row in rows]), names)
+    if table is not None and form in _ORDERS and head and not is_usual:
+        raise _not_understood(head, path)
+    return table
+
+
+def _is_headline(words: list[str], line: str) -> bool:
+    """Whether this is no row, and no comment on something else than a quaternion."""
+    return not line.startswith("#") or names_quaternion(words)
+
+
+def _under_headline(words: list[str], columns: dict[str, int], rows: list[list[str]], path: Path) -> PoseTable | None:
+    """Poses whose columns are named; what else stands there tells the image."""
+    table = _table("headline", _numbers([[row[column] for column in columns.values()] for row in rows]))
+    if table is None or len(columns) == len(words):
+        return table
+    label = label_column(words, columns)
+    if label is None:
+        raise _not_understood(words, path)
+    labels = [row[label] for row in rows]
+    times = _numbers([labels])
+    return replace(table, names=labels) if times is None else replace(table, times=times[0])
+
+
+def _not_understood(words: list[str], path: Path) -> HeadlineError:
+    remedy = (
+        "Name them time x y z qx qy qz qw (or name instead of time), as they stand; "
+        "or move the file away if it holds no poses."
+    )
+    return HeadlineError(f'Poses under a headline that is not understood ("{" ".join(words)[:90]}")', path, remedy)
 
 
 def read_pose_matrix(path: Path) -> Float[np.ndarray, "3 4"] | None:
@@ -95,16 +139,16 @@ def read_pose_matrix(path: Path) -> Float[np.ndarray, "3 4"] | None:
 
 
 def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Words of the headline, a comment or not, and of the lines that say something."""
+    """Lines that may be the headline, comments or the first of others; and the words of the lines that are rows."""
     if path.stat().st_size > _LARGEST_BYTES:
         return [], []
-    lines = [line.replace(",", " ").split() for line in read_text(path).splitlines() if line.strip()]
-    comments = [line for line in lines if line[0].startswith("#")]
-    rows = [line for line in lines if not line[0].startswith("#")]
+    lines = [line.strip() for line in read_text(path).splitlines() if line.strip()]
+    comments = [line for line in lines if line.startswith("#")]
+    others = [line for line in lines if not line.startswith("#")]
+    rows = [line.replace(",", " ").split() for line in others]
     if rows and len(rows[0]) > 1 and _numbers([rows[0][1:]]) is None:
-        return [word.lower() for word in rows[0]], rows[1:]
-    head = [word.lower() for word in comments[-1]] if comments else []
-    return head[1:] if head[:1] == ["#"] else head, rows
+        return [others[0]], rows[1:]
+    return comments, rows
 
 
 def _numbers(rows: list[list[str]]) -> Float[np.ndarray, "rows columns"] | None:
@@ -123,7 +167,7 @@ def _table(
     times, focal_px = None, None
     if form in ("8", "13", "17", "log"):
         times, values = values[:, 0], values[:, 1:]
-    if form == "8":
+    if form in ("8", "headline"):
         c2w = _from_quaternions(values[:, 3:], values[:, :3])
     elif form in ("name 7", "name 9"):
         c2w = _from_quaternions(values[:, [1, 2, 3, 0]], values[:, 4:7])

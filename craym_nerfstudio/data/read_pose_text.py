@@ -14,7 +14,7 @@ from craym_nerfstudio.data.files import clean_name, find_images, photos_in, with
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.intrinsics_text import TextIntrinsics, find_intrinsics
 from craym_nerfstudio.data.masks import masks_beside
-from craym_nerfstudio.data.pose_text import PoseTable, read_pose_matrix, read_pose_table
+from craym_nerfstudio.data.pose_text import HeadlineError, PoseTable, read_pose_matrix, read_pose_table
 from craym_nerfstudio.data.pose_times import rows_of
 from craym_nerfstudio.data.validate import checked_poses
 from craym_nerfstudio.errors import InputError
@@ -44,7 +44,7 @@ def find_pose_text(data: Path) -> PoseFiles | None:
     """The table that `data` is or that lies in it, else its small files, one for each image; None where there are none.
 
     Raises:
-        InputError: several tables.
+        InputError: several tables, or one whose columns are not understood.
     """
     if data.is_file():
         table = read_pose_table(data) if data.suffix.lower() in _TABLE_SUFFIXES else None
@@ -153,6 +153,8 @@ def _may_be_table(path: Path) -> bool:
 def _table_or_none(path: Path) -> PoseTable | None:
     try:
         return read_pose_table(path)
+    except HeadlineError:
+        raise
     except InputError:  # no text: something that lies beside the poses
         return None
 

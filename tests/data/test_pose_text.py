@@ -1,5 +1,6 @@
 """Poses as text beside images: every form gives the poses that were written; what is no pose is not taken for one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -137,10 +138,50 @@ def test_numbers_of_a_log_say_which_image(tmp_path: Path) -> None:
     assert np.allclose(read_with(tmp_path, "images/{:03d}.png", rows), ring_poses(COUNT))
 
 
-def test_a_headline_tells_the_order_of_the_quaternion(tmp_path: Path) -> None:
-    rows = [words([number], tum(number)[[0, 1, 2, 6, 3, 4, 5]]) for number in range(COUNT)]
-    head = "# timestamp tx ty tz qw qx qy qz"
+W_FIRST = [0, 1, 2, 6, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "# timestamp tx ty tz qw qx qy qz",
+        "t,x,y,z,qw,qx,qy,qz",
+        "Timestamp[s] X Y Z Qw Qx Qy Qz",
+        "Time [s], Position X [m], Position Y [m], Position Z [m], Quat W, Quat X, Quat Y, Quat Z",
+        "#timestamp_ns x y z rw rx ry rz",
+        "something x y z qw qx qy qz",
+    ],
+)
+def test_a_headline_tells_the_order_of_the_quaternion(head: str, tmp_path: Path) -> None:
+    rows = [words([number], tum(number)[W_FIRST]) for number in range(COUNT)]
     assert np.allclose(read_with(tmp_path, "images/{:03d}.png", [head, *rows]), ring_poses(COUNT))
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("x y z qx qy qz qw time", lambda k: words(tum(k), [k])),
+        ("x,y,z,qx,qy,qz,qw,image", lambda k: words(tum(k)) + f" {k:03d}.png"),
+        ("name x y z qx qy qz qw", lambda k: f"{k:03d}.png " + words(tum(k))),
+        ("name,qw,qx,qy,qz,tx,ty,tz", FORMS["image name, quaternion and"]),
+        ("time frame x y z qx qy qz qw", lambda k: words([k + 0.5, k], tum(k))),
+        ("# file format: timestamp tx ty tz qx qy qz qw", lambda k: words([k], tum(k))),
+        ("# the way of a camera in eight words", lambda k: words([k], tum(k))),
+    ],
+)
+def test_a_headline_tells_what_belongs_to_the_images(head: str, row: Callable[[int], str], tmp_path: Path) -> None:
+    rows = [row(number) for number in range(COUNT)]
+    assert np.allclose(read_with(tmp_path, "images/{:03d}.png", [head, *rows]), ring_poses(COUNT))
+
+
+@pytest.mark.parametrize(
+    "head", ["t x y z q1 q2 q3 q4", "# t x y z q1 q2 q3 q4", "a,b,c,d,e,f,g,h", "# tx ty tz qw qx qy qz"]
+)
+def test_a_headline_that_leaves_the_order_open_is_refused(head: str, tmp_path: Path) -> None:
+    rows = [words([number], tum(number)[W_FIRST]) for number in range(COUNT)]
+    with pytest.raises(InputError, match="headline that is not understood") as caught:
+        read_with(tmp_path, "images/{:03d}.png", [head, *rows])
+    assert caught.value.path == tmp_path / "traj.txt" and "time x y z qx qy qz qw" in caught.value.remedy
 
 
 def test_an_image_that_is_named_twice(tmp_path: Path) -> None:
