@@ -11,7 +11,7 @@ from craym_nerfstudio.data.masks import find_masks
 from craym_nerfstudio.data.read_colmap import read_colmap
 from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.photos.files import Photos, image_folder, read_photos
-from craym_nerfstudio.photos.georeference import georeference, sigmas
+from craym_nerfstudio.photos.georeference import FEWEST, georeference, sigmas
 from craym_nerfstudio.photos.place import place_photos
 from craym_nerfstudio.photos.positions import find_positions
 from craym_nerfstudio.photos.video import VIDEO_SUFFIXES, video_frames
@@ -49,10 +49,13 @@ def _located(frames: Frames, photos: Photos, data: Path) -> Frames:
         return frames
     chosen = np.array([photos.names.index(name) for name in frames.names])
     points = positions.points[chosen]
-    count = f"{int((~np.isnan(points).any(1)).sum())} of {len(frames)} cameras have a position ({positions.source})"
+    known = int((~np.isnan(points).any(1)).sum())
+    count = f"{known} of {len(frames)} cameras have a position ({positions.source})"
     found = georeference(frames.c2w, points)
     if found is None:
-        console.print(f"Photos: {count}, not used: too few, or too coarse for so small a scene")
+        coarse = "they do not lie as the cameras do, or are too coarse for so small a scene"
+        reason = f"too few, {FEWEST} are needed" if known < FEWEST else coarse
+        console.print(f"Photos: {count}, not used: {reason}")
         return frames
     console.print(
         f"Photos: {count}, {found.error:.3g} off in each direction, which fixes the scale to {found.scale_error:.2%}; "

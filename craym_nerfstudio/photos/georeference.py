@@ -9,7 +9,8 @@ from jaxtyping import Bool, Float
 from craym_nerfstudio.geometry.alignment import Similarity, align_poses
 from craym_nerfstudio.photos.positions import Positions
 
-_FEWEST = 4
+FEWEST = 4
+"""Positions, below which they fix no frame."""
 _MOST_ERROR = 0.25
 """Of the positions' spread: beyond it they say nothing of the frame, as those of a phone in a room."""
 _OFF_LINE = 4.0
@@ -33,7 +34,7 @@ def georeference(c2w: Float[np.ndarray, "cams 3 4"], positions: Float[np.ndarray
     `c2w` stand upright: z is up in both frames. Where all cameras are on a line, this fixes the turn about it.
     """
     known = ~np.isnan(positions).any(1)
-    if known.sum() < _FEWEST:
+    if known.sum() < FEWEST:
         return None
     centers, targets = c2w[known, :, 3], positions[known]
     middle = np.median(targets, axis=0)  # map coordinates of seven digits would cost as many

@@ -10,9 +10,11 @@ import numpy as np
 from jaxtyping import Float
 from PIL import ExifTags, Image
 
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.images import exif_of
 from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, Photos
+from craym_nerfstudio.photos.named_rows import by_photo
 from craym_nerfstudio.photos.pose_priors import read_pose_priors
 from craym_nerfstudio.stops import load_pycolmap
 
@@ -56,28 +58,40 @@ def find_positions(photos: Photos, data: Path) -> Positions | None:
     return _local(rows[:, :3], rows[:, 3], "EXIF")
 
 
-def _of_table(path: Path, names: Sequence[str]) -> Positions:
-    number = {name: index for index, name in enumerate(names)}
-    by_stem = {Path(name).stem: index for index, name in enumerate(names)}
+def _of_table(path: Path, names: Sequence[str]) -> Positions | None:
+    """Of the photos that the table names; None where no receiver had a fix."""
     points, accuracy = np.full((len(names), 3), np.nan), np.full(len(names), np.nan)
     keys, rows = _rows(path)
-    unknown = []
-    for line, row in rows:
-        index = number.get(row["name"], by_stem.get(Path(row["name"]).stem))
-        if index is None:
-            unknown.append(row["name"])
-            continue
+    matched = by_photo(rows, names, path)
+    for index, (line, row) in matched.items():
         points[index] = [_number(row.get(key), path, line, key) for key in keys]
+        if keys == _GEODETIC:
+            _check_degrees(points[index], f"in line {line}", path)
         if (row.get(_ACCURACY) or "").strip():
             accuracy[index] = _number(row[_ACCURACY], path, line, _ACCURACY)
             if accuracy[index] <= 0:
                 raise InputError(f"Accuracy {row[_ACCURACY]} in line {line}", path, "Give metres above 0, or nothing.")
-    if len(unknown) == len(rows):
-        shown = f"{unknown[0]}, not {names[0]}" if unknown else "no line"
-        raise InputError(f"The table names none of the photos ({shown})", path, "Write the photos' file names.")
     if keys == _METRIC:
         return Positions(points, accuracy, path.name, "the table's own")
-    return _local(points, accuracy, path.name)
+    # Zero degrees, zero degrees is what a receiver without a fix writes.
+    lost = np.flatnonzero((points[:, :2] == 0).all(1))
+    if len(lost):
+        warn(
+            f"Positions: {len(lost)} of {len(matched)} photos in {path.name} are at 0, 0 (no fix) and have none, "
+            f"such as {names[lost[0]]}."
+        )
+        points[lost], accuracy[lost] = np.nan, np.nan
+    return None if len(lost) == len(matched) else _local(points, accuracy, path.name)
+
+
+def _check_degrees(point: Float[np.ndarray, "3"], where: str, path: Path) -> None:
+    """Refuse what is no place on the globe."""
+    latitude, longitude = point[:2].tolist()
+    if abs(latitude) > 90:
+        remedy = "Latitudes lie within 90 degrees: are latitude and longitude exchanged?"
+        raise InputError(f"Latitude {latitude:g} {where}", path, remedy)
+    if abs(longitude) > 360:
+        raise InputError(f"Longitude {longitude:g} {where}", path, "Give degrees, or name the columns x,y,z.")
 
 
 def _of_database(path: Path, names: Sequence[str]) -> Positions | None:
@@ -90,6 +104,8 @@ def _of_database(path: Path, names: Sequence[str]) -> Positions | None:
     points = np.where(rows[:, None] < 0, np.nan, priors.points[rows])
     accuracy = np.where(rows < 0, np.nan, priors.accuracy[rows])
     if priors.is_geodetic:
+        for index in np.flatnonzero(rows >= 0).tolist():
+            _check_degrees(points[index], f"of {names[index]}", path)
         return _local(points, accuracy, path.name)
     return Positions(points, accuracy, path.name, "the database's own")
 

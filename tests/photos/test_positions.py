@@ -1,6 +1,7 @@
 """GPS and surveyed positions of photos: how they are read, and the frame and scale that they give."""
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
+from craym_nerfstudio.data.read_photos import _located
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.errors import InputError
@@ -17,6 +19,7 @@ from craym_nerfstudio.photos.files import read_photos
 from craym_nerfstudio.photos.georeference import georeference
 from craym_nerfstudio.photos.positions import Positions, find_positions
 from craym_nerfstudio.storage import file_key
+from tests.data.tiny_data import write_nerfstudio
 from tests.matching.corner_scene import poses, render
 from tests.sfm.synthetic import ring
 
@@ -86,11 +89,41 @@ def test_a_table_comes_before_exif_and_keeps_its_coordinates(tmp_path: Path) -> 
         ("name,x,y,z\nother.jpg,1,2,3\n", "none of the photos.*other.jpg, not 0.jpg"),
         ("name,x,y,z,accuracy\n0.jpg,1,2,3,0\n", "Accuracy 0 in line 2"),
         ("", "columns none"),
+        ("name,latitude,longitude,altitude\n0,47,8,400\n1,151.2,-33.9,64\n", "151.2 in line 3.*longitude exchanged"),
+        ("name,x,y,z\n0.jpg,1,2,3\n1.jpg,1,2,3\n0,4,5,6\n0,4,5,6\n1,4,5,6\n1.JPG,4,5,6\n1.jpg,7,8,9\n",
+         "2 rows fit 1.jpg, such as lines 3 and 8.*Keep one"),
     ],
 )  # fmt: skip
 def test_a_wrong_table_is_named(tmp_path: Path, table: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         written(tmp_path, table)
+
+
+def test_rows_without_a_fix_and_without_a_photo_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    head = "name,latitude,longitude,altitude\n"
+    rows = head + "0.jpg,0,0,0\n1.jpg,0.001,10,5\n1.dng,0.001,10,5\nother.jpg,1,2,3\n"
+    positions = written(tmp_path, rows)
+    assert positions is not None and "latitude 0.001000, longitude 10.0" in positions.frame
+    assert np.isnan(positions.points[[0, 2]]).all() and np.allclose(positions.points[1], 0, atol=1e-6)
+    said = capsys.readouterr().out
+    assert "2 of 4 rows in positions.csv fit no photo, such as 1.dng" in said
+    assert "1 of 2 photos in positions.csv are at 0, 0 (no fix) and have none, such as 0.jpg" in said
+    (tmp_path / "data/positions.csv").write_text(head + "0.jpg,0,0,0\n")
+    assert found(tmp_path / "data") is None
+
+
+def test_photos_of_one_name_in_several_folders(tmp_path: Path) -> None:
+    """Bare names are refused; folders tell, those of another machine before them or not."""
+    for number, folder in enumerate(("100MEDIA", "101MEDIA")):
+        photos_in(tmp_path / folder, [None])
+        Image.new("RGB", (8, 6), (200 * number, 0, 0)).save(tmp_path / folder / "0.jpg")
+    table = tmp_path / "positions.csv"
+    table.write_text("name,x,y,z\n0.jpg,1,2,3\n")
+    with pytest.raises(InputError, match=r"0\.jpg in line 2 fits 2 photos \(100MEDIA/0\.jpg, 101MEDIA/0\.jpg\)"):
+        found(tmp_path)
+    table.write_text("name,x,y,z\nC:\\flight\\101MEDIA\\0.JPG,4,5,6\n100MEDIA/0.jpg,1,2,3\n")
+    positions = found(tmp_path)
+    assert positions is not None and positions.points.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 OLDER_PRIORS = "CREATE TABLE pose_priors (image_id INTEGER, position BLOB, coordinate_system INTEGER)"
@@ -193,6 +226,21 @@ def test_positions_coarser_than_the_scene_say_nothing() -> None:
     assert georeference(c2w, c2w[:, :, 3] + around) is None
     few = np.where(np.arange(30)[:, None] < 3, c2w[:, :, 3], np.nan)
     assert georeference(c2w, few) is None
+
+
+@pytest.mark.parametrize(("count", "reason"), [(3, "too few, 4 are needed"), (12, "they do not lie as the cameras do")])
+def test_positions_that_are_not_used_are_said_with_the_reason(
+    tmp_path: Path, count: int, reason: str, capsys: pytest.CaptureFixture
+) -> None:
+    data = photos_in(tmp_path / "data", [None] * 12)
+    spots = np.random.RandomState(0).normal(0, 5.0, (count, 3))
+    rows = [f"{k},{x},{y},{z}" for k, (x, y, z) in enumerate(spots)]
+    (data / "positions.csv").write_text("\n".join(["name,x,y,z", *rows]))
+    photos = read_photos(data)
+    folder = write_nerfstudio(tmp_path / "posed", 12)
+    frames = replace(detect_and_read(folder), names=photos.names)
+    assert np.array_equal(_located(frames, photos, data).c2w, frames.c2w)
+    assert f"{count} of 12 cameras have a position (positions.csv), not used: {reason}" in capsys.readouterr().out
 
 
 def test_photos_with_a_table_are_placed_in_its_frame(
