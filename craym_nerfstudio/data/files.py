@@ -130,13 +130,17 @@ def find_files(root: Path, names: Sequence[str]) -> list[Path | None]:
 
 def images_in(folder: Path) -> list[Path]:
     """Image files of a folder by name; none where there is no folder."""
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
+    return [path for path in sorted(folder.iterdir()) if _is_image(path)] if folder.is_dir() else []
+
+
+def _is_image(path: Path) -> bool:
+    """By its name; a Mac writes ._000.png beside 000.png, which is none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
 
 def photos_in(folder: Path) -> list[Path]:
     """Image files of a folder by name, but for what other programs put beside photos: masks, depth, normals."""
-    files = [path for path in images_in(folder) if not path.name.startswith(".")]
+    files = images_in(folder)
     return [path for path in files if not _NO_PHOTO.search(path.stem)] or files
 
 
@@ -146,7 +150,7 @@ def _images_below(root: Path, names: Sequence[str]) -> list[Path]:
     return [
         path
         for path in sorted(root.rglob("*"))
-        if path.suffix.lower() in IMAGE_SUFFIXES
+        if _is_image(path)
         and not any(OTHER_FOLDER.match(part) and part not in mentioned for part in _parts(path.relative_to(root))[:-1])
     ]
 

@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from craym_nerfstudio.data.files import images_in, photos_in
 from craym_nerfstudio.data.frames import Frames
+from craym_nerfstudio.data.masks import masks_beside
 from craym_nerfstudio.data.validate import check_masks, checked_poses
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.geometry.axes import flip_pose_axes
@@ -36,6 +37,8 @@ def _are_there(path: Path) -> bool:
 def read_neus(folder: Path, path: Path) -> Frames:
     """The images of a folder in the order of their names, which is that of the matrices, in the frame of ``world_mat``.
 
+    So do masks where they are as many, else they belong to the images whose names they have.
+
     Raises:
         InputError: an unreadable file, other images than matrices, matrices that are none of a pinhole camera.
     """
@@ -57,12 +60,15 @@ def read_neus(folder: Path, path: Path) -> Frames:
     sizes = [read_header(image).size_px for image in paths]
     if len(masks) == len(paths):
         check_masks(masks, sizes)
+        mask_paths: list[Path | None] | None = list(masks)
+    else:
+        mask_paths = masks_beside(folder, paths, sizes)
     return Frames(
         layout="neus",
         source=path,
         names=names,
         paths=paths,
-        mask_paths=list(masks) if len(masks) == len(paths) else None,
+        mask_paths=mask_paths,
         c2w=checked_poses(list(flip_pose_axes(np.array(c2w))), names, path),
         intrinsics_px=np.array(cameras),
         size_px=np.array(sizes, dtype=np.int64),

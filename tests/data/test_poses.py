@@ -50,6 +50,7 @@ def test_llff(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     rows = np.stack([-up, right, backward, center, shape], axis=-1).reshape(8, 15)
     rows = np.concatenate([rows, np.tile([1.0, 5.0], (8, 1))], axis=1)
     np.save(tmp_path / "poses_bounds.npy", rows)
+    (tmp_path / "images/._000.png").write_bytes(b"what a Mac writes")
     frames = detect_and_read(tmp_path)
     assert np.allclose(frames.c2w, ring_poses(8)) and frames.intrinsics_px[0].tolist() == [10, 10, 4, 3]
     assert frames.names[1] == "images/001.png" and "another size" in capsys.readouterr().out

@@ -69,19 +69,41 @@ def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
         detect_and_read(tmp_path / "scene.zip")
 
 
-def test_neus(tmp_path: Path) -> None:
-    """World matrices; masks go with the images in the order of their names, as there."""
+def write_neus(folder: Path) -> dict[str, np.ndarray]:
+    """A folder with world matrices; masks have other names than images."""
     for number in range(COUNT):
-        save_image(tmp_path / f"image/{number:06d}.png", seed=number)
-        save_image(tmp_path / f"mask/{number:03d}.png")
+        save_image(folder / f"image/{number:06d}.png", seed=number)
+        save_image(folder / f"mask/{number:03d}.png")
     camera = np.array([[10.0, 0, 4.25], [0, 11.0, 2.75], [0, 0, 1]])
     arrays = {}
     for number, pose in enumerate(OPENCV):
         motion = np.concatenate([pose[:, :3].T, -pose[:, :3].T @ pose[:, 3:]], axis=1)
         arrays[f"world_mat_{number}"] = np.concatenate([-2.5 * camera @ motion, LAST[None]])
         arrays[f"scale_mat_{number}"] = np.diag([3.0, 3.0, 3.0, 1.0])
-    path = tmp_path / "cameras_sphere.npz"
-    np.savez(path, **arrays)
+    np.savez(folder / "cameras_sphere.npz", **arrays)
+    return arrays
+
+
+def test_masks_of_neus_that_are_fewer_go_by_name(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """And are said to be unused where names do not agree; hidden files of a Mac are neither images nor masks."""
+    write_neus(tmp_path)
+    for folder in ("image", "mask"):
+        (tmp_path / folder / "._000000.png").write_bytes(b"something")
+    masks = detect_and_read(tmp_path).mask_paths
+    assert masks is not None and masks[0] == tmp_path / "mask/000.png"
+    capsys.readouterr()
+    (tmp_path / "mask/005.png").unlink()
+    assert detect_and_read(tmp_path).mask_paths is None
+    assert "000000.png.png: its 5 masks for 6 images are not used" in " ".join(capsys.readouterr().out.split())
+    (tmp_path / "mask/003.png").rename(tmp_path / "mask/000003.png")
+    masks = detect_and_read(tmp_path).mask_paths
+    assert masks is not None and masks[3] == tmp_path / "mask/000003.png" and masks.count(None) == 5
+    assert "1 of 6 images have a mask" in capsys.readouterr().out
+
+
+def test_neus(tmp_path: Path) -> None:
+    """World matrices; masks go with the images in the order of their names, as there."""
+    arrays, path = write_neus(tmp_path), tmp_path / "cameras_sphere.npz"
     frames = detect_and_read(tmp_path)
     assert np.allclose(frames.c2w, ring_poses(COUNT)) and np.allclose(frames.intrinsics_px, [10, 11, 4.25, 2.75])
     assert frames.mask_paths is not None and frames.mask_paths[3] == tmp_path / "mask/003.png"
