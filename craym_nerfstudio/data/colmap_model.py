@@ -11,7 +11,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.stops import load_pycolmap
 
 _FOLDERS = ("sparse", "colmap/sparse", ".")
-_PARTS = ("cameras", "images")
+_PARTS, _SUFFIXES = ("cameras", "images"), (".bin", ".txt")
 _FIELDS = 10
 """Of an image's line in images.txt, the name last."""
 
@@ -31,6 +31,26 @@ def find_model(folder: Path) -> Path | None:
     return best
 
 
+def refuse_incomplete_models(folder: Path) -> None:
+    """Refuse what was meant as a model and is none, where `find_model` finds none.
+
+    Raises:
+        InputError: a folder in `sparse/` holds cameras or images, and not both in one format.
+    """
+    places = [folder / name for name in _FOLDERS if name != "." and (folder / name).is_dir()]
+    for model in (path for place in places for path in (*sorted(place.iterdir()), place)):
+        there = [f"{part}{suffix}" for suffix in _SUFFIXES for part in _PARTS if (model / f"{part}{suffix}").is_file()]
+        if there and _suffix(model) is None:
+            # The format of the images counts: theirs are the poses.
+            suffix = Path(max(there)).suffix
+            missing = [name for part in _PARTS if (name := f"{part}{suffix}") not in there]
+            remedy = (
+                "Export the model again, all as binary or all as text; to place the photos by their matches instead, "
+                "move it away."
+            )
+            raise InputError(f"Incomplete COLMAP model, {' and '.join(there)} without {missing[0]}", model, remedy)
+
+
 def load_model(model: Path) -> Any:
     """The model in a folder as a ``pycolmap.Reconstruction``; points and tracks may be absent.
 
@@ -39,7 +59,7 @@ def load_model(model: Path) -> Any:
     """
     pycolmap = load_pycolmap(model)
     suffix = _suffix(model)
-    if all((model / f"{_PARTS[1]}{other}").is_file() for other in (".bin", ".txt")):
+    if all((model / f"{_PARTS[1]}{other}").is_file() for other in _SUFFIXES):
         warn(f"{model} holds a binary and a text model: the newer is read, images{suffix}.")
     reconstruction = pycolmap.Reconstruction()
     try:
@@ -61,7 +81,7 @@ def load_model(model: Path) -> Any:
 def _suffix(model: Path) -> str | None:
     """Of the newer model in a folder; None where there is none."""
     times = {}
-    for suffix in (".bin", ".txt"):
+    for suffix in _SUFFIXES:
         files = [model / f"{part}{suffix}" for part in _PARTS]
         if all(path.is_file() for path in files):
             times[suffix] = max(path.stat().st_mtime for path in files)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from craym_nerfstudio.console import warn
-from craym_nerfstudio.data.colmap_model import find_model
+from craym_nerfstudio.data.colmap_model import find_model, refuse_incomplete_models
 from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.data.read_pose_text import POSE_FOLDERS
 from craym_nerfstudio.data.transforms_json import load_json
@@ -67,10 +67,11 @@ def refuse_unread_poses(data: Path) -> None:
     """Before photos are placed by their matches, refuse poses that lie beside them, and name files that may hold some.
 
     Raises:
-        InputError: a JSON file has poses and another name than transforms.json.
+        InputError: a JSON file has poses and another name than transforms.json; a part of a COLMAP model is missing.
     """
     if data.is_file():
         return
+    refuse_incomplete_models(data)
     for path in sorted(data.glob("*.json")):
         if _has_frames(path):
             remedy = f"Give that file: --data {path}.{_alone(data)}"
@@ -79,7 +80,8 @@ def refuse_unread_poses(data: Path) -> None:
     others = [path.name for path in beside if path.suffix.lower() in _POSE_SUFFIXES and not path.name.startswith(".")]
     others = [name for name in others if name not in (POSITIONS_NAME, DATABASE_NAME)]
     others += [f"{name}/" for name in _POSE_FOLDERS if (data / name).is_dir()]
-    others += [f"the COLMAP model in {folder.name}/" for folder in _folders_with_model(data, "*")[:1]]
+    if folder := _folder_with_model(data):
+        others.append(f"the COLMAP model in {folder.relative_to(data)}/")
     if others:
         warn(f"Not read: {listed(others)}. Photos are placed by matches; docs/options.md says which poses are read.")
 
@@ -88,7 +90,7 @@ def what_is_there(data: Path) -> str:
     """What lies in a folder without a dataset that might be meant, as a sentence; nothing where it has nothing."""
     if not data.is_dir():
         return ""
-    for model in (*_folders_with_model(data, "*"), *_folders_with_model(data, "*/*")):
+    if model := _folder_with_model(data):
         return f" There is a COLMAP model: --data {model}."
     if folders := folders_of_images(data):
         names = listed([folder.name for folder in folders])
@@ -97,8 +99,10 @@ def what_is_there(data: Path) -> str:
     return f" There is a video: --data {videos[0]}." if videos else ""
 
 
-def _folders_with_model(data: Path, pattern: str) -> list[Path]:
-    return [path for path in sorted(data.glob(pattern)) if path.is_dir() and find_model(path) is not None]
+def _folder_with_model(data: Path) -> Path | None:
+    """The first folder one or two levels down whose COLMAP model would be read if it were given."""
+    folders = (path for pattern in ("*", "*/*") for path in sorted(data.glob(pattern)) if path.is_dir())
+    return next((path for path in folders if find_model(path) is not None), None)
 
 
 def _begins(path: Path, headline: str) -> bool:

@@ -69,6 +69,40 @@ def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
         detect_and_read(tmp_path / "scene.zip")
 
 
+@pytest.mark.parametrize(
+    ("kept", "renamed", "message"),
+    [
+        (("images.bin", "points3D.bin"), None, "images.bin without cameras.bin"),
+        (("cameras.txt", "points3D.txt"), None, "cameras.txt without images.txt"),
+        (("cameras.bin", "images.bin"), ("cameras.bin", "cameras.txt"), "images.bin and cameras.txt without"),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_colmap_model_is_refused(
+    tmp_path: Path, kept: tuple[str, ...], renamed: tuple[str, str] | None, message: str
+) -> None:
+    model = write_colmap(tmp_path, text=kept[0].endswith(".txt")) / "sparse/0"
+    for path in model.iterdir():
+        if path.name not in kept:
+            path.unlink()
+    if renamed:
+        (model / renamed[0]).rename(model / renamed[1])
+    with pytest.raises(InputError, match=f"Incomplete COLMAP model, {message}") as caught:
+        detect_and_read(tmp_path)
+    assert caught.value.path == model and "Export the model again" in caught.value.remedy
+
+
+@pytest.mark.parametrize(("place", "named"), [("run/sparse", "run"), ("dense/0/sparse", "dense/0")])
+def test_a_colmap_model_further_down_is_named_beside_photos(
+    tmp_path: Path, place: str, named: str, capsys: pytest.CaptureFixture
+) -> None:
+    write_colmap(tmp_path)
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / "sparse").rename(tmp_path / place)
+    with pytest.raises(InputError):  # photos of noise
+        detect_and_read(tmp_path)
+    assert f"Not read: the COLMAP model in {named}/." in capsys.readouterr().out
+
+
 def write_neus(folder: Path) -> dict[str, np.ndarray]:
     """A folder with world matrices; masks have other names than images."""
     for number in range(COUNT):
