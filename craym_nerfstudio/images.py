@@ -3,7 +3,7 @@
 EXIF orientation is *not* applied: poses and intrinsics describe the pixels as they lie in the file.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +18,8 @@ from craym_nerfstudio.errors import InputError
 Decoded = TypeVar("Decoded")
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
+UNREAD_SUFFIXES = (".heic", ".heif", ".dng")
+"""Of what cameras write and people convert, some after the poses were found."""
 
 _DECODE_ERRORS = (UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError)
 _TURNED_ORIENTATIONS = (5, 6, 7, 8)
@@ -30,6 +32,14 @@ class ImageHeader:
     size_px: tuple[int, int]
     has_alpha: bool
     is_turned_by_exif: bool
+
+
+def said_of_unread(paths: Iterable[Path]) -> str:
+    """How many of these are photos in a format that is not read, and what to do; nothing where none are."""
+    unread = [path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES and not path.name.startswith(".")]
+    formats = " or ".join(sorted({path.suffix[1:].upper() for path in unread}))
+    are, them = ("photo is", "it") if len(unread) == 1 else ("photos are", "them")
+    return f"{len(unread)} {are} {formats}, which is not read: convert {them} to JPEG" if unread else ""
 
 
 def _open(path: Path) -> Image.Image:

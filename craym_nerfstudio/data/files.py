@@ -10,11 +10,9 @@ from pathlib import Path
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES
+from craym_nerfstudio.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from craym_nerfstudio.photos.files import OTHER_FOLDER
 
-_UNREAD_SUFFIXES = (".heic", ".heif", ".dng")
-"""Of what cameras write and people convert after the poses were found."""
 _MOST_MISSING = 0.2
 """Share of images up to which missing ones are left out; more is a mistake."""
 _NO_PHOTO = re.compile(r"mask|depth|normal|alpha", re.IGNORECASE)
@@ -49,7 +47,7 @@ def match_key(name: str) -> str:
     """File name by which images are matched between files: clean, and without image suffix."""
     name = clean_name(name)
     suffix = Path(name).suffix
-    return name[: -len(suffix)] if suffix.lower() in (*IMAGE_SUFFIXES, *_UNREAD_SUFFIXES) else name
+    return name[: -len(suffix)] if suffix.lower() in (*IMAGE_SUFFIXES, *UNREAD_SUFFIXES) else name
 
 
 def find_images(

@@ -8,6 +8,7 @@ from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.data.read_pose_text import POSE_FOLDERS
 from craym_nerfstudio.data.transforms_json import load_json
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import said_of_unread
 from craym_nerfstudio.photos.files import DATABASE_NAME, POSITIONS_NAME, folders_of_images, image_folder, listed
 from craym_nerfstudio.photos.video import VIDEO_SUFFIXES
 
@@ -95,6 +96,8 @@ def what_is_there(data: Path) -> str:
     if folders := folders_of_images(data):
         names = listed([folder.name for folder in folders])
         return f" There are images in {names}: give one of these, or put those that belong together into images/."
+    if unread := said_of_unread(path for pattern in ("*", "*/*") for path in sorted(data.glob(pattern))):
+        return f" {unread}."
     videos = [path for path in sorted(data.iterdir()) if path.suffix.lower() in VIDEO_SUFFIXES]
     return f" There is a video: --data {videos[0]}." if videos else ""
 

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from craym_nerfstudio.console import console, track, warn
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES, read_header
+from craym_nerfstudio.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_header, said_of_unread
 from craym_nerfstudio.photos.lens import Lens, read_lens
 from craym_nerfstudio.storage import file_key
 
@@ -82,6 +82,11 @@ def read_photos(folder: Path) -> Photos:
     inside = _files_below(folder)
     paths = sorted((path for path in inside if _is_image(path)), key=lambda path: natural(path.relative_to(folder)))
     others = [path.name for path in inside if not _is_image(path) and path.name not in (POSITIONS_NAME, DATABASE_NAME)]
+    # A camera writes raw files beside its JPEG: these are no other photos.
+    read = {path.with_suffix("") for path in paths}
+    if unread := said_of_unread(path for path in inside if path.with_suffix("") not in read):
+        warn(f"Photos: {unread}.")
+    others = [name for name in others if Path(name).suffix.lower() not in UNREAD_SUFFIXES]
     if others:
         console.print(f"Photos: {listed(others)} ignored: no image{'s' if len(others) > 1 else ''}")
     for path in paths:

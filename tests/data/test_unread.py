@@ -69,6 +69,23 @@ def test_a_folder_without_a_dataset_is_looked_through(tmp_path: Path) -> None:
         detect_and_read(tmp_path / "scene.zip")
 
 
+def test_photos_in_a_format_that_is_not_read_are_named(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Alone, in a folder of theirs, and beside other photos; a raw file is another photo only without its JPEG."""
+    (tmp_path / "images").mkdir()
+    for name in ("IMG_0.HEIC", "IMG_1.heic", "._IMG_1.heic", "IMG_2.DNG"):
+        (tmp_path / "images" / name).write_bytes(b"something")
+    for folder in (tmp_path, tmp_path / "images"):
+        with pytest.raises(InputError, match="No dataset found") as caught:
+            detect_and_read(folder)
+        assert "3 photos are DNG or HEIC, which is not read: convert them to JPEG." in caught.value.remedy
+    for number in range(2, 4):
+        save_image(tmp_path / f"images/IMG_{number}.jpg", seed=number)
+    with pytest.raises(InputError):  # photos of noise
+        detect_and_read(tmp_path)
+    said = capsys.readouterr().out
+    assert "Photos: 2 photos are HEIC, which is not read" in said and "ignored" not in said
+
+
 @pytest.mark.parametrize(
     ("kept", "renamed", "message"),
     [
