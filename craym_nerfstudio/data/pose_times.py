@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import read_text
 from craym_nerfstudio.data.pose_text import PoseTable
 from craym_nerfstudio.errors import InputError
@@ -45,31 +46,45 @@ def _in_time(times: Float[np.ndarray, " rows"], photos: Sequence[Path], folder: 
     is_clock = bool(np.median(at) > _CLOCK)
     if not is_clock and _are_steps(at) and _are_steps(times) and len(at) == len(times):
         return None  # both count, perhaps from 0 and from 1
-    near, is_near = max((_nearest(at * unit, times) for unit in (_UNITS if is_clock else _UNITS[:1])), key=_share)
+    units = _UNITS if is_clock else _UNITS[:1]
+    at, near, is_near = max((_nearest(at * unit, times) for unit in units), key=lambda found: float(found[2].mean()))
     if not is_clock:
         share = max(is_near.mean(), len(np.unique(near[is_near])) / len(times))
         if share < _LEAST_SHARE or np.ptp(times) < _LEAST_SPAN * np.ptp(at):
             return None
     if not is_near.any():
         return None
+    _say_unused(times, at, is_clock)
     return {path: int(row) for path, row, close in zip(taken, near, is_near, strict=True) if close}
 
 
 def _nearest(
     at: Float[np.ndarray, " images"], times: Float[np.ndarray, " rows"]
-) -> tuple[Int[np.ndarray, " images"], np.ndarray]:
-    """Row nearest in time to each image, and whether it is nearer than half the time between two images."""
-    order = np.argsort(times, kind="stable")
-    after = np.searchsorted(times[order], at).clip(1, len(times) - 1)
+) -> tuple[Float[np.ndarray, " images"], Int[np.ndarray, " images"], np.ndarray]:
+    """The images' times, the row nearest to each, and whether it is nearer than half the time between two images."""
+    near = _closest(at, times)
+    return at, near, np.abs(at - times[near]) <= _reach(at)
+
+
+def _say_unused(times: Float[np.ndarray, " rows"], at: Float[np.ndarray, " images"], is_clock: bool) -> None:
+    """How many rows are far from every image: where numbers count, those of images may begin elsewhere."""
+    unused = times[np.abs(times - at[_closest(times, at)]) > _reach(at)]
+    if len(unused):
+        doubt = "" if is_clock else " If rows and images count from different numbers, their poses are exchanged."
+        warn(f"{len(unused)} of {len(times)} poses belong to no image, such as that of {unused[0]:.15g}.{doubt}")
+
+
+def _reach(at: Float[np.ndarray, " images"]) -> float:
+    return 0.5 * float(np.median(np.diff(np.sort(at))))
+
+
+def _closest(values: Float[np.ndarray, " n"], among: Float[np.ndarray, " some"]) -> Int[np.ndarray, " n"]:
+    """The number of the one of at least two others that is nearest to each value."""
+    order = np.argsort(among, kind="stable")
+    after = np.searchsorted(among[order], values).clip(1, len(among) - 1)
     before = after - 1
-    is_before = at - times[order[before]] <= times[order[after]] - at
-    near = order[np.where(is_before, before, after)]
-    step = float(np.median(np.diff(np.sort(at))))
-    return near, np.abs(at - times[near]) <= 0.5 * step
-
-
-def _share(pair: tuple[np.ndarray, np.ndarray]) -> float:
-    return float(pair[1].mean())
+    is_before = values - among[order[before]] <= among[order[after]] - values
+    return order[np.where(is_before, before, after)]
 
 
 def _are_steps(values: Float[np.ndarray, " n"]) -> bool:

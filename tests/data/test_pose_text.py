@@ -133,6 +133,19 @@ def test_clocks_that_overlap_join_what_they_share(tmp_path: Path) -> None:
     assert np.allclose(read_with(tmp_path / "ms", "images/170000000{}000.png", rows), ring_poses(COUNT))
 
 
+def test_poses_without_an_image_are_said(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Counted from 1, with a row lost, each is taken for its neighbour's: a row is left over."""
+    write_images(tmp_path)
+    rows = [words([number + 1], tum(number)) for number in range(COUNT) if number != 2]
+    (tmp_path / "traj.txt").write_text("\n".join(rows))
+    detect_and_read(tmp_path)
+    assert "1 of 5 poses belong to no image, such as that of 6. If rows and images count" in capsys.readouterr().out
+    often = [f"{number + shift:.1f} " + words(tum(number)) for number in range(COUNT) for shift in (-0.3, 0, 0.3)]
+    (tmp_path / "traj.txt").write_text("\n".join(often))
+    assert np.allclose(detect_and_read(tmp_path).c2w, ring_poses(COUNT))
+    assert "no image" not in capsys.readouterr().out
+
+
 def test_numbers_of_a_log_say_which_image(tmp_path: Path) -> None:
     rows = [FORMS["after three numbers"](number) for number in reversed(range(COUNT))]
     assert np.allclose(read_with(tmp_path, "images/{:03d}.png", rows), ring_poses(COUNT))
