@@ -45,7 +45,8 @@ def _in_time(times: Float[np.ndarray, " rows"], photos: Sequence[Path], folder: 
     at = np.array(list(taken.values()))
     is_clock = bool(np.median(at) > _CLOCK)
     if not is_clock and _are_steps(at) and _are_steps(times) and len(at) == len(times):
-        return None  # both count, perhaps from 0 and from 1
+        # Both count, perhaps from 0 and from 1.
+        return dict(zip(sorted(taken, key=lambda path: taken[path]), np.argsort(times).tolist(), strict=True))
     units = _UNITS if is_clock else _UNITS[:1]
     at, near, is_near = max((_nearest(at * unit, times) for unit in units), key=lambda found: float(found[2].mean()))
     if not is_clock:
