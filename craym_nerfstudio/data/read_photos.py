@@ -13,7 +13,7 @@ from craym_nerfstudio.matching.find import Matcher
 from craym_nerfstudio.photos.files import Photos, image_folder, read_photos
 from craym_nerfstudio.photos.georeference import FEWEST, georeference, sigmas
 from craym_nerfstudio.photos.place import place_photos
-from craym_nerfstudio.photos.positions import find_positions
+from craym_nerfstudio.photos.positions import Positions, find_positions
 from craym_nerfstudio.photos.video import VIDEO_SUFFIXES, video_frames
 
 CACHE = Path("outputs/cache")
@@ -36,17 +36,16 @@ def read_unposed(data: Path, matcher: Matcher = "auto", cache_dir: Path = CACHE)
     folder = video_frames(data, cache_dir) if data.is_file() else image_folder(data)
     assert folder is not None, "call is_photos first"
     photos = read_photos(folder)
+    # A wrong table is refused before the photos are matched.
+    positions = None if data.is_file() else find_positions(photos, data)
     masks = None if data.is_file() else find_masks(data, photos.paths)[1]
     model, not_placed = place_photos(photos, masks, matcher, cache_dir)
     frames = replace(read_colmap(data, model, folder), is_placed=True, left_out=not_placed)
-    return _located(frames, photos, data)
+    return frames if positions is None else _located(frames, photos, positions)
 
 
-def _located(frames: Frames, photos: Photos, data: Path) -> Frames:
-    """In the frame and units of measured positions, where there are any that agree with the cameras."""
-    positions = None if data.is_file() else find_positions(photos, data)
-    if positions is None:
-        return frames
+def _located(frames: Frames, photos: Photos, positions: Positions) -> Frames:
+    """In the frame and units of measured positions, where these agree with the cameras."""
     chosen = np.array([photos.names.index(name) for name in frames.names])
     points = positions.points[chosen]
     known = int((~np.isnan(points).any(1)).sum())
