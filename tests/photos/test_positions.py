@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from craym_nerfstudio.data.read_photos import _located
+from craym_nerfstudio.data.read_photos import _located, read_unposed
 from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.data.views import views_of
 from craym_nerfstudio.errors import InputError
@@ -239,8 +239,18 @@ def test_positions_that_are_not_used_are_said_with_the_reason(
     photos = read_photos(data)
     folder = write_nerfstudio(tmp_path / "posed", 12)
     frames = replace(detect_and_read(folder), names=photos.names)
-    assert np.array_equal(_located(frames, photos, data).c2w, frames.c2w)
+    positions = find_positions(photos, data)
+    assert positions is not None
+    assert np.array_equal(_located(frames, photos, positions).c2w, frames.c2w)
     assert f"{count} of 12 cameras have a position (positions.csv), not used: {reason}" in capsys.readouterr().out
+
+
+def test_a_wrong_table_is_refused_before_photos_are_matched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = photos_in(tmp_path / "data", [None] * 3)
+    (data / "positions.csv").write_text("name,latitude,longitude,altitude\n0,151.2,-33.9,10\n")
+    monkeypatch.setattr("craym_nerfstudio.data.read_photos.place_photos", lambda *_: pytest.fail("matched"))
+    with pytest.raises(InputError, match="exchanged"):
+        read_unposed(data, "sift", tmp_path / "cache")
 
 
 def test_photos_with_a_table_are_placed_in_its_frame(
