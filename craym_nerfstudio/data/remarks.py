@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import photos_in
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.photos.files import listed
+from craym_nerfstudio.photos.files import listed, natural
 from craym_nerfstudio.photos.lens import PLAUSIBLE_RATIO
 from craym_nerfstudio.storage import file_key
 
@@ -32,30 +33,44 @@ def remark_unused_images(frames: Frames) -> Frames:
 
 
 def without_copies(frames: Frames) -> Frames:
-    """The images but for copies of a training image among the training images, as converters make of a still video.
+    """The images but for training images that are a copy of the one before, as converters make of a still video.
 
-    Two cameras that see the very same do not agree with any pair of rough poses.
+    Two cameras that see the very same do not agree with any pair of rough poses. Copies further apart are remarked.
     """
-    trained = np.arange(len(frames)) if frames.train is None else frames.train
-    size = {index: frames.paths[index].stat().st_size for index in trained.tolist()}
+    names, paths = frames.names, frames.paths
+    trained = range(len(frames)) if frames.train is None else frames.train.tolist()
+    order = sorted(trained, key=lambda index: natural(Path(names[index])))
+    size = {index: paths[index].stat().st_size for index in order}
     often = Counter(size.values())
     # Photos hardly ever have the same number of bytes, so that few are read.
-    same_size = [index for index in size if often[size[index]] > 1]
+    content = {index: file_key(paths[index]) for index in order if often[size[index]] > 1}
     first: dict[str, int] = {}
-    copies = {
-        index: one for index in same_size if (one := first.setdefault(file_key(frames.paths[index]), index)) != index
-    }
+    copies: dict[int, int] = {}
+    apart: dict[int, int] = {}
+    for before, index in pairwise([-1, *order]):
+        if index in content and (one := first.setdefault(content[index], index)) != index:
+            (copies if content[index] == content.get(before) else apart)[index] = one
+    if apart:
+        index, one = next(iter(apart.items()))
+        example = f"such as {names[index]} of {names[one]}"
+        warn(
+            f"{len(apart)} of {len(order)} images repeat another one, {example}: of use only if their poses are the same."
+        )
     if not copies:
         return frames
-    names = frames.names
-    originals = [names[index] for index in dict.fromkeys(copies.values())]
+    originals = [names[one] for one in dict.fromkeys(copies.values())]
     warn(f"{listed([names[index] for index in copies])} left out: copies of {listed(originals)}")
-    kept = np.setdiff1d(np.arange(len(frames)), list(copies))
+    return _without(frames, {index: f"a copy of {names[one]}" for index, one in copies.items()})
+
+
+def _without(frames: Frames, reasons: dict[int, str]) -> Frames:
+    """The images but for some, with the reason why each is left out."""
+    kept = np.setdiff1d(np.arange(len(frames)), list(reasons))
     train, test = (
         None if part is None else np.flatnonzero(np.isin(kept, part)) for part in (frames.train, frames.test)
     )
-    reasons = {names[index]: f"a copy of {names[one]}" for index, one in copies.items()}
-    return replace(frames.subset(kept), train=train, test=test, left_out=frames.left_out | reasons)
+    left_out = frames.left_out | {frames.names[index]: reason for index, reason in reasons.items()}
+    return replace(frames.subset(kept), train=train, test=test, left_out=left_out)
 
 
 def remark_trained_tests(frames: Frames) -> None:
