@@ -52,10 +52,8 @@ def without_copies(frames: Frames) -> Frames:
             (copies if content[index] == content.get(before) else apart)[index] = one
     if apart:
         index, one = next(iter(apart.items()))
-        example = f"such as {names[index]} of {names[one]}"
-        warn(
-            f"{len(apart)} of {len(order)} images repeat another one, {example}: of use only if their poses are the same."
-        )
+        count = f"{len(apart)} of {len(order)} images repeat another one"
+        warn(f"{count}, such as {names[index]} of {names[one]}: of use only if their poses are the same.")
     if not copies:
         return frames
     originals = [names[one] for one in dict.fromkeys(copies.values())]
