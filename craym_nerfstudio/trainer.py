@@ -3,7 +3,8 @@
 import errno
 import os
 import pickle
-from dataclasses import dataclass, field
+import shlex
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -46,11 +47,29 @@ class CraymTrainerConfig(TrainerConfig):
     def setup(self, **kwargs: Any) -> Any:
         """The trainer, its schedules as long as the training; the host's has warnings of its own to give."""
         silence_others()
-        if self.max_num_iterations < 1:
-            problem = f"max-num-iterations is {self.max_num_iterations}"
-            raise InputError(problem, None, "Give 1 or more; craym adjust finds poses without training.")
+        self._check_numbers()
         self.fit_schedules()
         return super().setup(**kwargs)
+
+    def _check_numbers(self) -> None:
+        """Refuse what would end in a traceback, or train away from the photos, after minutes of matching.
+
+        Raises:
+            InputError: a number that is too small.
+        """
+        pipeline = cast(CraymPipelineConfig, self.pipeline)
+        losses = [each.name for each in fields(pipeline.model) if each.name.endswith("_loss_mult")]
+        least: list[tuple[str, Any, str, float]] = [
+            ("", self, "max_num_iterations", 1),
+            ("pipeline.", pipeline, "test_pose_steps", 0),
+            ("pipeline.datamanager.", pipeline.datamanager, "train_num_rays_per_batch", 1),
+            ("pipeline.model.", pipeline.model, "eval_num_rays_per_chunk", 1),
+            *(("pipeline.model.", pipeline.model, name, 0) for name in losses),
+        ]
+        for prefix, owner, name, bound in least:
+            if not getattr(owner, name) >= bound:
+                flag = f"{prefix}{name}".replace("_", "-")
+                raise InputError(f"{flag} is {getattr(owner, name)}", None, f"Give {bound:g} or more.")
 
     def fit_schedules(self) -> None:
         """Scale everything that is scheduled from the length that it is stated for to that of this training.
@@ -205,7 +224,8 @@ class CraymTrainer(Trainer):
         left = self._start_step + self.config.max_num_iterations - self.last_saved - 1
         if left > 0:
             return f"Go on with the same command and {_resume(self.checkpoint_dir, left)}"
-        command = f"ns-eval --load-config {self.base_dir / 'config.yml'} --output-path {self.base_dir / 'eval.json'}"
+        config, output = (shlex.quote(str(self.base_dir / name)) for name in ("config.yml", "eval.json"))
+        command = f"ns-eval --load-config {config} --output-path {output}"
         return f"Training had ended, its views were not judged yet: {command}"
 
     def train_iteration(self, step: int) -> TRAIN_INTERATION_OUTPUT:
@@ -265,7 +285,7 @@ def _step_of(checkpoint: Path) -> int:
 
 def _resume(folder: Path, steps: int) -> str:
     """The flags that go on from the last checkpoint of a folder, for as many steps as are left."""
-    return f"--load-dir {folder} --max-num-iterations {steps}"
+    return f"--load-dir {shlex.quote(str(folder))} --max-num-iterations {steps}"
 
 
 def _save(content: dict, file: object) -> None:

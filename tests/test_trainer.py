@@ -5,6 +5,7 @@ import warnings
 from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from threading import Lock
 from types import SimpleNamespace
@@ -134,10 +135,20 @@ def test_closing_the_viewer_after_training_is_no_interrupt(
     assert "--load-dir" not in capsys.readouterr().out
 
 
-def test_no_step_at_all_is_refused_before_any_work():
+@pytest.mark.parametrize(
+    ("place", "name", "value"),
+    [
+        ("", "max_num_iterations", 0),
+        ("pipeline", "test_pose_steps", -5),
+        ("pipeline.datamanager", "train_num_rays_per_batch", 0),
+        ("pipeline.model", "eval_num_rays_per_chunk", 0),
+        ("pipeline.model", "ssim_loss_mult", -1.0),
+    ],
+)
+def test_numbers_of_which_nothing_comes_are_refused_before_any_work(place: str, name: str, value: float):
     config = deepcopy(craym_lite.config)
-    config.max_num_iterations = 0
-    with pytest.raises(InputError, match="max-num-iterations is 0"):
+    setattr(attrgetter(place)(config) if place else config, name, value)
+    with pytest.raises(InputError, match=f"{name.replace('_', '-')} is {value}"):
         config.setup(local_rank=0, world_size=1)
 
 

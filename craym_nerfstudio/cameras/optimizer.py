@@ -266,7 +266,11 @@ class CraymCameraOptimizer(CameraOptimizer):
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         """Refuses a checkpoint of other input poses, whose deltas would be applied to rays they do not belong to."""
         stored = state_dict.get(f"{prefix}input_c2w")
-        if self._has_poses and stored is not None and stored.shape == self.input_c2w.shape:
+        if self._has_poses and stored is not None:
+            if stored.shape != self.input_c2w.shape:
+                counts = f"{len(stored)} training images, and the data has {len(self.input_c2w)} now"
+                remedy = "Bring back what was taken out of it, take out what was added, or start a new run."
+                raise InputError(f"The checkpoint is of {counts}", remedy=remedy)
             difference = float((stored.to(self.input_c2w) - self.input_c2w).abs().max())
             if difference > 1e-4:
                 raise InputError(

@@ -18,7 +18,7 @@ def select_cameras(patterns: Sequence[str], names: Sequence[str]) -> Bool[np.nda
     """
     chosen = np.zeros(len(names), dtype=bool)
     for pattern in patterns:
-        hits = np.array([_is_called(name, pattern) for name in names], dtype=bool)
+        hits = np.array([is_called(name, [pattern]) for name in names], dtype=bool)
         if not hits.any():
             known = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
             raise InputError(
@@ -29,6 +29,7 @@ def select_cameras(patterns: Sequence[str], names: Sequence[str]) -> Bool[np.nda
     return chosen
 
 
-def _is_called(name: str, pattern: str) -> bool:
-    """Whether an image name, or its last part, equals a pattern or is matched by it as a glob."""
-    return any(part == pattern or fnmatchcase(part, pattern) for part in (name, PurePath(name).name))
+def is_called(name: str, patterns: Sequence[str]) -> bool:
+    """Whether an image name, or its last part, equals one of the patterns or is matched by it as a glob."""
+    parts = (name, PurePath(name).name)
+    return any(part == pattern or fnmatchcase(part, pattern) for pattern in patterns for part in parts)

@@ -1,5 +1,6 @@
 """The command `craym adjust`; what it needs is imported when it runs."""
 
+import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,8 +144,9 @@ def _table(summary: dict) -> Table:
 
 def _next_steps(folder: Path) -> list[str]:
     """Commands that go on from here."""
+    data, report = (shlex.quote(str(path)) for path in (folder, folder / "preflight"))
     return [
-        f"ns-train craym-lite --data {folder}    # surface and novel views, poses refined further",
-        f"ns-train splatfacto --data {folder}    # splats, on a CUDA device",
-        f"craym preflight --data {folder} --output {folder / 'preflight'}    # the new poses against the images",
+        f"ns-train craym-lite --data {data}    # surface and novel views, poses refined further",
+        f"ns-train splatfacto --data {data}    # splats, on a CUDA device",
+        f"craym preflight --data {data} --output {report}    # the new poses against the images",
     ]

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -72,13 +72,13 @@ class MatchCommand(ImagesCommand):
         """Match with one of them and write what it found; its summary."""
         from craym_nerfstudio.matching.find import find_matches
         from craym_nerfstudio.matching.pictures import draw_overview, draw_pair, pair_ranking, save_picture
-        from craym_nerfstudio.storage import write_json
+        from craym_nerfstudio.storage import file_key, write_json
 
         prior = None if self.prior_angle_deg >= 180 else self.prior_angle_deg
         start = time.process_time()
         matches = find_matches(views, matcher, self.output / "cache", prior, self.neighbours)
         seconds = time.process_time() - start
-        matches.save(folder / "matches.npz")
+        replace(matches, file_keys=[file_key(path) for path in views.paths]).save(folder / "matches.npz")
         save_picture(draw_overview(views, matches), folder / "overview.png")
         ranking = pair_ranking(matches)
         for label, pair in _examples(len(ranking), self.pictures):

@@ -1,5 +1,6 @@
 """The command `craym preflight`; what it needs is imported when it runs."""
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,8 @@ class PreflightCommand(ImagesCommand):
         if copy is not None:
             changed = ", ".join([*left_out, *write_fixed(scene, checked, copy)]) or "nothing but what reading repairs"
             warn(f"Corrected copy: {copy} ({changed}); {scene.original.source} is as it was.")
-            console.print(f"  craym preflight --data {copy.parent} --output {self.output}_fixed")
+            data, output = (shlex.quote(str(path)) for path in (copy.parent, f"{self.output}_fixed"))
+            console.print(f"  craym preflight --data {data} --output {output}")
         sys.exit(checked.verdict.exit_status)
 
     def _read(self) -> tuple["Scene", list[str]]:

@@ -74,15 +74,14 @@ def load_mesh(path: Path) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 
 
 
 def _in_data_frame(loaded: Any) -> Any:
-    """One mesh of what a file holds; ours stay in the data's frame, which a GLB turns upright by its first node."""
+    """One mesh of what a file holds; of ours the surface alone, without the turn that sets a GLB upright."""
     import trimesh
 
     if not isinstance(loaded, trimesh.Scene):
         return loaded
-    mesh = loaded.to_mesh()
     if DATA_NODE in loaded.graph.nodes:
-        mesh.apply_transform(np.linalg.inv(loaded.graph.get(DATA_NODE)[0]))
-    return mesh
+        return loaded.geometry[loaded.graph.get(DATA_NODE)[1]]
+    return loaded.to_mesh()
 
 
 def _first(folder: Path, names: tuple[str, ...]) -> Path | None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import UInt8
 
-from craym_nerfstudio.console import track
+from craym_nerfstudio.console import track, warn
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.export.far_origin import exact_points, far_origin
@@ -25,28 +25,38 @@ from craym_nerfstudio.stops import load_pycolmap
 from craym_nerfstudio.storage import write_atomically, write_text
 
 
+class NoColmapLens(InputError):
+    """A lens that no COLMAP model describes."""
+
+
 def write_cameras(
     cameras: RefinedCameras, folder: Path | str, paths: PathStyle = "absolute", include_test: bool = False
 ) -> dict[str, float]:
     """Write transforms.json, cameras.csv, a COLMAP model and, where stage 0 ran, its points; returns their figures.
 
     Raises:
-        InputError: an image cannot be read, a lens that COLMAP does not know, or a folder that cannot be written.
+        InputError: an image cannot be read, or a folder that cannot be written.
     """
     folder = Path(folder)
     colors = None if cameras.stage is None else point_colors(cameras)
-    reconstruction = reconstruction_of(cameras, colors)
-    write_colmap(reconstruction, folder / "colmap" / "sparse" / "0")
+    try:
+        reconstruction = reconstruction_of(cameras, colors)
+    except NoColmapLens as error:
+        warn(f"No COLMAP model is written: {error.problem} ({cameras.frames.names[0]}).")
+        reconstruction = None
+    else:
+        write_colmap(reconstruction, folder / "colmap" / "sparse" / "0")
     if colors is not None and cameras.stage is not None:
         write_points(cameras.stage.points, colors, folder / POINTS_NAME)
     points_name = None if colors is None else POINTS_NAME
     write_transforms(cameras, folder / TRANSFORMS_NAME, paths, include_test, points_name)
     write_table(cameras, folder / TABLE_NAME)
     write_trajectory(cameras, folder / "trajectory_tum.txt")
-    figures: dict[str, float] = {"cameras": len(cameras.frames), "points": reconstruction.num_points3D()}
+    points = 0 if cameras.stage is None else len(cameras.stage.points)
+    figures: dict[str, float] = {"cameras": len(cameras.frames), "points": points}
     if include_test and len(cameras.test):
         figures["test_images"] = len(cameras.test)
-    if reconstruction.num_points3D():
+    if reconstruction is not None and reconstruction.num_points3D():
         figures["mean_reprojection_px"] = reconstruction.compute_mean_reprojection_error()
         figures["mean_track_length"] = reconstruction.compute_mean_track_length()
     return figures
@@ -63,7 +73,7 @@ def _colmap_camera(frames: Frames, number: int) -> Any:
     """One image's lens as a ``pycolmap.Camera``.
 
     Raises:
-        InputError: a lens that no COLMAP model describes.
+        NoColmapLens: a lens that no COLMAP model describes.
     """
     pycolmap = load_pycolmap()
 
@@ -72,7 +82,7 @@ def _colmap_camera(frames: Frames, number: int) -> Any:
     if frames.camera_types[number] == "FISHEYE":
         name, lens = "OPENCV_FISHEYE", [k1, k2, k3, k4]
     elif k4:
-        raise InputError("COLMAP has no lens model with k4", frames.paths[number], "Use transforms.json instead.")
+        raise NoColmapLens("COLMAP has no lens model with k4", frames.paths[number], "Use transforms.json instead.")
     elif k3:
         name, lens = "FULL_OPENCV", [k1, k2, p1, p2, k3, 0.0, 0.0, 0.0]
     elif any((k1, k2, p1, p2)):
@@ -134,7 +144,8 @@ def write_points(points: np.ndarray, colors: UInt8[np.ndarray, "points 3"], path
 def describe(folder: Path, figures: dict[str, float]) -> str:
     """One sentence about what `write_cameras` has written."""
     also = f" (beside {figures['test_images']:.0f} test images)" if "test_images" in figures else ""
-    files = f"transforms.json{also}, colmap/sparse/0, trajectory_tum.txt and cameras.csv"
+    model = ", colmap/sparse/0" if (folder / "colmap").is_dir() else ""
+    files = f"transforms.json{also}{model}, trajectory_tum.txt and cameras.csv"
     text = f"{folder}: {figures['cameras']:.0f} cameras in {files}"
     if "mean_reprojection_px" in figures:
         text += (

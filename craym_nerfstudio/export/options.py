@@ -15,6 +15,10 @@ PathStyle = Literal["absolute", "relative"]
 """How images are named: by absolute paths, or by paths relative to the file that names them."""
 
 
+_MOST_RESOLUTION = 4096
+"""More than the photos can tell, and than a machine can hold."""
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """How the parts of an export are made."""
@@ -44,8 +48,11 @@ class ExportOptions:
         """
         if output is not None and (output.is_file() or output.suffix.lower().removeprefix(".") in get_args(Format)):
             raise InputError("The output is no folder", output, "Name a folder; --formats says which meshes it gets.")
-        if self.resolution < 8:
-            raise InputError(f"resolution is {self.resolution}", None, "Give 8 or more; 512 is usual.")
+        if not 8 <= self.resolution <= _MOST_RESOLUTION:
+            raise InputError(f"resolution is {self.resolution}", None, f"Give 8 to {_MOST_RESOLUTION}; 512 is usual.")
+        for name, value in (("faces", self.faces), ("keep-components", self.keep_components)):
+            if value < 0:
+                raise InputError(f"{name} is {value}", None, "Give 0 for all of them, or more.")
         if not 0 <= self.sh_degree <= 3:
             raise InputError(f"sh-degree is {self.sh_degree}", None, "Give 0, 1, 2 or 3.")
         if "usdz" in self.formats and find_spec("pxr") is None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from craym_nerfstudio.cameras.selection import is_called
 from craym_nerfstudio.data.calibration import calibrated_lens
 from craym_nerfstudio.data.frames import Frames
 from craym_nerfstudio.data.scene import Scene
@@ -47,6 +48,8 @@ def cameras_of_run(run: Run, refine_test: bool = False) -> RefinedCameras:
     if not refine_test or not len(cameras.test):
         return cameras
     c2w = data_from_model.poses(pipeline.refined_test_c2w().double().numpy()[own_test])
+    held = [is_called(name, pipeline.config.start.fixed_cameras) for name in cameras.test.names]
+    c2w[held] = cameras.test.c2w[held]
     return replace(cameras, test=replace(cameras.test, c2w=c2w))
 
 

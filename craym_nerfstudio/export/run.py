@@ -29,8 +29,7 @@ class Run:
     @property
     def data(self) -> Path:
         """Where the data lies."""
-        config = self.pipeline.datamanager.config
-        return config.data or config.dataparser.data
+        return _data_of(self.pipeline.config)
 
 
 def load_run(path: Path, data: Path | None = None) -> Run:
@@ -48,6 +47,8 @@ def load_run(path: Path, data: Path | None = None) -> Run:
         raise InputError(f"A run of method {config.method_name}", path, "Give a run of craym, craym-lite or craym-cpu.")
     if data is not None:
         config.pipeline.datamanager.data = data
+    if not (expected := _data_of(config.pipeline)).exists():
+        raise InputError("The data of this run is no longer there", expected.absolute(), "Give --data where it is now.")
     checkpoint = _last_checkpoint(path.parent / config.relative_model_dir)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     pipeline = CraymPipeline(config.pipeline, device, "inference")
@@ -61,6 +62,10 @@ def load_run(path: Path, data: Path | None = None) -> Run:
     except InputError as error:
         raise InputError(error.problem, checkpoint, error.remedy) from error
     return Run(path.parent, pipeline, state["step"])
+
+
+def _data_of(config: CraymPipelineConfig) -> Path:
+    return config.datamanager.data or config.datamanager.dataparser.data
 
 
 def stage_zero(folder: Path) -> StageZero | None:

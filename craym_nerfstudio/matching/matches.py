@@ -11,6 +11,7 @@ from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.storage import read_npz, write_npz
 
 _FORMAT = "craym-matches-3"
+_TEXTS = ("names", "file_keys")
 _NO_GUESS = np.zeros((0, 3, 4))
 
 
@@ -40,6 +41,8 @@ class Matches:
     detector: str
     guess_c2w: Float[np.ndarray, "images_or_0 3 4"] = field(default_factory=_NO_GUESS.copy)
     """Poses nearer to the truth than the rough ones, in their frame, where matching needed and found some; or none."""
+    file_keys: list[str] = field(default_factory=list)
+    """Digests of the image files, in matches that are kept for another day; or none."""
 
     def __len__(self) -> int:
         return len(self.pair_of_match)
@@ -95,7 +98,8 @@ class Matches:
         number[here] = np.arange(len(here))
         keypoints = kept.keypoints * ratio[number[kept.images]].astype(np.float32)
         guess = self.guess_c2w[here] if len(self.guess_c2w) else self.guess_c2w
-        renamed = replace(kept, names=list(names), size_px=size_px, guess_c2w=guess)
+        keys = [self.file_keys[k] for k in here] if self.file_keys else []
+        renamed = replace(kept, names=list(names), size_px=size_px, guess_c2w=guess, file_keys=keys)
         return replace(renamed, pairs=number[kept.pairs], keypoints=keypoints)
 
     def save(self, path: Path) -> None:
@@ -105,7 +109,8 @@ class Matches:
             InputError: the disk is full or the folder cannot be written; the old file stays as it was.
         """
         arrays = {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
-        arrays["names"] = np.array(self.names, dtype=np.str_)
+        for name in _TEXTS:
+            arrays[name] = np.array(getattr(self, name), dtype=np.str_)
         write_npz(path, {"format": np.array(_FORMAT), **arrays})
 
     @classmethod
@@ -116,12 +121,13 @@ class Matches:
             InputError: the file is missing, damaged or of another format.
         """
         arrays = read_npz(path)
+        arrays.setdefault("file_keys", np.array([], dtype=np.str_))
         expected = {each.name for each in fields(cls)} | {"format"}
         if set(arrays) != expected or str(arrays.pop("format")) != _FORMAT:
             raise InputError("Not a matches file of this version", path, "Delete it and match the images again.")
-        names = [str(name) for name in arrays.pop("names")]
+        names, file_keys = ([str(text) for text in arrays.pop(name)] for name in _TEXTS)
         detector = str(arrays.pop("detector"))
-        return cls(names=names, detector=detector, **arrays)
+        return cls(names=names, file_keys=file_keys, detector=detector, **arrays)
 
 
 def groups_in_words(sizes: Sequence[int], most: int = 12) -> str:

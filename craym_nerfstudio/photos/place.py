@@ -22,9 +22,11 @@ from craym_nerfstudio.photos.pair_matches import PairMatches, match_pairs
 from craym_nerfstudio.photos.solve import Solution, solve
 from craym_nerfstudio.photos.upright import stand_upright
 from craym_nerfstudio.sfm.reconstruction import write_model
-from craym_nerfstudio.storage import alone, content_key, write_folder, write_json
+from craym_nerfstudio.stops import load_pycolmap
+from craym_nerfstudio.storage import alone, content_key, from_cache, write_folder, write_json
 
 _VERSION = 2
+_REPORT_NAME = "photos.json"
 _LEAST_PLACED = 0.2
 """Share of the photos under which what was placed is chance, or not what was meant."""
 _LEAST_CONSISTENT = 0.85
@@ -52,7 +54,8 @@ def place_photos(
     key = content_key(_VERSION, detector.settings, photos.names, pictures, photos.lenses)
     folder = cache_dir / f"photos-{key}"
     with alone(folder):
-        if not (folder / "photos.json").is_file():
+        report = from_cache(folder / _REPORT_NAME, _found_before)
+        if report is None:
             for path in track(photos.paths, "Checking photos"):
                 # A file that breaks off would else be found after minutes.
                 load_image(path)
@@ -61,11 +64,21 @@ def place_photos(
                 solution = solve(problem, threshold_px(views))
             solution = _checked(photos, problem.matches, solution)
             write_folder(folder, lambda place: _write(place, photos, problem, solution))
-    report = json.loads((folder / "photos.json").read_text())
+            report = json.loads((folder / _REPORT_NAME).read_text())
     for line in report["lines"]:
         console.print(line)
     console.print(f"Photos: model in {folder}")
     return folder / "sparse" / "0", report["missing"]
+
+
+def _found_before(path: Path) -> dict[str, Any]:
+    """The report on photos that were placed before, if the model beside it can still be read."""
+    model = path.parent / "sparse" / "0"
+    try:
+        load_pycolmap().Reconstruction().read_binary(str(model))
+    except (RuntimeError, IndexError) as error:
+        raise InputError("Damaged COLMAP model", model) from error
+    return json.loads(path.read_text())
 
 
 def _views(photos: Photos, mask_paths: list[Path | None] | None) -> Views:
@@ -140,7 +153,7 @@ def _write(folder: Path, photos: Photos, problem: Problem, solution: Solution) -
         "missing": {photos.names[photo]: reason for photo, reason in missing.items()},
         "lines": _lines(photos, reconstruction, solution, missing),
     }
-    write_json(folder / "photos.json", content)
+    write_json(folder / _REPORT_NAME, content)
 
 
 def _to_file_pixels(reconstruction: Any, photos: Photos) -> None:

@@ -1,5 +1,6 @@
 """What a run tells its user before it trains, and when it has finished: tables, a JSON file and pictures."""
 
+import shlex
 from pathlib import Path
 
 from rich.table import Table
@@ -96,8 +97,9 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
 
 def _next_steps(run_dir: Path) -> list[str]:
     """Commands that go on from a finished run."""
+    run, config = (shlex.quote(str(path)) for path in (run_dir, run_dir / "config.yml"))
     return [
-        f"craym report {run_dir}    # one page: views and cameras before and after, errors, losses",
-        f"craym export --load-config {run_dir}    # textured mesh, splats, refined data set, report",
-        f"ns-viewer --load-config {run_dir / 'config.yml'} --viewer.websocket-host 127.0.0.1",
+        f"craym report {run}    # one page: views and cameras before and after, errors, losses",
+        f"craym export --load-config {run}    # textured mesh, splats, refined data set, report",
+        f"ns-viewer --load-config {config} --viewer.websocket-host 127.0.0.1",
     ]

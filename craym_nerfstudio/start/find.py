@@ -23,7 +23,7 @@ from craym_nerfstudio.sfm.shared_intrinsics import correct_bearings
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.not_adjusted import show_not_adjusted
 from craym_nerfstudio.start.region import asked_region, figures_in_data, find_region
-from craym_nerfstudio.storage import alone, content_key, from_cache, steady
+from craym_nerfstudio.storage import alone, content_key, file_key, from_cache, steady
 
 _VERSION = 7
 _MIN_CONFIDENCE = 0.02
@@ -53,6 +53,9 @@ class Start:
         region = asked_region(asked, self.world_from_unit or Similarity.of(), world_from_data)
         points = None if self.stage_zero is None else self.stage_zero.points
         figures = figures_in_data(region, world_from_data, points, views)
+        if asked != AskedRegion() and figures.rays == 0:
+            remedy = "Give region-center and region-radius in the frame and units of the data, or neither."
+            raise InputError(f"No camera sees the region: {figures.in_words}", None, remedy)
         return replace(self, world_from_unit=region), figures.in_words
 
     def of_training(self, views: Views, posed: Views, test_names: Sequence[str]) -> "Start":
@@ -125,11 +128,16 @@ def found_matches(views: Views, config: StartConfig) -> Matches:
 
         assert config.matcher != "none"
         return find_matches(views, config.matcher, config.cache_dir)
+    matches = Matches.load(config.matches)
     try:
-        matches = Matches.load(config.matches).between(views.names, views.size_px)
+        matches = matches.between(views.names, views.size_px)
     except ValueError as reason:
         remedy = "Match the images of this data again (craym match)."
         raise InputError(f"The matches are of other images: {reason}", config.matches, remedy) from reason
+    known = zip(views.names, views.paths, matches.file_keys, strict=bool(matches.file_keys))
+    if others := [name for name, path, key in known if file_key(path) != key]:
+        count = f"{len(others)} of {len(views.names)} images are other files than were matched, such as {others[0]}"
+        warn(f"{count}: if they show something else, match them again (craym match).")
     # Intrinsics may have been corrected since.
     bearings = np.empty_like(matches.bearings)
     for image in range(len(views.names)):

@@ -223,6 +223,13 @@ def test_checkpoint_restores_poses_and_refuses_other_inputs() -> None:
     assert torch.equal(unset.input_c2w, dataset_poses())
 
 
+def test_a_checkpoint_of_another_number_of_images_says_so() -> None:
+    fewer = CraymCameraOptimizerConfig().setup(num_cameras=CAMERAS - 1, device="cpu")
+    fewer.set_poses(dataset_poses()[1:])
+    with pytest.raises(InputError, match="5 training images, and the data has 4 now"):
+        fewer.load_state_dict(make_optimizer().state_dict())
+
+
 def test_wrong_number_of_poses_is_refused() -> None:
     optimizer = CraymCameraOptimizerConfig().setup(num_cameras=CAMERAS, device="cpu")
     with pytest.raises(ValueError, match="4 poses for 5 cameras"):

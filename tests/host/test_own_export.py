@@ -18,6 +18,7 @@ from craym_nerfstudio.data.scene import detect_and_read
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.references import load_mesh
 from craym_nerfstudio.export.pictures import Ball, write_turntable
+from craym_nerfstudio.export.refined import cameras_of_run
 from craym_nerfstudio.export.run import Run, load_run
 from craym_nerfstudio.geometry.alignment import pose_errors
 from tests.host.conftest import TrainedRun
@@ -93,6 +94,7 @@ def test_glb_stands_upright(exported: Path) -> None:
     """Blender data is z-up, glTF y-up: what a glTF loader shows has the heights of the data along y."""
     shown = trimesh.load(exported / "mesh.glb", process=False).to_mesh()
     data = load_mesh(exported / "mesh.glb")[0]
+    np.testing.assert_array_equal(load_mesh(exported / "mesh_and_cameras.glb")[0], data)
     np.testing.assert_allclose(shown.bounds[:, 1], [data[:, 2].min(), data[:, 2].max()], atol=1e-5)
     texture = np.asarray(shown.visual.material.baseColorTexture)
     assert texture.shape[0] == texture.shape[1] and texture[..., :3].std() > 10
@@ -156,11 +158,34 @@ def test_test_cameras_are_in_the_frame_of_the_refined_ones(trained: TrainedRun, 
     assert 1e-5 < moved.abs().max() < 0.1
 
 
+def test_fixed_test_cameras_are_written_as_they_were_given(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = cameras_of_run(run).test
+    monkeypatch.setattr(run.pipeline.config.start, "fixed_cameras", (given.names[1],))
+    refined = cameras_of_run(run, refine_test=True).test
+    np.testing.assert_array_equal(refined.c2w[1], given.c2w[1])
+    assert np.abs(refined.c2w[0] - given.c2w[0]).max() > 1e-5
+
+
+def test_data_that_has_moved_is_asked_for(
+    trained: TrainedRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(trained.folder, tmp_path / "run")
+    config = tmp_path / "run" / "config.yml"
+    config.write_text(config.read_text().replace(trained.data.folder.name, "nowhere"))
+    with pytest.raises(SystemExit):
+        main(["export", "cameras", "--load-config", str(config)])
+    line = capsys.readouterr().err
+    assert "data of this run is no longer there" in line and "nowhere" in line and "--data" in line
+
+
 @pytest.mark.parametrize(
     ("flags", "complaint"),
     [
         (["--output", "x.stl"], "no folder"),
         (["--resolution", "4"], "resolution is 4"),
+        (["--resolution", "5000"], "resolution is 5000"),
+        (["--faces", "-5"], "faces is -5"),
+        (["--keep-components", "-1"], "keep-components is -1"),
         (["--sh-degree", "7"], "sh-degree is 7"),
     ],
 )

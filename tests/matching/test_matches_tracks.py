@@ -41,6 +41,7 @@ def entries(matches: Matches) -> list[list[tuple[int, int]]]:
 
 def test_file_keeps_everything(tmp_path: Path) -> None:
     matches = made([(0, 1, 1, 2, 0.5), (0, 3, 2, 3, 0.25)])
+    matches = replace(matches, file_keys=["a", *matches.names[1:]])
     matches.save(tmp_path / "matches.npz")
     loaded = Matches.load(tmp_path / "matches.npz")
     for field in fields(Matches):

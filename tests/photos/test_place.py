@@ -64,6 +64,19 @@ def test_corner_is_placed_from_its_images_alone(
     assert "not placed: photo" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("file", ["sparse/0/images.bin", "photos.json"])
+def test_a_damaged_cache_is_made_anew(
+    file: str, corner: list[Image.Image], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder = save(corner, tmp_path / "data")
+    first = read_unposed(folder, "sift", tmp_path / "cache")
+    (path,) = (tmp_path / "cache").glob(f"photos-*/{file}")
+    path.write_bytes(path.read_bytes()[:40])
+    again = read_unposed(folder, "sift", tmp_path / "cache")
+    assert "computed again" in capsys.readouterr().out
+    np.testing.assert_allclose(again.c2w, first.c2w, atol=1e-6)
+
+
 def test_large_photos_keep_the_pixels_of_their_files(
     corner: list[Image.Image], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from craym_nerfstudio.data.config import AskedRegion
+from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.matching.views import Views
 from craym_nerfstudio.sfm.adjust import adjust_rays
 from craym_nerfstudio.sfm.result import Intrinsics
 from craym_nerfstudio.start.config import StartConfig
 from craym_nerfstudio.start.find import Start, found_matches
+from craym_nerfstudio.storage import file_key
 from tests.sfm.synthetic import FOCAL_PX, SIZE_PX, disturbed, make_scene, ring
 
 TRUE = ring(12)
@@ -80,3 +84,32 @@ def test_matches_of_a_file_are_seen_through_the_lens_of_today(tmp_path: Path) ->
     assert found_matches(made.views, config).bearings == pytest.approx(made.matches.bearings, abs=1e-6)
     found = found_matches(views, config).bearings
     assert found[..., :2] == pytest.approx(2.0 * made.matches.bearings[..., :2], abs=1e-5)
+
+
+def test_matches_of_other_files_of_the_same_names_are_remarked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_scene(TRUE, disturbed(TRUE, 3.0, 0.1))
+    paths = [tmp_path / name for name in made.views.names]
+    for path in paths:
+        path.write_text(path.name)
+    views, config = replace(made.views, paths=paths), StartConfig(matches=tmp_path / "matches.npz")
+    replace(made.matches, file_keys=[file_key(path) for path in paths]).save(tmp_path / "matches.npz")
+    found_matches(views, config)
+    assert "other files" not in capsys.readouterr().out
+    paths[3].write_text("another photo")
+    found_matches(views, config)
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"1 of 12 images are other files than were matched, such as {views.names[3]}" in said
+
+
+def test_a_missing_file_of_matches_is_one_clear_line(tmp_path: Path) -> None:
+    made = make_scene(TRUE, disturbed(TRUE, 3.0, 0.1))
+    with pytest.raises(InputError, match=r"^Missing file: \S+nothing\.npz\. "):
+        found_matches(made.views, StartConfig(matches=tmp_path / "nothing.npz"))
+
+
+def test_a_region_that_no_camera_sees_is_refused(posed: tuple[Start, Views]) -> None:
+    start, views = posed
+    with pytest.raises(InputError, match="No camera sees the region"):
+        start.within(AskedRegion((1e4, 1e4, 1e4), 1.0), Similarity.of(), views)
