@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -77,6 +79,14 @@ def ended_by(stop: KeyboardInterrupt, line: str = "") -> SystemExit:
     name, status = ("Terminated", 143) if isinstance(stop, Terminated) else ("Interrupted", 130)
     warn(f"{name}. {line}".strip())
     return SystemExit(status)
+
+
+def load_trimesh() -> Any:
+    """The module ``trimesh``; a stop while it is imported, which it would take for a missing package, waits."""
+    is_interrupted = threading.current_thread() is threading.main_thread()
+    with whole() if is_interrupted and "trimesh" not in sys.modules else nullcontext():
+        import trimesh
+    return trimesh
 
 
 def load_pycolmap(needed_for: Path | None = None) -> Any:

@@ -12,7 +12,7 @@ import pytest
 
 from craym_nerfstudio import stops
 from craym_nerfstudio.cli.main import main
-from craym_nerfstudio.stops import Terminated, at_once, ended_by, heed_stops, load_pycolmap, whole
+from craym_nerfstudio.stops import Terminated, at_once, ended_by, heed_stops, load_pycolmap, load_trimesh, whole
 
 BOTH = pytest.mark.parametrize(
     ("number", "kind", "status"), [(signal.SIGINT, KeyboardInterrupt, 130), (signal.SIGTERM, Terminated, 143)]
@@ -147,3 +147,21 @@ def test_pycolmap_comes_through_one_door() -> None:
     package = Path(stops.__file__).parent
     found = [path for path in package.rglob("*.py") if re.search(r"^\s*import pycolmap", path.read_text(), re.M)]
     assert found == [package / "stops.py"]
+
+
+def test_a_stop_waits_for_an_import_that_would_swallow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As trimesh's, which goes on without packages whose import ends in whatever way."""
+    (tmp_path / "trimesh.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    swallowed = False\n"
+        "except BaseException:\n    swallowed = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "trimesh", raising=False)
+    heed_stops()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            load_trimesh()
+        assert sys.modules["trimesh"].swallowed is False
+    finally:
+        sys.modules.pop("trimesh", None)

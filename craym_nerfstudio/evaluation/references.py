@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from craym_nerfstudio.errors import InputError
 from craym_nerfstudio.evaluation.depth_maps import read_depth_maps
 from craym_nerfstudio.evaluation.surfaces import Cloud, Points, SampledMesh, SurfaceReference, sample_mesh
+from craym_nerfstudio.stops import load_trimesh
 
 _MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl", ".off")
 _MESH_NAMES = ("mesh_gt.ply", "mesh.ply")
@@ -60,7 +61,7 @@ def load_mesh(path: Path) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 
     Raises:
         InputError: the file is missing, unreadable or without triangles.
     """
-    import trimesh
+    trimesh = load_trimesh()
 
     if not path.is_file():
         raise InputError("No such mesh", path, "Give a mesh file, such as craym export writes.")
@@ -75,7 +76,7 @@ def load_mesh(path: Path) -> tuple[Float[np.ndarray, "n 3"], Int[np.ndarray, "m 
 
 def _in_data_frame(loaded: Any) -> Any:
     """One mesh of what a file holds; of ours the surface alone, without the turn that sets a GLB upright."""
-    import trimesh
+    trimesh = load_trimesh()
 
     if not isinstance(loaded, trimesh.Scene):
         return loaded

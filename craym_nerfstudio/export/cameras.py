@@ -21,7 +21,7 @@ from craym_nerfstudio.geometry.axes import flip_pose_axes
 from craym_nerfstudio.geometry.lie import compose, inverse, rotation_angle_deg
 from craym_nerfstudio.images import load_image
 from craym_nerfstudio.sfm.reconstruction import make_reconstruction, write_model
-from craym_nerfstudio.stops import load_pycolmap
+from craym_nerfstudio.stops import load_pycolmap, load_trimesh
 from craym_nerfstudio.storage import write_atomically, write_text
 
 
@@ -132,7 +132,7 @@ def write_points(points: np.ndarray, colors: UInt8[np.ndarray, "points 3"], path
     Raises:
         InputError: the file cannot be written.
     """
-    import trimesh
+    trimesh = load_trimesh()
 
     is_far = far_origin(points).any()
     exported: Any = (

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from craym_nerfstudio.stops import load_trimesh
+
 if TYPE_CHECKING:
     import trimesh
 
@@ -26,7 +28,7 @@ def exact_mesh(local: "trimesh.Trimesh", origin: Float[np.ndarray, "3"], suffix:
 
     PLY has double precision, OBJ as many decimals as it needs, and GLB a node that moves single-precision vertices.
     """
-    import trimesh
+    trimesh = load_trimesh()
 
     if suffix == "glb":
         scene = trimesh.Scene()

@@ -8,6 +8,7 @@ from jaxtyping import Float, Int
 
 from craym_nerfstudio.evaluation.references import DATA_NODE
 from craym_nerfstudio.export.textured import TexturedMesh
+from craym_nerfstudio.stops import load_trimesh
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -70,7 +71,7 @@ def glb_with_cameras(
 
 
 def _textured(mesh: TexturedMesh, texture: "Image") -> Any:
-    import trimesh
+    trimesh = load_trimesh()
     from trimesh.visual.material import PBRMaterial
     from trimesh.visual.texture import TextureVisuals
 
@@ -103,7 +104,7 @@ def _painted(
     corners: Float[np.ndarray, "n k 3"], sides: Int[np.ndarray, "m 3"], rgb: tuple[float, float, float]
 ) -> Any:
     """One small solid at many places, in one colour."""
-    import trimesh
+    trimesh = load_trimesh()
     from trimesh.visual.material import PBRMaterial
     from trimesh.visual.texture import TextureVisuals
 
@@ -115,7 +116,7 @@ def _painted(
 
 
 def _exported(parts: dict[str, Any], upright: Float[np.ndarray, "3 3"]) -> bytes:
-    import trimesh
+    trimesh = load_trimesh()
 
     turn = np.eye(4)
     turn[:3, :3] = Y_UP_FROM_Z_UP @ upright

@@ -19,6 +19,7 @@ from craym_nerfstudio.export.photo_views import PhotoView, Visibility
 from craym_nerfstudio.fields.color_field import ColorField, spherical_harmonics
 from craym_nerfstudio.geometry.alignment import Similarity
 from craym_nerfstudio.model import CraymModel
+from craym_nerfstudio.stops import load_trimesh
 from craym_nerfstudio.storage import write_atomically
 
 _CHUNK = 1 << 16
@@ -168,7 +169,7 @@ def write_mesh(mesh: SurfaceMesh, path: Path) -> None:
     Raises:
         InputError: the file cannot be written.
     """
-    import trimesh
+    trimesh = load_trimesh()
 
     colors = np.round(mesh.colors.clip(0.0, 1.0) * 255).astype(np.uint8)
     suffix, origin = path.suffix.lower()[1:], far_origin(mesh.vertices)

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int, UInt8
 from nerfstudio.cameras.cameras import Cameras
 from viser import SceneApi
 
+from craym_nerfstudio.stops import load_trimesh
 from craym_nerfstudio.viewer.layers import SCENE_SCALE, ViserPose, in_scene
 
 
@@ -72,7 +73,7 @@ class SceneLayers:
         colors: UInt8[np.ndarray, "n 3"],
     ) -> None:
         """A mesh with colours at its vertices."""
-        import trimesh
+        trimesh = load_trimesh()
 
         name = f"/craym/{layer}/mesh"
         content = trimesh.Trimesh(in_scene(vertices), faces, vertex_colors=colors, process=False)
