@@ -38,6 +38,8 @@ def write_cameras(
         InputError: an image cannot be read, or a folder that cannot be written.
     """
     folder = Path(folder)
+    # First: by it the next run knows what a run that was stopped has left.
+    write_table(cameras, folder / TABLE_NAME)
     colors = None if cameras.stage is None else point_colors(cameras)
     try:
         reconstruction = reconstruction_of(cameras, colors)
@@ -50,7 +52,6 @@ def write_cameras(
         write_points(cameras.stage.points, colors, folder / POINTS_NAME)
     points_name = None if colors is None else POINTS_NAME
     write_transforms(cameras, folder / TRANSFORMS_NAME, paths, include_test, points_name)
-    write_table(cameras, folder / TABLE_NAME)
     write_trajectory(cameras, folder / "trajectory_tum.txt")
     points = 0 if cameras.stage is None else len(cameras.stage.points)
     figures: dict[str, float] = {"cameras": len(cameras.frames), "points": points}
