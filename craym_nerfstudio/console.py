@@ -1,7 +1,9 @@
 """The one console of the package, its progress bars, and what may not write on it."""
 
+import shlex
 import warnings
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
@@ -23,6 +25,11 @@ def progress() -> Progress:
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     is_shown = console.is_terminal or console.is_jupyter
     return Progress(*columns, console=console, transient=True, disable=not is_shown)
+
+
+def typed(path: Path | str) -> str:
+    """A path as it is typed in a shell: commands that are suggested run as they stand."""
+    return shlex.quote(str(path))
 
 
 def track(items: Sequence[Item], description: str) -> Iterable[Item]:

@@ -34,6 +34,11 @@ class ImageHeader:
     is_turned_by_exif: bool
 
 
+def has_image_name(path: Path) -> bool:
+    """Whether a file is called as an image; a Mac writes ._000.png beside 000.png, which is none."""
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
 def said_of_unread(paths: Iterable[Path]) -> str:
     """How many of these are photos in a format that is not read, and what to do; nothing where none are."""
     unread = [path for path in paths if path.suffix.lower() in UNREAD_SUFFIXES and not path.name.startswith(".")]

@@ -3,7 +3,6 @@
 import errno
 import os
 import pickle
-import shlex
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NoReturn, cast
@@ -14,7 +13,7 @@ from nerfstudio.engine.callbacks import TrainingCallback, TrainingCallbackLocati
 from nerfstudio.engine.trainer import TRAIN_INTERATION_OUTPUT, Trainer, TrainerConfig
 from nerfstudio.utils.decorators import check_main_thread
 
-from craym_nerfstudio.console import console, silence_others, warn
+from craym_nerfstudio.console import console, silence_others, typed, warn
 from craym_nerfstudio.errors import InputError, show_input_errors
 from craym_nerfstudio.pipeline import CraymPipeline, CraymPipelineConfig
 from craym_nerfstudio.report.record import METRICS_NAME
@@ -224,7 +223,7 @@ class CraymTrainer(Trainer):
         left = self._start_step + self.config.max_num_iterations - self.last_saved - 1
         if left > 0:
             return f"Go on with the same command and {_resume(self.checkpoint_dir, left)}"
-        config, output = (shlex.quote(str(self.base_dir / name)) for name in ("config.yml", "eval.json"))
+        config, output = typed(self.base_dir / "config.yml"), typed(self.base_dir / "eval.json")
         command = f"ns-eval --load-config {config} --output-path {output}"
         return f"Training had ended, its views were not judged yet: {command}"
 
@@ -285,7 +284,7 @@ def _step_of(checkpoint: Path) -> int:
 
 def _resume(folder: Path, steps: int) -> str:
     """The flags that go on from the last checkpoint of a folder, for as many steps as are left."""
-    return f"--load-dir {shlex.quote(str(folder))} --max-num-iterations {steps}"
+    return f"--load-dir {typed(folder)} --max-num-iterations {steps}"
 
 
 def _save(content: dict, file: object) -> None:

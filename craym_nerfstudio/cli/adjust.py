@@ -1,6 +1,5 @@
 """The command `craym adjust`; what it needs is imported when it runs."""
 
-import shlex
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +143,9 @@ def _table(summary: dict) -> Table:
 
 def _next_steps(folder: Path) -> list[str]:
     """Commands that go on from here."""
-    data, report = (shlex.quote(str(path)) for path in (folder, folder / "preflight"))
+    from craym_nerfstudio.console import typed
+
+    data, report = typed(folder), typed(folder / "preflight")
     return [
         f"ns-train craym-lite --data {data}    # surface and novel views, poses refined further",
         f"ns-train splatfacto --data {data}    # splats, on a CUDA device",

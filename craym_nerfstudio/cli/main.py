@@ -34,7 +34,10 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run one subcommand; input errors and a full disk end it with one line and status 2, stops with 130 or 143."""
+    """Run one subcommand.
+
+    Input errors and a full disk end it with one line and status 2, stops with 130 or 143, a crash with 70.
+    """
     silence_others()
     heed_stops()
     try:

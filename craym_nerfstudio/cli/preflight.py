@@ -1,6 +1,5 @@
 """The command `craym preflight`; what it needs is imported when it runs."""
 
-import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,7 @@ class PreflightCommand(ImagesCommand):
 
     def main(self) -> None:
         """Check, write, report; the process ends with the exit status."""
-        from craym_nerfstudio.console import console, warn
+        from craym_nerfstudio.console import console, typed, warn
         from craym_nerfstudio.preflight.check import check
         from craym_nerfstudio.preflight.fix import check_folder, write_fixed
         from craym_nerfstudio.preflight.region import region_of
@@ -46,8 +45,7 @@ class PreflightCommand(ImagesCommand):
         if copy is not None:
             changed = ", ".join([*left_out, *write_fixed(scene, checked, copy)]) or "nothing but what reading repairs"
             warn(f"Corrected copy: {copy} ({changed}); {scene.original.source} is as it was.")
-            data, output = (shlex.quote(str(path)) for path in (copy.parent, f"{self.output}_fixed"))
-            console.print(f"  craym preflight --data {data} --output {output}")
+            console.print(f"  craym preflight --data {typed(copy.parent)} --output {typed(f'{self.output}_fixed')}")
         sys.exit(checked.verdict.exit_status)
 
     def _read(self) -> tuple["Scene", list[str]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.config import MissingImages
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from craym_nerfstudio.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, has_image_name
 from craym_nerfstudio.photos.files import OTHER_FOLDER
 
 _MOST_MISSING = 0.2
@@ -128,12 +128,7 @@ def find_files(root: Path, names: Sequence[str]) -> list[Path | None]:
 
 def images_in(folder: Path) -> list[Path]:
     """Image files of a folder by name; none where there is no folder."""
-    return [path for path in sorted(folder.iterdir()) if _is_image(path)] if folder.is_dir() else []
-
-
-def _is_image(path: Path) -> bool:
-    """By its name; a Mac writes ._000.png beside 000.png, which is none."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return [path for path in sorted(folder.iterdir()) if has_image_name(path)] if folder.is_dir() else []
 
 
 def photos_in(folder: Path) -> list[Path]:
@@ -148,7 +143,7 @@ def _images_below(root: Path, names: Sequence[str]) -> list[Path]:
     return [
         path
         for path in sorted(root.rglob("*"))
-        if _is_image(path)
+        if has_image_name(path)
         and not any(OTHER_FOLDER.match(part) and part not in mentioned for part in _parts(path.relative_to(root))[:-1])
     ]
 

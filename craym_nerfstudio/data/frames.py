@@ -60,17 +60,15 @@ class Frames:
         return replace(self, size_px=size_px, intrinsics_px=self.intrinsics_px * np.concatenate([ratio, ratio], axis=1))
 
     def subset(self, indices: Int[np.ndarray, " n"]) -> "Frames":
-        """The chosen images, in the order of `indices`; their own split stays where both parts are among them."""
+        """The chosen images, in the order of `indices`; their own split is what is left of it."""
         chosen: dict[str, Any] = {}
         for item in fields(self):
             value = getattr(self, item.name)
             if isinstance(value, list):
                 chosen[item.name] = [value[index] for index in indices]
-            elif isinstance(value, np.ndarray) and item.name not in _SPLIT:
-                chosen[item.name] = value[indices]
-        if self.train is not None and self.test is not None:
-            train, test = (np.flatnonzero(np.isin(indices, part)) for part in (self.train, self.test))
-            chosen |= {"train": train, "test": test} if len(train) and len(test) else dict.fromkeys(_SPLIT)
+            elif isinstance(value, np.ndarray):
+                is_split = item.name in _SPLIT
+                chosen[item.name] = np.flatnonzero(np.isin(indices, value)) if is_split else value[indices]
         return replace(self, **chosen)
 
 

@@ -8,6 +8,7 @@ from craym_nerfstudio.console import warn
 from craym_nerfstudio.data.files import find_files, images_in
 from craym_nerfstudio.data.validate import check_masks
 from craym_nerfstudio.errors import InputError
+from craym_nerfstudio.images import has_image_name
 
 _FOLDERS = ("masks", "mask")
 
@@ -48,7 +49,7 @@ def masks_beside(root: Path, images: Sequence[Path], sizes: Sequence[tuple[int, 
     if folder is not None:
         warn(
             f"{folder} has no mask under the name of an image, such as {images[0].name}.png: "
-            f"its {_count_images(folder)} masks for {len(images)} images are not used."
+            f"its {sum(map(has_image_name, folder.rglob('*')))} masks for {len(images)} images are not used."
         )
     beside = [path for place in sorted({path.parent for path in images}) for path in images_in(place)]
     unused = [path for path in beside if "mask" in path.stem.lower() and path not in set(images)]
@@ -80,8 +81,3 @@ def _masks_in(folder: Path, images: Sequence[Path]) -> list[Path | None]:
             found = find_files(folder, [names[k] for k in asked])
             masks = [dict(zip(asked, found, strict=True)).get(k, mask) for k, mask in enumerate(masks)]
     return masks
-
-
-def _count_images(folder: Path) -> int:
-    places = [folder, *(path for path in folder.rglob("*") if path.is_dir())]
-    return sum(len(images_in(place)) for place in places)

@@ -58,17 +58,9 @@ def without_copies(frames: Frames) -> Frames:
         return frames
     originals = [names[one] for one in dict.fromkeys(copies.values())]
     warn(f"{listed([names[index] for index in copies])} left out: copies of {listed(originals)}")
-    return _without(frames, {index: f"a copy of {names[one]}" for index, one in copies.items()})
-
-
-def _without(frames: Frames, reasons: dict[int, str]) -> Frames:
-    """The images but for some, with the reason why each is left out."""
-    kept = np.setdiff1d(np.arange(len(frames)), list(reasons))
-    train, test = (
-        None if part is None else np.flatnonzero(np.isin(kept, part)) for part in (frames.train, frames.test)
-    )
-    left_out = frames.left_out | {frames.names[index]: reason for index, reason in reasons.items()}
-    return replace(frames.subset(kept), train=train, test=test, left_out=left_out)
+    reasons = {names[index]: f"a copy of {names[one]}" for index, one in copies.items()}
+    kept = np.setdiff1d(np.arange(len(frames)), list(copies))
+    return replace(frames.subset(kept), left_out=frames.left_out | reasons)
 
 
 def remark_trained_tests(frames: Frames) -> None:

@@ -133,7 +133,8 @@ def read_scene(config: SceneConfig) -> Scene:
     Raises:
         InputError: anything in it that cannot be used.
     """
-    asked = _asked_region(config)
+    _check_numbers(config)
+    asked = AskedRegion(config.region_center, config.region_radius, config.region_scale)
     original = detect_and_read(config.data, config.missing_images)
     frames = original.scaled_to(_target_sizes(original.size_px, config))
     train, test = _split(frames, config.eval_interval)
@@ -151,25 +152,26 @@ def read_scene(config: SceneConfig) -> Scene:
     return Scene(original, frames, train, test, rough, world, has_alpha, reference, are_rough, asked)
 
 
-def _asked_region(config: SceneConfig) -> AskedRegion:
+def _check_numbers(config: SceneConfig) -> None:
+    """Before anything is read, which takes minutes where photos have to be placed."""
+    factor = config.downscale_factor
+    if factor is not None and not (math.isfinite(factor) and factor >= 1):
+        raise InputError(f"downscale-factor is {factor}", None, "Give 1 or more; 2 halves width and height.")
+    for name, number, least in (
+        ("max-image-size-px", config.max_image_size_px, 1),
+        ("eval-interval", config.eval_interval, 0),
+    ):
+        if number < least:
+            raise InputError(f"{name} is {number}", None, f"Give {least} or more.")
     for name, value in (("region-radius", config.region_radius), ("region-scale", config.region_scale)):
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}", None, "Give a number above 0.")
-    return AskedRegion(config.region_center, config.region_radius, config.region_scale)
 
 
 def _target_sizes(size_px: Int[np.ndarray, "cams 2"], config: SceneConfig) -> Int[np.ndarray, "cams 2"]:
     factor = config.downscale_factor
-    for name, value, least in (
-        ("max-image-size-px", config.max_image_size_px, 1),
-        ("eval-interval", config.eval_interval, 0),
-    ):
-        if value < least:
-            raise InputError(f"{name} is {value}", None, f"Give {least} or more.")
     if factor is None:
         return _shrunk(size_px, config.max_image_size_px)
-    if not (math.isfinite(factor) and factor >= 1):
-        raise InputError(f"downscale-factor is {factor}", None, "Give 1 or more; 2 halves width and height.")
     return _divided(size_px, factor)
 
 

@@ -60,10 +60,10 @@ def write_transforms(
         carried[number] | _entry(everything, number, root, paths) | ({} if shared else lens)
         for number, lens in enumerate(lenses)
     ]
-    if everything.train is not None and everything.test is not None:
-        train, test = (
-            [entries[number]["file_path"] for number in part] for part in (everything.train, everything.test)
-        )
+    parts = () if everything.train is None or everything.test is None else (everything.train, everything.test)
+    lists = [[entries[number]["file_path"] for number in part] for part in parts]
+    if lists and all(lists):
+        train, test = lists
         content |= {"train_filenames": train, "val_filenames": test, "test_filenames": test}
     if points_name is not None:
         content["ply_file_path"] = points_name

@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from craym_nerfstudio.console import console, track, warn
 from craym_nerfstudio.errors import InputError
-from craym_nerfstudio.images import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_header, said_of_unread
+from craym_nerfstudio.images import UNREAD_SUFFIXES, has_image_name, read_header, said_of_unread
 from craym_nerfstudio.photos.lens import Lens, read_lens
 from craym_nerfstudio.storage import file_key
 
@@ -66,11 +66,7 @@ def folders_of_images(data: Path) -> list[Path]:
 
 
 def _has_images(folder: Path) -> bool:
-    return folder.is_dir() and any(_is_image(path) for path in folder.iterdir())
-
-
-def _is_image(path: Path) -> bool:
-    return path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    return folder.is_dir() and any(has_image_name(path) and path.is_file() for path in folder.iterdir())
 
 
 def read_photos(folder: Path) -> Photos:
@@ -80,8 +76,9 @@ def read_photos(folder: Path) -> Photos:
         InputError: a file that is no image, fewer than two photos, or nothing but copies of one.
     """
     inside = _files_below(folder)
-    paths = sorted((path for path in inside if _is_image(path)), key=lambda path: natural(path.relative_to(folder)))
-    others = [path.name for path in inside if not _is_image(path) and path.name not in (POSITIONS_NAME, DATABASE_NAME)]
+    paths = sorted(filter(has_image_name, inside), key=lambda path: natural(path.relative_to(folder)))
+    known = (POSITIONS_NAME, DATABASE_NAME)
+    others = [path.name for path in inside if not has_image_name(path) and path.name not in known]
     # A camera writes raw files beside its JPEG: these are no other photos.
     read = {path.with_suffix("") for path in paths}
     if unread := said_of_unread(path for path in inside if path.with_suffix("") not in read):

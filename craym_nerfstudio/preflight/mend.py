@@ -31,6 +31,7 @@ def read_usable(path: Path, read: Callable[[Path], Scene]) -> tuple[Scene, list[
     try:
         content = load_json(path)
         kept, left_out = _usable(path, content["frames"])
+        names = [str(frame["file_path"]) for frame in content["frames"]]
     except (InputError, KeyError, TypeError):
         return None
     content = {**content, "frames": kept, **_split(path, content, kept)}
@@ -44,7 +45,7 @@ def read_usable(path: Path, read: Callable[[Path], Scene]) -> tuple[Scene, list[
                 scene = read(copy)
             except InputError:
                 continue
-            return _named_as_in(path, scene), changed
+            return _named_as_before(path, names, scene), changed
     return None
 
 
@@ -61,7 +62,7 @@ def _usable(path: Path, frames: list[dict[str, Any]]) -> tuple[list[dict[str, An
         elif (key := match_key(name if file is None else str(file.absolute()))) in kept:
             reasons.setdefault("listed before", []).append(name)
         else:
-            masks = {key: _absolute(path, str(frame[key])) for key in MASK_KEYS if frame.get(key)}
+            masks = {kind: _absolute(path, str(frame[kind])) for kind in MASK_KEYS if frame.get(kind)}
             kept[key] = {**frame, **masks, "file_path": _absolute(path, name)}
     words = [f"left out: {len(those)} {why} ({', '.join(those[:_EXAMPLES])}, ...)" for why, those in reasons.items()]
     return list(kept.values()), words
@@ -80,9 +81,8 @@ def _split(path: Path, content: dict[str, Any], kept: list[dict[str, Any]]) -> d
     return {key: [name for name in names if match_key(name) in known] for key, names in named.items()}
 
 
-def _named_as_in(path: Path, scene: Scene) -> Scene:
-    """The scene of a copy, with the names that its images have in the file itself."""
-    names = [str(frame["file_path"]) for frame in load_json(path)["frames"]]
+def _named_as_before(path: Path, names: list[str], scene: Scene) -> Scene:
+    """The scene of a copy, with the names that its images have in the file at `path` itself."""
     own = {match_key(_absolute(path, name)): match_key(clean_name(name)) for name in names}
 
     def renamed(frames: Frames) -> Frames:

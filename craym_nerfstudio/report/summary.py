@@ -1,11 +1,10 @@
 """What a run tells its user before it trains, and when it has finished: tables, a JSON file and pictures."""
 
-import shlex
 from pathlib import Path
 
 from rich.table import Table
 
-from craym_nerfstudio.console import console
+from craym_nerfstudio.console import console, typed
 from craym_nerfstudio.export.pictures import before_and_after
 from craym_nerfstudio.fields.encoding import choose_backend
 from craym_nerfstudio.pipeline import CraymPipeline
@@ -97,7 +96,7 @@ def report_training(pipeline: CraymPipeline, run_dir: Path, step: int) -> None:
 
 def _next_steps(run_dir: Path) -> list[str]:
     """Commands that go on from a finished run."""
-    run, config = (shlex.quote(str(path)) for path in (run_dir, run_dir / "config.yml"))
+    run, config = typed(run_dir), typed(run_dir / "config.yml")
     return [
         f"craym report {run}    # one page: views and cameras before and after, errors, losses",
         f"craym export --load-config {run}    # textured mesh, splats, refined data set, report",
